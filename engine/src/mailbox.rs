@@ -1,8 +1,8 @@
 //! What a subscription shares with the distributor and with onlookers, beside its ring.
 //!
 //! # Sync points
-//! * L: `flags`, set to lagging by the distributor (Release) after it loaded a head and pushed what it pushed; read by
-//!   the consumer (Acquire), which therefore sees those pushes and that head.
+//! * L: `flags`, set to lagging by the distributor after fence F1 of its round, so after it loaded a head and after all
+//!   earlier pushes; read by the consumer (Acquire), which therefore sees those pushes and that head.
 //! * L0: `flags`, lagging cleared by the consumer, then `fence(SeqCst)` F2, then it loads the head. Partner: a round
 //!   loads the head, passes `fence(SeqCst)` F1, then reads `flags`. See the argument in `distribute.rs`.
 //! * G: `flags`, gone set by the consumer, before it is counted (see `distribute.rs`).
@@ -93,11 +93,11 @@ impl Mailbox {
 
     /// The distributor's word that this subscription needs a snapshot.
     pub(crate) fn set_lagging(&self) {
-        // Sync point L: pairs with the Acquire load in `is_lagging`. A read-modify-write, so that a "gone" stored
-        // meanwhile stays.
+        // Sync point L: pairs with the Acquire load in `is_lagging`. Relaxed, since fence F1 of this round stands before
+        // it and after all earlier pushes. A read-modify-write, so that a "gone" set meanwhile stays.
         self.signals
             .flags
-            .fetch_or(Flags::LAGGING, Ordering::Release);
+            .fetch_or(Flags::LAGGING, Ordering::Relaxed);
     }
 
     /// The consumer's look.
