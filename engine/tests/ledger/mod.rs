@@ -52,7 +52,11 @@ impl Ledger {
 
     pub(crate) fn put(self, value: u64) -> Self {
         Self {
-            digest: self.digest.wrapping_mul(31).wrapping_add(value + 1),
+            digest: self
+                .digest
+                .wrapping_mul(31)
+                .wrapping_add(value)
+                .wrapping_add(1),
             sum: self.sum.wrapping_add(value),
             touched: self.touched,
         }
@@ -63,6 +67,13 @@ impl Ledger {
             digest: value,
             sum: value,
             touched: 0,
+        }
+    }
+
+    pub(crate) fn touched(self, times: u64) -> Self {
+        Self {
+            touched: times,
+            ..self
         }
     }
 
