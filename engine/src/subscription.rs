@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     task::{Context, Poll},
     time::Duration,
 };
@@ -290,11 +291,18 @@ impl<S: State> Subscription<S> {
 impl<S: State> Drop for Subscription<S> {
     fn drop(&mut self) {
         self.mailbox().set_gone();
-        while self.consumer.refresh() {
-            while self.consumer.pop().is_some() {}
-        }
+        // Drops updates, so somebody else's code; it must not keep the subscription in the tables.
+        let consumer = &mut self.consumer;
+        let drained = catch_unwind(AssertUnwindSafe(|| {
+            while consumer.refresh() {
+                while consumer.pop().is_some() {}
+            }
+        }));
         let id = self.mailbox().id;
         self.core.forget(id);
+        if let Err(panic) = drained {
+            resume_unwind(panic);
+        }
     }
 }
 
