@@ -40,6 +40,8 @@ pub(crate) struct Flags(u8);
 pub(crate) struct Account {
     /// One more than the ordinal of the first snapshot; 0 before it.
     first: AtomicU64,
+    /// How many versions up to the first snapshot needed one.
+    forced_before: AtomicU64,
     /// Ordinal of the last event handed out.
     cursor: AtomicU64,
     delivered: AtomicU64,
@@ -54,6 +56,7 @@ pub(crate) struct Account {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Balance {
     pub(crate) first: Option<u64>,
+    pub(crate) forced_before: u64,
     pub(crate) cursor: u64,
     pub(crate) delivered: u64,
     pub(crate) dropped: u64,
@@ -74,6 +77,7 @@ impl Mailbox {
             }),
             account: Padded(Account {
                 first: AtomicU64::new(0),
+                forced_before: AtomicU64::new(0),
                 cursor: AtomicU64::new(0),
                 delivered: AtomicU64::new(0),
                 dropped: AtomicU64::new(0),
@@ -148,9 +152,10 @@ impl Account {
         self.sequence.store(sequence, Ordering::Relaxed);
     }
 
-    /// The first snapshot was handed out.
-    pub(crate) fn start(&self, ordinal: u64, sequence: u64) {
+    /// The first snapshot was handed out; so many versions up to it needed one.
+    pub(crate) fn start(&self, ordinal: u64, sequence: u64, forced: u64) {
         add(&self.snapshots, 1);
+        self.forced_before.store(forced, Ordering::Relaxed);
         self.cursor.store(ordinal, Ordering::Relaxed);
         self.sequence.store(sequence, Ordering::Relaxed);
         self.first.store(ordinal + 1, Ordering::Relaxed);
@@ -168,6 +173,7 @@ impl Account {
     pub(crate) fn read(&self) -> Balance {
         Balance {
             first: self.first.load(Ordering::Relaxed).checked_sub(1),
+            forced_before: self.forced_before.load(Ordering::Relaxed),
             cursor: self.cursor.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
