@@ -156,7 +156,7 @@ fn publishers_on_several_threads_share_out_the_sequences() {
     const PUBLISHERS: u64 = 4;
     const EACH: u64 = 500;
     let engine = ledger::engine(8);
-    let start = Barrier::new(PUBLISHERS as usize);
+    let start = Barrier::new(usize::try_from(PUBLISHERS).unwrap());
     let mut sequences: Vec<u64> = std::thread::scope(|scope| {
         let publishers: Vec<_> = (0..PUBLISHERS)
             .map(|publisher| {
