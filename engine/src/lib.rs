@@ -66,10 +66,14 @@ mod engine;
 mod error;
 mod mailbox;
 mod memo;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod model;
 mod registry;
 #[allow(unsafe_code)] // the ring itself
 mod ring;
 mod sequence;
+pub mod settings;
 #[allow(unsafe_code)] // a reference count that is raised by many at once
 mod shared;
 mod state;
