@@ -1,8 +1,18 @@
 //! The thin adapter between the configstream engine and gRPC.
 #![forbid(unsafe_code)]
 
+mod convert;
+mod encode;
+mod metrics;
+mod server;
+mod status;
 mod tls;
 mod token;
 
+pub use server::{
+    AdminBackend, AdminError, AgentReport, Explanation, HostStatus, Limits, Listener, Registration,
+    Server, ServerBuilder, ServerHandle, ServerObserver, ServerStats, Sessions, SourceReport,
+    StreamReport,
+};
 pub use tls::{Identity, IdentityError};
 pub use token::{Token, TokenError};
