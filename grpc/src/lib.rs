@@ -1,6 +1,8 @@
 //! The thin adapter between the configstream engine and gRPC.
 #![forbid(unsafe_code)]
 
+mod address;
+mod client;
 mod convert;
 mod encode;
 mod metrics;
@@ -9,6 +11,11 @@ mod status;
 mod tls;
 mod token;
 
+pub use address::{Address, AddressError};
+pub use client::{
+    Client, ConfigEvent, ConfigSnapshot, ConfigUpdate, ConnectError, Connector, Events, Session,
+    StreamError,
+};
 pub use server::{
     AdminBackend, AdminError, AgentReport, Explanation, HostStatus, Limits, Listener, Registration,
     Server, ServerBuilder, ServerHandle, ServerObserver, ServerStats, Sessions, SourceReport,
