@@ -3,6 +3,7 @@
 
 mod address;
 mod client;
+mod consumer;
 mod convert;
 mod encode;
 mod metrics;
@@ -16,6 +17,7 @@ pub use client::{
     Client, ConfigEvent, ConfigSnapshot, ConfigUpdate, ConnectError, Connector, Events, Session,
     StreamError,
 };
+pub use consumer::{Consumer, ConsumerBuilder, ConsumerEvent, Disconnection};
 pub use server::{
     AdminBackend, AdminError, AgentReport, Explanation, HostStatus, Limits, Listener, Registration,
     Server, ServerBuilder, ServerHandle, ServerObserver, ServerStats, Sessions, SourceReport,
