@@ -85,7 +85,7 @@ pub struct ExplainRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainResponse {
-    /// Lowest precedence first.
+    /// Highest precedence first.
     #[prost(message, repeated, tag = "1")]
     pub layers: ::prost::alloc::vec::Vec<Layer>,
 }
@@ -375,7 +375,7 @@ pub mod config_admin_client {
                 .insert(GrpcMethod::new("configstream.admin.v1.ConfigAdmin", "Unset"));
             self.inner.unary(req, path, codec).await
         }
-        /// Every layer that holds a key, lowest first.
+        /// Every layer that holds a key, highest first, so that the winner leads.
         pub async fn explain(
             &mut self,
             request: impl tonic::IntoRequest<super::ExplainRequest>,
@@ -479,7 +479,7 @@ pub mod config_admin_server {
             &self,
             request: tonic::Request<super::UnsetRequest>,
         ) -> std::result::Result<tonic::Response<super::Committed>, tonic::Status>;
-        /// Every layer that holds a key, lowest first.
+        /// Every layer that holds a key, highest first, so that the winner leads.
         async fn explain(
             &self,
             request: tonic::Request<super::ExplainRequest>,
