@@ -173,7 +173,7 @@ impl Client {
         Ok(self.admin().unset(request).await?.into_inner())
     }
 
-    /// Every layer that holds `key`, lowest first.
+    /// Every layer that holds `key`, highest first.
     ///
     /// # Errors
     /// As the server answers; `NotFound` when no layer holds the key.

@@ -23,7 +23,8 @@ use tokio::time::{MissedTickBehavior, interval_at, sleep};
 use tonic::{Code, Status};
 
 use crate::client::{
-    Client, ConfigEvent, ConfigSnapshot, ConfigUpdate, ConnectError, Connector, Events, StreamError,
+    Client, ConfigEvent, ConfigSnapshot, ConfigUpdate, ConnectError, Connector, Events, Session,
+    StreamError,
 };
 use crate::server::Registration;
 
@@ -144,7 +145,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// The shortest and the longest pause between attempts; up to the shortest comes on top, by chance.
+    /// The shortest and the longest pause between attempts. Up to as much again comes on top, by chance, so that
+    /// consumers which lost the same server do not come back as one.
     pub fn backoff(mut self, shortest: Duration, longest: Duration) -> Self {
         self.min_delay = shortest;
         self.max_delay = longest;
@@ -189,7 +191,9 @@ struct Cycle {
     options: ConsumerBuilder,
     events: mpsc::Sender<ConsumerEvent>,
     pauses: ExponentialBackoff,
-    session: Option<crate::client::Session>,
+    session: Option<Session>,
+    /// Since when there is a stream, or was one until just now.
+    connected: Option<Instant>,
 }
 
 impl Cycle {
@@ -199,6 +203,7 @@ impl Cycle {
             options,
             events,
             session: None,
+            connected: None,
         }
     }
 
@@ -210,7 +215,11 @@ impl Cycle {
             let Err(cause) = self.connect(begun).await else {
                 return;
             };
-            if begun.elapsed() >= LASTING {
+            if self
+                .connected
+                .take()
+                .is_some_and(|since| since.elapsed() >= LASTING)
+            {
                 self.pauses = self.options.pauses();
             }
             if cause.is_loss_of_session() {
@@ -263,6 +272,7 @@ impl Cycle {
         {
             return Ok(());
         }
+        self.connected = Some(Instant::now());
         tokio::select! {
             forwarded = forward(events, &self.events, begun) => forwarded,
             refused = keep_alive(&client, &session) => Err(refused),
@@ -299,7 +309,7 @@ async fn forward(
 }
 
 /// Refreshes a session as often as the server asked for, until it refuses.
-async fn keep_alive(client: &Client, session: &crate::client::Session) -> Disconnection {
+async fn keep_alive(client: &Client, session: &Session) -> Disconnection {
     let period = session.refresh_interval.max(SHORTEST_REFRESH_INTERVAL);
     let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,49 @@
-//! The thin adapter between the configstream engine and gRPC.
+//! Settings over gRPC: a thin adapter between the configstream engine and the wire.
+//!
+//! # Contract
+//! * **Order and loss** are the engine's: a stream starts with a complete snapshot, goes on with each sequence, and is
+//!   repaired by a snapshot when its reader falls behind. Nothing here decides about either.
+//! * **Ending.** A stream never ends with OK: `PermissionDenied` when its session has gone, `Unavailable` otherwise.
+//! * **Trust.** TLS 1.3 with one certificate, pinned on both sides, and proof of its key; a token on every call but one; a
+//!   live session for every stream.
+//! * **Bounds.** Connections, handshakes, streams, sessions, headers, messages and buffers are bounded: see [`Limits`]
+//!   and [`Sessions`]. A stream costs its ring and one piece of a frame, and frames are shared.
+//!
+//! # The parts
+//! * [`Server`] offers an [`Engine`](configstream_engine::Engine) of settings, or a replica's, on TCP and Unix sockets.
+//! * [`Connector`] and [`Client`] make single calls; [`Events`] is one stream, checked.
+//! * [`Consumer`] is a stream that starts again by itself.
+//! * [`Identity`] and [`Token`] are what both sides share.
+//!
+//! Metrics go through the `metrics` facade, log lines through `tracing`; the host picks where they end up, and installs
+//! its recorder before it builds a [`Server`].
+//!
+//! # Examples
+//!
+//! ```
+//! use configstream_engine::{Engine, settings::{Change, Key, Settings, Source}};
+//! use configstream_grpc::{Connector, Consumer, ConsumerEvent, Identity, Registration, Server, Token};
+//!
+//! # async fn example(identity: Identity, token: Token) -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = Engine::builder(Settings::new()).build()?;
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let address = listener.local_addr()?.to_string().parse()?;
+//! let server = Server::builder(engine.clone(), identity.clone(), token.clone()).build().serve_tcp(listener);
+//!
+//! let connector = Connector::new(address, &identity, token);
+//! let mut consumer = Consumer::builder(connector, Registration::new("example")).start();
+//! engine.publish(&Change::set(Source::File, Key::parse("log.level")?, "debug"))?;
+//! loop {
+//!     match consumer.next().await {
+//!         ConsumerEvent::Snapshot(snapshot) => println!("{} settings", snapshot.settings.len()),
+//!         ConsumerEvent::Update(update) => println!("{}", update.update.setting().key().as_str()),
+//!         _ => break,
+//!     }
+//! }
+//! server.shutdown(std::time::Duration::from_secs(5)).await;
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod address;

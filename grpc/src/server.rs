@@ -10,6 +10,7 @@ mod handle;
 mod limits;
 mod open_stream;
 mod registration;
+mod registry;
 mod routes;
 mod service;
 mod session;

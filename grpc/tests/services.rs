@@ -280,6 +280,21 @@ async fn a_unix_socket_serves_as_well() {
     within_deadline(handle.shutdown(Duration::from_secs(10))).await;
 }
 
+#[test]
+fn everything_travels_between_threads() {
+    fn travels<T: Send + Sync>() {}
+    fn moves<T: Send>() {}
+    type Settings = configstream_engine::settings::Settings;
+    travels::<configstream_grpc::ServerHandle<Settings>>();
+    travels::<configstream_grpc::ServerObserver<Settings>>();
+    travels::<configstream_grpc::Identity>();
+    travels::<configstream_grpc::Token>();
+    travels::<configstream_grpc::Connector>();
+    travels::<configstream_grpc::Client>();
+    moves::<configstream_grpc::Events>();
+    moves::<configstream_grpc::Consumer>();
+}
+
 fn authorised<T>(host: &Host, message: T) -> tonic::Request<T> {
     let token = host.token.to_authorization();
     request(message, &[("authorization", token.to_str().unwrap())])

@@ -174,7 +174,8 @@ async fn dial(address: Address, tls: Arc<ClientConfig>) -> io::Result<TokioIo<Bo
     let stream: Box<dyn Io> = match address {
         Address::Tcp(address) => {
             let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
+            // Where this fails, the connection is about to fail on its own.
+            let _ = stream.set_nodelay(true);
             Box::new(connector.connect(name, stream).await?)
         }
         Address::Unix(path) => Box::new(

@@ -75,6 +75,8 @@ impl<S: Resolution> Acceptor<S> {
                 None => return,
                 Some(Ok(Either::Left(stream))) => self.admit(stream),
                 Some(Ok(Either::Right(stream))) => self.admit(stream),
+                // Whoever knocked has gone again.
+                Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Some(Err(error)) => {
                     // Out of descriptors, mostly. Trying again at once would only burn the processor.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -108,7 +110,7 @@ impl<S: Resolution> Acceptor<S> {
     ) {
         let limits = &self.core.limits;
         let handshake = timeout(limits.handshake_timeout, self.tls.accept(stream));
-        let stream = match self.abort.run_until_cancelled(handshake).await {
+        let stream = match self.closing.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => stream,
             Some(Ok(Err(error))) => {
                 self.core.refuse_handshake();
@@ -192,8 +194,8 @@ async fn accept(
     match listener {
         Listener::Tcp(listener) => {
             let (stream, _) = listener.accept().await?;
-            // Updates are small and wanted now.
-            stream.set_nodelay(true)?;
+            // Updates are small and wanted now. Where this fails, the connection is about to fail on its own.
+            let _ = stream.set_nodelay(true);
             Ok(Either::Left(stream))
         }
         Listener::Unix(listener) => Ok(Either::Right(listener.accept().await?.0)),

@@ -43,7 +43,7 @@ pub trait AdminBackend: Send + Sync + 'static {
         requested_by: String,
     ) -> Result<Committed, AdminError>;
 
-    /// Every layer that holds `key`, lowest first; empty if none does.
+    /// Every layer that holds `key`, highest first; empty if none does.
     ///
     /// # Errors
     /// See [`AdminError`].

@@ -16,8 +16,9 @@ use crate::server::accept::Acceptor;
 use crate::server::admin::AdminBackend;
 use crate::server::core::Core;
 use crate::server::limits::Limits;
+use crate::server::registry::Registry;
 use crate::server::routes::routes;
-use crate::server::session::{Registry, Sessions};
+use crate::server::session::Sessions;
 use crate::tls::Identity;
 use crate::token::Token;
 

@@ -11,7 +11,7 @@ use crate::encode::Encoder;
 use crate::metrics::Telemetry;
 use crate::server::admin::AdminBackend;
 use crate::server::limits::Limits;
-use crate::server::session::Registry;
+use crate::server::registry::Registry;
 use crate::token::Token;
 
 /// One server, behind all of its connections.

@@ -1,0 +1,141 @@
+//! Metrics and log lines, by their names.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use support::{Host, eventually, expect_snapshot, expect_update, within_deadline};
+use tracing_subscriber::fmt::MakeWriter;
+
+#[tokio::test]
+async fn what_happens_is_counted_and_logged_under_the_documented_names() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .finish();
+    // The test runs on one thread, and so does the server.
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let host = {
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        Host::start().await
+    };
+    let mut totals = BTreeMap::new();
+    let mut read = move |name: &str| {
+        for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+            // The recorder starts over at each look.
+            let moved = match value {
+                DebugValue::Counter(count) => count as f64,
+                DebugValue::Gauge(value) => value.into_inner(),
+                DebugValue::Histogram(_) => continue,
+            };
+            *totals.entry(key.key().name().to_owned()).or_insert(0.0) += moved;
+        }
+        totals.get(name).copied()
+    };
+    for name in [
+        "subscribers",
+        "snapshots_sent",
+        "updates_sent",
+        "discontinuities",
+        "dropped_updates",
+    ] {
+        assert_eq!(read(&format!("configstream.{name}")), Some(0.0), "{name}");
+    }
+
+    let client = host
+        .connector()
+        .window_bytes(65_535)
+        .connect()
+        .await
+        .unwrap();
+    let session = client
+        .register(&configstream_grpc::Registration::new("remote"))
+        .await
+        .unwrap();
+    let mut events = client.stream("slow", &session.id).await.unwrap();
+    expect_snapshot(&mut events).await;
+    host.set("a", 1);
+    expect_update(&mut events).await;
+    assert_eq!(read("configstream.subscribers"), Some(1.0));
+    assert_eq!(read("configstream.snapshots_sent"), Some(1.0));
+    assert_eq!(read("configstream.updates_sent"), Some(1.0));
+    assert_eq!(read("configstream.discontinuities"), Some(0.0));
+
+    let mut last = 0;
+    eventually("the stream lags", || {
+        last = host.set("filler", format!("{last}{}", "x".repeat(30_000)));
+        host.handle.agents()[0].streams[0].figures.lagging
+    })
+    .await;
+    while within_deadline(events.next())
+        .await
+        .unwrap()
+        .sequence()
+        .get()
+        < last
+    {}
+    let figures = host.handle.agents()[0].streams[0].figures.clone();
+    assert!(figures.dropped > 0);
+    let resyncs = (figures.snapshots - 1) as f64;
+    assert_eq!(read("configstream.discontinuities"), Some(resyncs));
+    assert_eq!(
+        read("configstream.snapshots_sent"),
+        Some(figures.snapshots as f64)
+    );
+    assert_eq!(
+        read("configstream.updates_sent"),
+        Some(figures.delivered as f64)
+    );
+    assert_eq!(
+        read("configstream.dropped_updates"),
+        Some(figures.dropped as f64)
+    );
+
+    drop((events, client));
+    eventually("the stream is gone", || host.handle.stats().streams == 0).await;
+    assert_eq!(read("configstream.subscribers"), Some(0.0));
+
+    let log = log.text();
+    for (line, times) in [
+        ("Config stream authorized for remote agent 'remote'", 1.0),
+        ("New subscriber 'slow' joining the config stream", 1.0),
+        ("Discontinuity detected for subscriber 'slow'", resyncs),
+        ("Dropping config update for subscriber 'slow'", resyncs),
+    ] {
+        assert_eq!(log.matches(line).count() as f64, times, "{line} in\n{log}");
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
