@@ -147,6 +147,7 @@ fn a_wait_with_a_deadline_is_woken_too() {
             assert_eq!(acknowledged.recv_timeout(DEADLINE), Ok(sequence));
             put(&engine, [sequence]);
         }
+        assert_eq!(acknowledged.recv_timeout(DEADLINE), Ok(500));
         engine.close();
     });
 }
