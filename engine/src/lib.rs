@@ -1,1 +1,90 @@
-//! Placeholder.
+//! A synchronous, lock-free, in-process publish/subscribe engine: a complete snapshot first, then strictly ordered
+//! updates.
+//!
+//! One [`Engine`] replicates one [`State`] to any number of [`Subscription`]s. Needs no async runtime, starts no thread,
+//! reads no clock, does no I/O.
+//!
+//! # Contract
+//! * **Order.** The first event of a subscription is a snapshot; after a snapshot or update at sequence n comes exactly
+//!   n + 1.
+//! * **Loss.** Each subscription has a bounded ring. What does not fit is dropped, counted, and made good by a snapshot
+//!   of the newest version as soon as the subscription has read its ring, without a further publish.
+//! * **Isolation.** Publishers never wait: not for subscriptions, not for each other. A subscription that lags costs a
+//!   publisher one flag read per round.
+//! * **Atomicity.** A batch is one version: in a snapshot, in a ring, it is there whole or not at all.
+//! * **Closing.** After [`Engine::close`], subscriptions receive all that preceded, then the end.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::thread;
+//!
+//! use configstream_engine::{Engine, Event, State, Transition};
+//!
+//! #[derive(Clone)]
+//! struct Total(i64);
+//!
+//! impl State for Total {
+//!     type Change = i64;
+//!     type Update = i64;
+//!     type Rejection = std::convert::Infallible;
+//!
+//!     fn apply(&self, change: &i64) -> Result<Transition<Self>, Self::Rejection> {
+//!         Ok(Transition::new(Total(self.0 + change), vec![*change]))
+//!     }
+//! }
+//!
+//! let engine = Engine::builder(Total(0)).ring_capacity(16).build()?;
+//! let subscription = engine.subscribe();
+//! let reader = thread::spawn(move || {
+//!     let mut total = 0;
+//!     for event in subscription {
+//!         match event {
+//!             Event::Snapshot(snapshot) => total = snapshot.state().0,
+//!             Event::Update(update) => total += *update,
+//!             _ => {}
+//!         }
+//!     }
+//!     total
+//! });
+//! for change in 1..=100 {
+//!     engine.publish(&change)?;
+//! }
+//! engine.close();
+//! assert_eq!(reader.join().unwrap(), 5050);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Features
+//! * `stream`: [`Subscription`] implements `futures_core::Stream`.
+
+#![deny(unsafe_code)]
+
+mod builder;
+mod distribute;
+mod engine;
+mod error;
+mod mailbox;
+mod memo;
+mod registry;
+#[allow(unsafe_code)] // the ring itself
+mod ring;
+mod sequence;
+#[allow(unsafe_code)] // a reference count that is raised by many at once
+mod shared;
+mod state;
+mod stats;
+mod subscription;
+mod sync;
+mod version;
+mod waiter;
+
+pub use builder::{EngineBuilder, SubscriptionBuilder};
+pub use engine::{Committed, Engine};
+pub use error::{BuildError, Closed, FollowError, NextTimeoutError, PublishError, TryNextError};
+pub use memo::Memo;
+pub use sequence::{Epoch, Sequence};
+pub use state::{Replica, State, Transition};
+pub use stats::{EngineStats, SubscriptionStats};
+pub use subscription::{Event, Snapshot, SnapshotReason, Subscription, SubscriptionObserver};
+pub use version::{Update, Version};

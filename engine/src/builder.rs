@@ -1,0 +1,123 @@
+//! Options, for an engine and for a subscription.
+
+use std::fmt;
+
+use crate::{
+    engine::Engine,
+    error::BuildError,
+    sequence::{Epoch, Sequence},
+    state::State,
+    subscription::Subscription,
+    sync::Arc,
+};
+
+/// Makes an [`Engine`].
+#[must_use = "a builder does nothing until it builds"]
+pub struct EngineBuilder<S: State> {
+    pub(crate) state: S,
+    pub(crate) ring_capacity: usize,
+    pub(crate) epoch: Epoch,
+    pub(crate) sequence: Sequence,
+    pub(crate) sequence_limit: Sequence,
+}
+
+/// Makes a [`Subscription`].
+#[must_use = "a builder does nothing until it subscribes"]
+pub struct SubscriptionBuilder<'a, S: State> {
+    engine: &'a Engine<S>,
+    name: Option<Arc<str>>,
+    capacity: usize,
+}
+
+impl<S: State> EngineBuilder<S> {
+    pub(crate) fn new(state: S) -> Self {
+        Self {
+            state,
+            ring_capacity: Engine::<S>::DEFAULT_RING_CAPACITY,
+            epoch: Epoch::default(),
+            sequence: Sequence::default(),
+            sequence_limit: Sequence::MAX,
+        }
+    }
+
+    /// Updates that the ring of a subscription holds, unless the subscription says otherwise. Default:
+    /// [`Engine::DEFAULT_RING_CAPACITY`]. A round that does not fit costs the subscription a snapshot. Eight bytes each.
+    pub fn ring_capacity(mut self, updates: usize) -> Self {
+        self.ring_capacity = updates;
+        self
+    }
+
+    /// The labels of the first version. Default: epoch 0, sequence 0.
+    pub fn start_at(mut self, epoch: Epoch, sequence: Sequence) -> Self {
+        self.epoch = epoch;
+        self.sequence = sequence;
+        self
+    }
+
+    /// The greatest sequence that a publish may spend; see [`Engine::set_sequence_limit`]. Default: none.
+    pub fn sequence_limit(mut self, limit: Sequence) -> Self {
+        self.sequence_limit = limit;
+        self
+    }
+
+    /// The engine, with the state given as its head.
+    ///
+    /// # Errors
+    /// When the options contradict each other, or could never work.
+    pub fn build(self) -> Result<Engine<S>, BuildError> {
+        if self.ring_capacity == 0 {
+            return Err(BuildError::ZeroCapacity);
+        }
+        if self.sequence > self.sequence_limit {
+            return Err(BuildError::StartPastLimit);
+        }
+        Ok(Engine::from_builder(self))
+    }
+}
+
+impl<'a, S: State> SubscriptionBuilder<'a, S> {
+    pub(crate) fn new(engine: &'a Engine<S>, capacity: usize) -> Self {
+        Self {
+            engine,
+            name: None,
+            capacity,
+        }
+    }
+
+    /// A name, for [`SubscriptionStats`](crate::SubscriptionStats). Default: none.
+    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Updates that this subscription's ring holds: exactly as many. Default: the engine's. 0 counts as 1.
+    pub fn capacity(mut self, updates: usize) -> Self {
+        self.capacity = updates.max(1);
+        self
+    }
+
+    /// The subscription. Costs the ring's allocation and O(log n) in the registry; publishers do not notice.
+    pub fn subscribe(self) -> Subscription<S> {
+        self.engine.subscribe_with(self.name, self.capacity)
+    }
+}
+
+impl<S: State> fmt::Debug for EngineBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineBuilder")
+            .field("ring_capacity", &self.ring_capacity)
+            .field("epoch", &self.epoch)
+            .field("sequence", &self.sequence)
+            .field("sequence_limit", &self.sequence_limit)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: State> fmt::Debug for SubscriptionBuilder<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubscriptionBuilder")
+            .field("name", &self.name)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,390 @@
+//! Handing committed updates to the subscriptions' rings: a role that one thread at a time plays.
+//!
+//! Whoever has committed tries to take the role. Whoever finds it taken leaves, because its holder looks again after
+//! giving it up. So no publisher waits for another, and each ring has one producer at a time.
+//!
+//! # A round
+//! 1. load the head;
+//! 2. `fence(SeqCst)` F1;
+//! 3. take the joiners, whole;
+//! 4. for each member: drop it if gone; skip it if lagging; if the round does not fit its ring, or updates cannot say
+//!    it, set lagging and push **nothing**; else push **all**;
+//! 5. store `distributed`;
+//! 6. `fence(SeqCst)` F3;
+//! 7. wake those members that were served, or newly set lagging, and wait (one that was lagging already does not: nobody
+//!    parks while lagging). A waker that panics does not stop the round; the first panic resumes after step 9;
+//! 8. give the role back, by `swap`;
+//! 9. load the head again: if it is newer than what this round distributed, try to take the role again.
+//!
+//! # Sync points
+//! * J: `joiners`, pushed by `join` (a compare-and-swap, Release), taken in step 3 (a swap, Acquire). Hands over the
+//!   producer half of the ring.
+//! * D: `role`, taken and given back by AcqRel swaps. Hands over the table, and `distributed`.
+//! * G: `gone`, raised by `leave` (Release), read (Acquire) by who decides to sweep, which therefore sees the flags.
+//! * F1, F3: fences, partners of F2 (`mailbox.rs`) and P (`waiter.rs`).
+//!
+//! # Why it is right
+//! Write h for the head that a round loads (step 1), d for what the round before it distributed, and s for the head that
+//! a consumer takes as its snapshot, after clearing lagging and passing F2. Heads only grow.
+//!
+//! **No gap after a snapshot (I2).** The consumer's clear and head load, against this round's head load and flag read:
+//! 1. The round reads lagging still set. Then its read came before the clear in the flag's order, so F1 came before F2,
+//!    and the consumer's load, after F2, sees at least what the round's load, before F1, saw: s ≥ h. The updates that
+//!    were not pushed are in the snapshot.
+//! 2. The round reads lagging cleared, and pushes all of (d, h]. The round before had found lagging set, or had set it,
+//!    so by case 1 (or because L handed that head over) s ≥ d. The ring then holds everything after d: what is at or
+//!    below s is skipped by the consumer, and what follows is s + 1.
+//!
+//! A joiner is the same: it is lagging from its birth, and "not in the list yet" is one more way to be skipped (case 1
+//! with the push onto the list, which precedes the clear, in place of the flag). If step 1 came after step 4's reads, in
+//! case 1 an update could be committed in between, loaded by the round, and be in neither.
+//!
+//! **A drop leads to a snapshot, with no further publish (I3).** Lagging is set by Release after the head was loaded, so
+//! the consumer which sees it (L) loads that head or a newer one; and if it parks meanwhile, I8 wakes it.
+//!
+//! **Nothing stays undistributed (I5).** A publisher that leaves because `role.swap` returned "taken" has committed
+//! before. Its swap stands in the word's order before the give-back swap of some holder, which reads it, directly or
+//! through a chain of other failed attempts: all are read-modify-writes, so this is one release sequence. Step 9 of that
+//! holder then loads a head that includes the commit. A give-back by plain store would read nothing, and miss it.
+//!
+//! **No wake-up is lost (I8).** Steps 4, 6, 7 against the waiter: `waiter.rs`.
+//!
+//! **Bounded.** Undistributed versions form a chain through `previous`. A commit that finds it longer than the bound
+//! leaves its own link out; the walk then ends early, which means "a snapshot for everyone".
+//!
+//! **Frees (I9).** Versions, gone members and joiners' nodes are collected during the round and dropped after the role
+//! has been given back, since dropping them runs somebody else's code.
+//!
+//! Models: `loom-tests/tests/delivery.rs`, `role.rs`, `wake.rs`.
+
+use std::{
+    any::Any,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+use crate::{
+    mailbox::Mailbox,
+    ring::Producer,
+    shared::{Credits, Shared},
+    state::State,
+    sync::{Arc, ArcCell, AtomicBool, AtomicI64, AtomicU64, Exclusive, Ordering, Padded, fence},
+    version::{Labelled, Version},
+};
+
+/// The table of members, and the right to touch it.
+pub(crate) struct Distributor<S: State> {
+    /// Taken by whoever distributes. Written by all publishers.
+    role: Padded<AtomicBool>,
+    table: Exclusive<Table<S>>,
+    /// Position of the newest version that a round has handled. Written by the role's holder.
+    distributed: AtomicU64,
+    /// Subscriptions on their way into the table.
+    joiners: ArcCell<Joiner<S>>,
+    /// The end of every list of joiners.
+    nobody: Arc<Joiner<S>>,
+    /// Members that left and are still in the table or on their way into it. Negative for a moment, when the table
+    /// drops one before it was counted.
+    gone: AtomicI64,
+    /// Members that have not left.
+    live: AtomicI64,
+    rounds: AtomicU64,
+    overflows: AtomicU64,
+}
+
+struct Table<S: State> {
+    members: Vec<Member<S>>,
+    /// Members with a wake-up due in this round, by index; kept for its storage.
+    due: Vec<usize>,
+}
+
+struct Member<S: State> {
+    producer: Producer<Shared<Labelled<S>>, Mailbox>,
+}
+
+/// A node of the joiners' list.
+struct Joiner<S: State> {
+    /// `None` in the list's end, and once the distributor has taken it.
+    producer: Exclusive<Option<Producer<Shared<Labelled<S>>, Mailbox>>>,
+    next: Option<Arc<Joiner<S>>>,
+}
+
+/// What a round found between the head and what was distributed before.
+struct Span<S: State> {
+    /// Newest first. Holds what the round took out of the chain until the role has been given back.
+    versions: Vec<Arc<Version<S>>>,
+    /// The version that had been distributed already.
+    distributed: Option<Arc<Version<S>>>,
+    /// The chain had been cut, or a version in it needs a snapshot.
+    needs_snapshot: bool,
+    updates: usize,
+}
+
+/// What a round leaves to be dropped by its thread, after the role has been given back.
+struct Leavings<S: State> {
+    head: Arc<Version<S>>,
+    _span: Span<S>,
+    _members: Vec<Member<S>>,
+}
+
+impl<S: State> Distributor<S> {
+    pub(crate) fn new() -> Self {
+        let nobody = Arc::new(Joiner {
+            producer: Exclusive::new(None),
+            next: None,
+        });
+        Self {
+            role: Padded(AtomicBool::new(false)),
+            table: Exclusive::new(Table {
+                members: Vec::new(),
+                due: Vec::new(),
+            }),
+            distributed: AtomicU64::new(0),
+            joiners: ArcCell::new(nobody.clone()),
+            nobody,
+            gone: AtomicI64::new(0),
+            live: AtomicI64::new(0),
+            rounds: AtomicU64::new(0),
+            overflows: AtomicU64::new(0),
+        }
+    }
+
+    /// Adds a subscription, from the next round on. Lock-free; O(1), whatever the number of members.
+    pub(crate) fn join(&self, producer: Producer<Shared<Labelled<S>>, Mailbox>) {
+        // Relaxed: decides only when memory is swept.
+        self.live.fetch_add(1, Ordering::Relaxed);
+        let mut current = self.joiners.load();
+        let mut node = Arc::new(Joiner {
+            producer: Exclusive::new(Some(producer)),
+            next: Some(current.clone()),
+        });
+        // Sync point J: pairs with the swap in `take_joiners`.
+        while !self.joiners.compare_exchange(&current, node.clone()) {
+            current = self.joiners.load();
+            Arc::get_mut(&mut node)
+                .expect("not in the list yet, so nobody else has it")
+                .next = Some(current.clone());
+        }
+    }
+
+    /// Counts a member out, which has set its mailbox gone. It is dropped by the next round, or now when those that left
+    /// outnumber those that stay: O(1) amortised.
+    pub(crate) fn leave(&self, head: &ArcCell<Version<S>>) {
+        // Relaxed: as in `join`.
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        // Sync point G: pairs with the Acquire load in `wants_sweep`.
+        self.gone.fetch_add(1, Ordering::Release);
+        if self.wants_sweep() {
+            self.distribute(head);
+        }
+    }
+
+    /// Distributes what has been committed, unless somebody else is at it, who then will.
+    ///
+    /// # Panics
+    /// With the first panic of a subscriber's waker, or of the drop of a state or an update, after everybody has been
+    /// served.
+    pub(crate) fn distribute(&self, head: &ArcCell<Version<S>>) {
+        let mut panic = None;
+        // Sync point D. A read-modify-write even when it fails: see I5 above.
+        while !self.role.swap(true, Ordering::AcqRel) {
+            let role = Role(&self.role);
+            let leavings = self.table.with(|table| self.round(table, head, &mut panic));
+            drop(role); // step 8
+            // Step 9.
+            let done = leavings.head.position;
+            let newer = head.peek(|head| head.position > done);
+            // Drops states and updates, so somebody else's code; it must not keep us from going on.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(leavings))) {
+                panic.get_or_insert(payload);
+            }
+            if !newer && !self.wants_sweep() {
+                break;
+            }
+        }
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Position of the newest version that has been distributed: at most what it is now.
+    pub(crate) fn distributed(&self) -> u64 {
+        // Relaxed: it only bounds the chain, roughly.
+        self.distributed.load(Ordering::Relaxed)
+    }
+
+    /// How many subscriptions there are, how many rounds there were, how often one of them did not fit a ring.
+    pub(crate) fn figures(&self) -> (u64, u64, u64) {
+        // Relaxed: figures for people.
+        (
+            self.live.load(Ordering::Relaxed).max(0).unsigned_abs(),
+            self.rounds.load(Ordering::Relaxed),
+            self.overflows.load(Ordering::Relaxed),
+        )
+    }
+
+    fn wants_sweep(&self) -> bool {
+        // Sync point G: pairs with the Release in `leave`: those counted have set their flags.
+        self.gone.load(Ordering::Acquire) > self.live.load(Ordering::Relaxed).max(0)
+    }
+
+    /// Steps 1 to 7. The caller holds the role.
+    fn round(
+        &self,
+        table: &mut Table<S>,
+        head: &ArcCell<Version<S>>,
+        panic: &mut Option<Box<dyn Any + Send>>,
+    ) -> Leavings<S> {
+        let head = head.load(); // step 1
+        fence(Ordering::SeqCst); // step 2: F1, partner of F2 in `Mailbox::clear_lagging`
+        self.take_joiners(&mut table.members); // step 3
+        let span = self.walk(&head);
+        let gone = self.serve(table, &head, &span); // step 4
+        // Relaxed: see `distributed`; the next holder gets it with the role.
+        self.distributed.store(head.position, Ordering::Relaxed); // step 5
+        fence(Ordering::SeqCst); // step 6: F3, partner of P in `Waiter::arm`
+        for member in table.due.drain(..) {
+            // step 7
+            let Some(waker) = table.members[member].mailbox().waiter().take() else {
+                continue;
+            };
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                panic.get_or_insert(payload);
+            }
+        }
+        Leavings {
+            head,
+            _span: span,
+            _members: gone,
+        }
+    }
+
+    /// Step 3: all who joined since the last round become members.
+    fn take_joiners(&self, members: &mut Vec<Member<S>>) {
+        // One who joins between this look and the next round is skipped, as one that lags is: see I2 above.
+        if self.joiners.peek(|first| first.next.is_none()) {
+            return;
+        }
+        // Sync point J: pairs with the compare-and-swap in `join`.
+        let mut node = self.joiners.swap(self.nobody.clone());
+        while let Some(next) = node.next.clone() {
+            let producer = node.producer.with(Option::take);
+            members.extend(producer.map(|producer| Member { producer }));
+            node = next;
+        }
+    }
+
+    /// Takes the versions since the last round out of the chain.
+    fn walk(&self, head: &Arc<Version<S>>) -> Span<S> {
+        // Relaxed: written by holders of the role, and this is one.
+        let distributed = self.distributed.load(Ordering::Relaxed);
+        let mut span = Span {
+            versions: Vec::new(),
+            distributed: None,
+            needs_snapshot: false,
+            updates: 0,
+        };
+        let mut version = head.clone();
+        while version.position > distributed {
+            span.updates += version.updates.len();
+            span.needs_snapshot |= version.needs_snapshot;
+            let Some(previous) = version.previous.with(Option::take) else {
+                // Cut by a commit that found the chain too long.
+                span.needs_snapshot = true;
+                span.versions.push(version);
+                return span;
+            };
+            span.versions.push(version);
+            version = previous;
+        }
+        span.distributed = Some(version);
+        span
+    }
+
+    /// Step 4. Returns the members that have left, and notes in the table whom to wake.
+    fn serve(
+        &self,
+        table: &mut Table<S>,
+        head: &Arc<Version<S>>,
+        span: &Span<S>,
+    ) -> Vec<Member<S>> {
+        let mut gone = Vec::new();
+        let something = span.updates > 0 || span.needs_snapshot || head.is_closed();
+        if !something && self.gone.load(Ordering::Relaxed) <= 0 {
+            return gone;
+        }
+        let mut credits: Vec<_> = span
+            .versions
+            .iter()
+            .rev()
+            .filter(|_| !span.needs_snapshot)
+            .map(|version| Credits::new(&version.updates, table.members.len()))
+            .collect();
+        let mut overflows = 0;
+        let mut index = 0;
+        while let Some(member) = table.members.get_mut(index) {
+            let flags = member.mailbox().flags();
+            if flags.is_gone() {
+                gone.push(table.members.swap_remove(index));
+                continue;
+            }
+            if something && !flags.is_lagging() {
+                let fits = !span.needs_snapshot && member.producer.has_room(span.updates);
+                if fits && span.updates > 0 {
+                    for version in &mut credits {
+                        member.producer.push_all(version.spend());
+                    }
+                }
+                overflows += u64::from(!fits && !span.needs_snapshot);
+                if !fits || head.is_closed() {
+                    member.mailbox().set_lagging();
+                }
+                table.due.push(index);
+            }
+            index += 1;
+        }
+        // Relaxed: figures, and a count whose readers act on nothing but memory.
+        self.gone.fetch_sub(
+            i64::try_from(gone.len()).unwrap_or(i64::MAX),
+            Ordering::Relaxed,
+        );
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+        self.overflows.fetch_add(overflows, Ordering::Relaxed);
+        gone
+    }
+}
+
+/// Holding it is holding the role; dropping it, even by a panic, gives the role back.
+struct Role<'a>(&'a AtomicBool);
+
+impl Drop for Role<'_> {
+    fn drop(&mut self) {
+        // Sync point D: a swap and not a store, so that it reads the failed attempts made meanwhile (I5).
+        self.0.swap(false, Ordering::AcqRel);
+    }
+}
+
+impl<S: State> Member<S> {
+    fn mailbox(&self) -> &Mailbox {
+        self.producer.beside()
+    }
+}
+
+impl<S: State> Drop for Joiner<S> {
+    /// One by one, as for versions: the list is as long as subscriptions were made between two rounds.
+    fn drop(&mut self) {
+        let mut next = self.next.take();
+        while let Some(node) = next {
+            next = Arc::into_inner(node).and_then(|mut node| node.next.take());
+        }
+    }
+}
+
+impl<S: State> fmt::Debug for Distributor<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Distributor")
+            .field("distributed", &self.distributed())
+            .field("live", &self.live.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,418 @@
+//! The engine: commit, then distribute.
+
+use std::fmt;
+
+use crate::{
+    builder::{EngineBuilder, SubscriptionBuilder},
+    distribute::Distributor,
+    error::{Closed, FollowError, PublishError},
+    mailbox::Mailbox,
+    registry::Registry,
+    ring::ring,
+    sequence::{Epoch, Sequence},
+    state::{Replica, State, Transition},
+    stats::{EngineStats, SubscriptionStats},
+    subscription::Subscription,
+    sync::{Arc, ArcCell, AtomicU64, AtomicUsize, Ordering},
+    version::{Draft, Labels, Version},
+};
+
+/// Publishes a [`State`]: one head, any number of subscriptions.
+///
+/// A handle; clones are cheap and refer to the same engine. Dropping the last one closes it.
+///
+/// # Progress
+/// [`publish`](Self::publish) is lock-free: of publishers that meet, one always commits; one of them distributes for
+/// all, and none waits. [`head`](Self::head) is wait-free.
+///
+/// # Examples
+///
+/// See [`Subscription`], and the crate's `examples` folder.
+pub struct Engine<S: State> {
+    core: Arc<Core<S>>,
+    /// Shared by the handles and by nothing else.
+    _closer: Arc<Closer<S>>,
+}
+
+/// What handles and subscriptions share.
+pub(crate) struct Core<S: State> {
+    pub(crate) head: ArcCell<Version<S>>,
+    distributor: Distributor<S>,
+    registry: Registry<S>,
+    sequence_limit: AtomicU64,
+    ring_capacity: usize,
+    /// The largest ring asked for so far, in updates.
+    largest_ring: AtomicUsize,
+}
+
+/// Closes the engine when the last handle goes.
+struct Closer<S: State>(Arc<Core<S>>);
+
+/// What a publish did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Committed {
+    /// The head's epoch after it.
+    pub epoch: Epoch,
+    /// The head's sequence after it: that of the last update, if there was one.
+    pub sequence: Sequence,
+    /// How many updates subscribers get for it.
+    pub updates: u64,
+    /// Whether subscribers get a snapshot for it instead.
+    pub needs_snapshot: bool,
+}
+
+/// Why a commit did not happen.
+enum Refusal<E> {
+    Draft(E),
+    SequenceLimit(Sequence),
+    Exhausted,
+    Closed,
+}
+
+impl<S: State> Engine<S> {
+    /// Updates that the ring of a subscription holds by default: several bursts of a reload, in 1 KiB of pointers.
+    pub const DEFAULT_RING_CAPACITY: usize = 128;
+
+    /// An undistributed chain of versions may grow to this many times the largest ring before it is cut: whoever cannot
+    /// hold a quarter of it gets a snapshot anyway.
+    const CHAIN_BOUND_IN_RINGS: u64 = 4;
+
+    /// Options for an engine that starts with `state`.
+    pub fn builder(state: S) -> EngineBuilder<S> {
+        EngineBuilder::new(state)
+    }
+
+    pub(crate) fn from_builder(builder: EngineBuilder<S>) -> Self {
+        let first = Version::initial(builder.state, builder.epoch, builder.sequence);
+        let core = Arc::new(Core {
+            head: ArcCell::new(Arc::new(first)),
+            distributor: Distributor::new(),
+            registry: Registry::new(),
+            sequence_limit: AtomicU64::new(builder.sequence_limit.get()),
+            ring_capacity: builder.ring_capacity,
+            largest_ring: AtomicUsize::new(builder.ring_capacity),
+        });
+        Self {
+            _closer: Arc::new(Closer(core.clone())),
+            core,
+        }
+    }
+
+    /// Applies `change` to the head, commits the outcome, and hands its updates to the subscriptions.
+    ///
+    /// Once it returns, every reader of the head sees it. A change that subscribers could not tell spends no sequence.
+    ///
+    /// # Progress
+    /// Lock-free. Costs one `apply` per attempt, and for the thread that distributes, O(subscriptions × updates).
+    ///
+    /// # Errors
+    /// The state's rejection, the sequence limit, or a closed engine; nothing changes then.
+    ///
+    /// # Panics
+    /// If a subscriber's waker, or the drop of an update or of a state, panics: with the first such panic, after the
+    /// change has been committed and everybody served.
+    pub fn publish(&self, change: &S::Change) -> Result<Committed, PublishError<S::Rejection>> {
+        self.publish_draft(|head| head.state().apply(change))
+    }
+
+    /// Applies all of `changes`, in order, as **one** version: all or nothing, with consecutive sequences, and no
+    /// snapshot ever shows half of it. A round that does not fit a ring whole does not enter it.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish); the first rejection rejects the batch.
+    ///
+    /// # Panics
+    /// As [`publish`](Self::publish).
+    pub fn publish_batch(
+        &self,
+        changes: &[S::Change],
+    ) -> Result<Committed, PublishError<S::Rejection>> {
+        self.publish_draft(|head| {
+            let mut whole = Transition::unobservable(head.state().clone());
+            for change in changes {
+                let step = whole.state.apply(change)?;
+                whole.state = step.state;
+                whole.updates.extend(step.updates);
+                whole.needs_snapshot |= step.needs_snapshot;
+            }
+            Ok(whole)
+        })
+    }
+
+    /// Commits updates that another engine has accepted, as one version. The first of them has sequence `first`, which
+    /// must follow the head's.
+    ///
+    /// # Errors
+    /// When `first` is not the sequence after the head's, or the engine is closed; nothing changes then.
+    ///
+    /// # Panics
+    /// As [`publish`](Self::publish).
+    pub fn follow(&self, updates: Vec<S::Update>, first: Sequence) -> Result<Committed, FollowError>
+    where
+        S: Replica,
+        S::Update: Clone,
+    {
+        let committed = self.core.commit(|head| {
+            if head.sequence().checked_add(1) != Some(first) {
+                return Err(FollowError::Discontinuity {
+                    expected: head.sequence().next(),
+                    found: first,
+                });
+            }
+            let state = updates
+                .iter()
+                .fold(head.state().clone(), |state, update| state.absorb(update));
+            Ok(Draft {
+                state,
+                updates: updates.clone(),
+                needs_snapshot: false,
+                labels: Labels::Next,
+                closed: false,
+            })
+        });
+        committed.map_err(|refusal| match refusal {
+            Refusal::Draft(error) => error,
+            Refusal::SequenceLimit(_) | Refusal::Exhausted => FollowError::Exhausted,
+            Refusal::Closed => FollowError::Closed,
+        })
+    }
+
+    /// Makes a whole foreign state the head, labelled as given, which may be lower than before: every subscription gets
+    /// a snapshot.
+    ///
+    /// # Errors
+    /// When the engine is closed.
+    ///
+    /// # Panics
+    /// As [`publish`](Self::publish).
+    pub fn adopt(&self, state: S, epoch: Epoch, sequence: Sequence) -> Result<Committed, Closed> {
+        let committed = self.core.commit(|_| {
+            Ok::<_, Closed>(Draft {
+                state: state.clone(),
+                updates: Vec::new(),
+                needs_snapshot: true,
+                labels: Labels::Given(epoch, sequence),
+                closed: false,
+            })
+        });
+        committed.map_err(|_| Closed)
+    }
+
+    /// The newest version. Wait-free; holding it does not hinder anybody.
+    #[must_use]
+    pub fn head(&self) -> Arc<Version<S>> {
+        self.core.head.load()
+    }
+
+    /// Lets `read` look at the newest version in place, at half the price of [`head`](Self::head).
+    ///
+    /// `read` should be short, and must not publish on this engine: it may hold a slot that writers have to settle.
+    pub fn read_head<R>(&self, read: impl FnOnce(&Version<S>) -> R) -> R {
+        self.core.head.peek(read)
+    }
+
+    /// A subscription with default options. Its first event is a snapshot.
+    pub fn subscribe(&self) -> Subscription<S> {
+        self.subscription().subscribe()
+    }
+
+    /// Options for a subscription.
+    pub fn subscription(&self) -> SubscriptionBuilder<'_, S> {
+        SubscriptionBuilder::new(self, self.core.ring_capacity)
+    }
+
+    pub(crate) fn subscribe_with(
+        &self,
+        name: Option<Arc<str>>,
+        capacity: usize,
+    ) -> Subscription<S> {
+        let core = &self.core;
+        // Relaxed: it only bounds the chain.
+        core.largest_ring.fetch_max(capacity, Ordering::Relaxed);
+        let mailbox = Mailbox::new(core.registry.next_id(), name);
+        let (producer, consumer) = ring(capacity, mailbox);
+        core.registry.enter(consumer.observer());
+        core.distributor.join(producer);
+        Subscription::new(core.clone(), consumer)
+    }
+
+    /// Refuses from now on any publish that would spend a sequence beyond `limit`, with
+    /// [`PublishError::SequenceLimit`]. For publishers that must record a sequence before anybody sees it: raise the
+    /// limit after it has been recorded. A publish under way may still go by the limit before.
+    pub fn set_sequence_limit(&self, limit: Sequence) {
+        // Relaxed: a publish that must see it comes after it in its caller's own order.
+        self.core
+            .sequence_limit
+            .store(limit.get(), Ordering::Relaxed);
+    }
+
+    /// Makes the head final. Subscriptions receive what precedes, then the end. Closing again does nothing.
+    ///
+    /// # Panics
+    /// As [`publish`](Self::publish).
+    pub fn close(&self) {
+        self.core.close();
+    }
+
+    /// Whether the head is final.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.read_head(Version::is_closed)
+    }
+
+    /// Figures about this engine.
+    #[must_use]
+    pub fn stats(&self) -> EngineStats {
+        let (subscriptions, rounds, overflows) = self.core.distributor.figures();
+        self.read_head(|head| EngineStats {
+            epoch: head.epoch(),
+            sequence: head.sequence(),
+            published: head.ordinal,
+            subscriptions,
+            rounds,
+            overflows,
+        })
+    }
+
+    /// Figures about each subscription, in the order of subscribing. O(subscriptions), under the registry's lock.
+    #[must_use]
+    pub fn subscriptions(&self) -> Vec<SubscriptionStats> {
+        self.core
+            .registry
+            .rings()
+            .into_iter()
+            .map(|ring| crate::subscription::observe(&self.core, &ring))
+            .collect()
+    }
+
+    fn publish_draft(
+        &self,
+        apply: impl Fn(&Version<S>) -> Result<Transition<S>, S::Rejection>,
+    ) -> Result<Committed, PublishError<S::Rejection>> {
+        let committed = self.core.commit(|head| {
+            let transition = apply(head)?;
+            Ok(Draft {
+                state: transition.state,
+                updates: transition.updates,
+                needs_snapshot: transition.needs_snapshot,
+                labels: Labels::Next,
+                closed: false,
+            })
+        });
+        committed.map_err(|refusal| match refusal {
+            Refusal::Draft(rejection) => PublishError::Rejected(rejection),
+            Refusal::SequenceLimit(needed) => PublishError::SequenceLimit { needed },
+            Refusal::Exhausted => PublishError::SequenceLimit {
+                needed: Sequence::MAX,
+            },
+            Refusal::Closed => PublishError::Closed,
+        })
+    }
+}
+
+impl<S: State> Core<S> {
+    /// Takes a subscription that is gone out of all tables.
+    pub(crate) fn forget(&self, id: u64) {
+        self.registry.leave(id);
+        self.distributor.leave(&self.head);
+    }
+
+    /// Makes what `draft` wants the head, trying again while others are faster, and distributes.
+    ///
+    /// Between a load and its compare-and-swap somebody else commits at most as often as somebody gets on: lock-free.
+    /// The swap compares pointers, and the pointer compared is held, so it cannot come back as another version.
+    fn commit<E>(
+        &self,
+        draft: impl Fn(&Version<S>) -> Result<Draft<S>, E>,
+    ) -> Result<Committed, Refusal<E>> {
+        loop {
+            let head = self.head.load();
+            if head.is_closed() {
+                return Err(Refusal::Closed);
+            }
+            let draft = draft(&head).map_err(Refusal::Draft)?;
+            self.check_limit(&head, &draft)?;
+            let updates = draft.updates.len() as u64;
+            let needs_snapshot = draft.needs_snapshot;
+            let next = Version::after(&head, draft, self.may_chain(&head));
+            let next = Arc::new(next.ok_or(Refusal::Exhausted)?);
+            if self.head.compare_exchange(&head, next.clone()) {
+                // Before the round, so that the round is the last to let go of it.
+                drop(head);
+                self.distributor.distribute(&self.head);
+                return Ok(Committed {
+                    epoch: next.epoch(),
+                    sequence: next.sequence(),
+                    updates: if needs_snapshot { 0 } else { updates },
+                    needs_snapshot,
+                });
+            }
+        }
+    }
+
+    fn close(&self) {
+        // Refused only when it is closed already.
+        let _ = self.commit(|head| {
+            Ok::<_, Closed>(Draft {
+                state: head.state().clone(),
+                updates: Vec::new(),
+                needs_snapshot: false,
+                labels: Labels::Next,
+                closed: true,
+            })
+        });
+    }
+
+    fn check_limit<E>(&self, head: &Version<S>, draft: &Draft<S>) -> Result<(), Refusal<E>> {
+        if !matches!(draft.labels, Labels::Next) || draft.spent() == 0 {
+            return Ok(());
+        }
+        let needed = head.sequence().checked_add(draft.spent());
+        let needed = needed.ok_or(Refusal::Exhausted)?;
+        // Relaxed: see `set_sequence_limit`.
+        if needed.get() > self.sequence_limit.load(Ordering::Relaxed) {
+            return Err(Refusal::SequenceLimit(needed));
+        }
+        Ok(())
+    }
+
+    /// Whether the version after `head` may link to it: not if too much is undistributed already.
+    fn may_chain(&self, head: &Version<S>) -> bool {
+        // Relaxed: a stale figure moves the bound a little.
+        let largest = self.largest_ring.load(Ordering::Relaxed) as u64;
+        let bound = largest.saturating_mul(Engine::<S>::CHAIN_BOUND_IN_RINGS);
+        head.position - self.distributor.distributed().min(head.position) <= bound
+    }
+}
+
+impl<S: State> Drop for Closer<S> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl<S: State> Clone for Engine<S> {
+    fn clone(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+            _closer: self._closer.clone(),
+        }
+    }
+}
+
+impl<S: State> fmt::Debug for Engine<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.fmt(f)
+    }
+}
+
+impl<S: State> fmt::Debug for Core<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = self.head.load();
+        f.debug_struct("Engine")
+            .field("head", &head)
+            .field("distributor", &self.distributor)
+            .finish_non_exhaustive()
+    }
+}

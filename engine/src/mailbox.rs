@@ -1,0 +1,194 @@
+//! What a subscription shares with the distributor and with onlookers, beside its ring.
+//!
+//! # Sync points
+//! * L: `flags`, set to lagging by the distributor (Release) after it loaded a head and pushed what it pushed; read by
+//!   the consumer (Acquire), which therefore sees those pushes and that head.
+//! * L0: `flags`, lagging cleared by the consumer, then `fence(SeqCst)` F2, then it loads the head. Partner: a round
+//!   loads the head, passes `fence(SeqCst)` F1, then reads `flags`. See the argument in `distribute.rs`.
+//! * G: `flags`, gone set by the consumer, before it is counted (see `distribute.rs`).
+//!
+//! Models: `loom-tests/tests/delivery.rs`.
+
+use std::fmt;
+
+use crate::{
+    sync::{Arc, AtomicU8, AtomicU64, Ordering, Padded, fence},
+    waiter::Waiter,
+};
+
+pub(crate) struct Mailbox {
+    pub(crate) id: u64,
+    pub(crate) name: Option<Arc<str>>,
+    /// Written rarely by both sides, read by the distributor in every round.
+    signals: Padded<Signals>,
+    /// Written by the consumer alone.
+    pub(crate) account: Padded<Account>,
+}
+
+struct Signals {
+    flags: AtomicU8,
+    waiter: Waiter,
+}
+
+/// What `flags` said.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flags(u8);
+
+/// What became of every update, by the consumer's count. Only the consumer stores, so plain stores do.
+///
+/// `delivered + dropped + forced` = cursor - first, always (invariant I4).
+pub(crate) struct Account {
+    /// One more than the ordinal of the first snapshot; 0 before it.
+    first: AtomicU64,
+    /// Ordinal of the last event handed out.
+    cursor: AtomicU64,
+    delivered: AtomicU64,
+    dropped: AtomicU64,
+    forced: AtomicU64,
+    snapshots: AtomicU64,
+    /// Sequence of the last event handed out.
+    sequence: AtomicU64,
+}
+
+/// [`Account`], read at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Balance {
+    pub(crate) first: Option<u64>,
+    pub(crate) cursor: u64,
+    pub(crate) delivered: u64,
+    pub(crate) dropped: u64,
+    pub(crate) forced: u64,
+    pub(crate) snapshots: u64,
+    pub(crate) sequence: u64,
+}
+
+impl Mailbox {
+    /// The mailbox of a subscription that has missed everything so far.
+    pub(crate) fn new(id: u64, name: Option<Arc<str>>) -> Self {
+        Self {
+            id,
+            name,
+            signals: Padded(Signals {
+                flags: AtomicU8::new(Flags::LAGGING),
+                waiter: Waiter::new(),
+            }),
+            account: Padded(Account {
+                first: AtomicU64::new(0),
+                cursor: AtomicU64::new(0),
+                delivered: AtomicU64::new(0),
+                dropped: AtomicU64::new(0),
+                forced: AtomicU64::new(0),
+                snapshots: AtomicU64::new(0),
+                sequence: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// The distributor's look, once per round.
+    pub(crate) fn flags(&self) -> Flags {
+        // Relaxed: L0, ordered by the fence F1 of the round. A stale "lagging" skips one that has just caught up, whose
+        // head is then at least the round's; "gone" decides only when memory is freed.
+        Flags(self.signals.flags.load(Ordering::Relaxed))
+    }
+
+    /// The distributor's word that this subscription needs a snapshot.
+    pub(crate) fn set_lagging(&self) {
+        // Sync point L: pairs with the Acquire load in `is_lagging`. A read-modify-write, so that a "gone" stored
+        // meanwhile stays.
+        self.signals
+            .flags
+            .fetch_or(Flags::LAGGING, Ordering::Release);
+    }
+
+    /// The consumer's look.
+    pub(crate) fn is_lagging(&self) -> bool {
+        // Sync point L: pairs with the Release in `set_lagging`.
+        Flags(self.signals.flags.load(Ordering::Acquire)).is_lagging()
+    }
+
+    /// The consumer says that the head it loads next is its snapshot.
+    pub(crate) fn clear_lagging(&self) {
+        // Relaxed: L0, ordered by the fence. A plain store: while lagging is set the distributor leaves `flags` alone,
+        // and the consumer that could set gone is this one.
+        self.signals.flags.store(0, Ordering::Relaxed);
+        // F2, partner of F1 in a round.
+        fence(Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_gone(&self) {
+        // Sync point G: Relaxed, since the count that follows it (Release) is what the distributor acts on. A
+        // read-modify-write, as in `set_lagging`.
+        self.signals.flags.fetch_or(Flags::GONE, Ordering::Relaxed);
+    }
+
+    pub(crate) fn waiter(&self) -> &Waiter {
+        &self.signals.waiter
+    }
+}
+
+impl Flags {
+    const LAGGING: u8 = 1;
+    const GONE: u8 = 2;
+
+    pub(crate) fn is_lagging(self) -> bool {
+        self.0 & Self::LAGGING != 0
+    }
+
+    pub(crate) fn is_gone(self) -> bool {
+        self.0 & Self::GONE != 0
+    }
+}
+
+impl Account {
+    /// An update with this ordinal was handed out.
+    pub(crate) fn deliver(&self, ordinal: u64, sequence: u64) {
+        add(&self.delivered, 1);
+        // Relaxed, here and below: a statistic; onlookers act on none of it.
+        self.cursor.store(ordinal, Ordering::Relaxed);
+        self.sequence.store(sequence, Ordering::Relaxed);
+    }
+
+    /// The first snapshot was handed out.
+    pub(crate) fn start(&self, ordinal: u64, sequence: u64) {
+        add(&self.snapshots, 1);
+        self.cursor.store(ordinal, Ordering::Relaxed);
+        self.sequence.store(sequence, Ordering::Relaxed);
+        self.first.store(ordinal + 1, Ordering::Relaxed);
+    }
+
+    /// A later snapshot was handed out, in place of `missed` updates and of `forced` versions that no update leads to.
+    pub(crate) fn resync(&self, ordinal: u64, sequence: u64, missed: u64, forced: u64) {
+        add(&self.snapshots, 1);
+        add(&self.dropped, missed);
+        add(&self.forced, forced);
+        self.cursor.store(ordinal, Ordering::Relaxed);
+        self.sequence.store(sequence, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> Balance {
+        Balance {
+            first: self.first.load(Ordering::Relaxed).checked_sub(1),
+            cursor: self.cursor.load(Ordering::Relaxed),
+            delivered: self.delivered.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+            forced: self.forced.load(Ordering::Relaxed),
+            snapshots: self.snapshots.load(Ordering::Relaxed),
+            sequence: self.sequence.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, more: u64) {
+    // Relaxed: the consumer is the only writer, and reads its own word back.
+    let now = counter.load(Ordering::Relaxed);
+    counter.store(now + more, Ordering::Relaxed);
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,289 @@
+//! A bounded single-producer single-consumer ring, with something shared beside it.
+//!
+//! Contract: first in, first out; nothing torn, nothing repeated; capacity exactly as asked; several items enter at
+//! once (one store publishes them all) or not at all, and what does not fit changes nothing (invariant I12). Storage is
+//! the next power of two, so that a position becomes a slot by a mask.
+//!
+//! `beside` is whatever the two ends want to share in the same allocation: for a subscription, its mailbox.
+//!
+//! # Sync points
+//! * W: `write`, Release in [`Producer::push_all`] to Acquire in [`Consumer::refresh`]. Hands over the slots' contents.
+//! * R: `read`, Release in [`Consumer::pop`] to Acquire in [`Producer::has_room`]. Hands the emptied slots back.
+//!
+//! Positions only grow; `write - read` items are in the ring, and each end keeps its own position and a cached copy of
+//! the other's, which can only be too pessimistic.
+//!
+//! Models: `loom-tests/tests/ring.rs`.
+
+use std::{fmt, mem::MaybeUninit};
+
+use crate::sync::{Arc, AtomicU64, Ordering, Padded, UnsafeCell};
+
+/// The two ends of a new ring for exactly `capacity` items.
+pub(crate) fn ring<T, B>(capacity: usize, beside: B) -> (Producer<T, B>, Consumer<T, B>) {
+    let slots = capacity.next_power_of_two();
+    let ring = Arc::new(Ring {
+        slots: (0..slots)
+            .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
+            .collect(),
+        capacity,
+        write: Padded(AtomicU64::new(0)),
+        read: Padded(AtomicU64::new(0)),
+        beside,
+    });
+    let producer = Producer {
+        ring: ring.clone(),
+        write: 0,
+        read: 0,
+    };
+    let consumer = Consumer {
+        ring,
+        read: 0,
+        write: 0,
+    };
+    (producer, consumer)
+}
+
+/// The writing end. One per ring, which is what makes the ring's unsafe code right: it is neither `Clone` nor `Sync`.
+pub(crate) struct Producer<T, B> {
+    ring: Arc<Ring<T, B>>,
+    /// The same number as `ring.write`.
+    write: u64,
+    /// What `ring.read` was when we last looked: at most what it is now.
+    read: u64,
+}
+
+/// The reading end. One per ring, as above.
+pub(crate) struct Consumer<T, B> {
+    ring: Arc<Ring<T, B>>,
+    /// The same number as `ring.read`.
+    read: u64,
+    /// What `ring.write` was when we last looked: at most what it is now.
+    write: u64,
+}
+
+/// A look at the ring from outside: its length, and what is beside it.
+pub(crate) struct Observer<T, B>(Arc<Ring<T, B>>);
+
+struct Ring<T, B> {
+    slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
+    capacity: usize,
+    /// Written by the producer; on a line of its own.
+    write: Padded<AtomicU64>,
+    /// Written by the consumer; on a line of its own.
+    read: Padded<AtomicU64>,
+    beside: B,
+}
+
+// SAFETY: items move from the producer's thread to the consumer's, or are dropped by whoever drops the ring (so
+// `T: Send`); nobody gets a `&T` of an item inside. A slot is touched by the producer from when R hands it over until W
+// does, and by the consumer from W to R. `beside` is shared by reference.
+unsafe impl<T: Send, B: Send + Sync> Sync for Ring<T, B> {}
+
+// SAFETY: as above.
+unsafe impl<T: Send, B: Send + Sync> Send for Ring<T, B> {}
+
+impl<T, B> Producer<T, B> {
+    /// Whether `items` more fit now. `true` stays true until the next push: only this producer fills the ring.
+    #[inline]
+    pub(crate) fn has_room(&mut self, items: usize) -> bool {
+        let Some(spare) = self.ring.capacity.checked_sub(items) else {
+            return false;
+        };
+        let spare = spare as u64;
+        if self.write - self.read <= spare {
+            return true;
+        }
+        // Sync point R: pairs with the Release store in `pop`.
+        self.read = self.ring.read.load(Ordering::Acquire);
+        self.write - self.read <= spare
+    }
+
+    /// Appends all of `items`, which the consumer sees at once.
+    ///
+    /// # Panics
+    /// When they do not fit: ask [`has_room`](Self::has_room) first.
+    #[inline]
+    pub(crate) fn push_all(&mut self, items: impl ExactSizeIterator<Item = T>) {
+        assert!(self.has_room(items.len()), "the ring has room for them");
+        let end = self.write + items.len() as u64;
+        // `take` bounds an iterator whose length lies.
+        for item in items.take(self.ring.capacity) {
+            if self.write == end {
+                break;
+            }
+            self.ring.slot(self.write).with_mut(|slot| {
+                // SAFETY: `write - read < capacity` by `has_room`, so the consumer is done with this slot (R) and will
+                // not look at it before W; this is the only producer.
+                unsafe { slot.write(MaybeUninit::new(item)) };
+            });
+            self.write += 1;
+        }
+        // Sync point W: hands the slots over to `refresh`.
+        self.ring.write.store(self.write, Ordering::Release);
+    }
+
+    pub(crate) fn beside(&self) -> &B {
+        &self.ring.beside
+    }
+}
+
+impl<T, B> Consumer<T, B> {
+    /// Whether what the last [`refresh`](Self::refresh) saw has all been taken.
+    #[inline]
+    pub(crate) fn is_drained(&self) -> bool {
+        self.read == self.write
+    }
+
+    /// Looks what the producer has pushed since. `true`: there is something to pop.
+    #[inline]
+    pub(crate) fn refresh(&mut self) -> bool {
+        // Sync point W: pairs with the Release store in `push_all`.
+        self.write = self.ring.write.load(Ordering::Acquire);
+        !self.is_drained()
+    }
+
+    /// The next item of those that the last [`refresh`](Self::refresh) saw.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        if self.is_drained() {
+            return None;
+        }
+        let item = self.ring.slot(self.read).with(|slot| {
+            // SAFETY: `read < write`, so this slot was filled, W handed it over, and the producer does not touch it
+            // before R; this is the only consumer.
+            unsafe { slot.read() }
+        });
+        self.read += 1;
+        // Sync point R: hands the slot back to `has_room`.
+        self.ring.read.store(self.read, Ordering::Release);
+        // SAFETY: the slot was filled (above), and `read` has moved on, so it is read once.
+        Some(unsafe { item.assume_init() })
+    }
+
+    pub(crate) fn beside(&self) -> &B {
+        &self.ring.beside
+    }
+
+    pub(crate) fn observer(&self) -> Observer<T, B> {
+        Observer(self.ring.clone())
+    }
+}
+
+impl<T, B> Observer<T, B> {
+    /// How many items are inside, about: both ends may move meanwhile.
+    pub(crate) fn len(&self) -> u64 {
+        // Relaxed: a figure for people. `read` first, so that a pop between the two cannot make it negative.
+        let read = self.0.read.load(Ordering::Relaxed);
+        let write = self.0.write.load(Ordering::Relaxed);
+        write.saturating_sub(read).min(self.0.capacity as u64)
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.capacity
+    }
+
+    pub(crate) fn beside(&self) -> &B {
+        &self.0.beside
+    }
+}
+
+impl<T, B> Clone for Observer<T, B> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T, B> Ring<T, B> {
+    #[inline]
+    fn slot(&self, position: u64) -> &UnsafeCell<MaybeUninit<T>> {
+        // The number of slots is a power of two; the bits above the mask are the lap.
+        #[allow(clippy::cast_possible_truncation)]
+        &self.slots[position as usize & (self.slots.len() - 1)]
+    }
+}
+
+impl<T, B> Drop for Ring<T, B> {
+    fn drop(&mut self) {
+        // Relaxed: the last handle to the ring has gone, so both ends are still, and what they did is visible.
+        let read = self.read.load(Ordering::Relaxed);
+        let write = self.write.load(Ordering::Relaxed);
+        for position in read..write {
+            let item = self.slot(position).with_mut(|slot| {
+                // SAFETY: positions from `read` to `write` are filled, and nobody else is left.
+                unsafe { slot.read() }
+            });
+            // SAFETY: as above; each position is visited once.
+            drop(unsafe { item.assume_init() });
+        }
+    }
+}
+
+impl<T, B> fmt::Debug for Consumer<T, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("read", &self.read)
+            .field("write", &self.write)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn push(producer: &mut Producer<u32, ()>, items: &[u32]) -> bool {
+        let fits = producer.has_room(items.len());
+        if fits {
+            producer.push_all(items.iter().copied());
+        }
+        fits
+    }
+
+    fn drain(consumer: &mut Consumer<u32, ()>) -> Vec<u32> {
+        consumer.refresh();
+        std::iter::from_fn(|| consumer.pop()).collect()
+    }
+
+    #[test]
+    fn capacity_is_exactly_what_was_asked() {
+        for capacity in [1, 2, 3, 5, 8, 100] {
+            let (mut producer, mut consumer) = ring::<u32, ()>(capacity, ());
+            for lap in 0..3 {
+                let items: Vec<u32> = (0..u32::try_from(capacity).unwrap()).collect();
+                assert!(push(&mut producer, &items), "{capacity}, lap {lap}");
+                assert!(!push(&mut producer, &[1]), "{capacity}, lap {lap}");
+                assert_eq!(drain(&mut consumer), items);
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let (mut producer, mut consumer) = ring(3, ());
+        assert!(push(&mut producer, &[1, 2]));
+        assert!(!push(&mut producer, &[3, 4]));
+        assert!(push(&mut producer, &[3]));
+        assert_eq!(drain(&mut consumer), [1, 2, 3]);
+    }
+
+    #[test]
+    fn more_than_the_whole_ring_never_fits() {
+        let (mut producer, _consumer) = ring::<u32, ()>(2, ());
+        assert!(!producer.has_room(3));
+        assert!(!producer.has_room(usize::MAX));
+    }
+
+    #[test]
+    fn what_is_left_inside_is_dropped_with_the_ring() {
+        let witness = Arc::new(());
+        let (mut producer, mut consumer) = ring(4, ());
+        producer.push_all(vec![witness.clone(), witness.clone(), witness.clone()].into_iter());
+        consumer.refresh();
+        drop(consumer.pop());
+        assert_eq!(Arc::strong_count(&witness), 3);
+        drop(producer);
+        drop(consumer);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+}

@@ -1,0 +1,56 @@
+//! Figures about an engine and its subscriptions. All counters only grow; readers subtract.
+
+use crate::{
+    sequence::{Epoch, Sequence},
+    sync::Arc,
+};
+
+/// What an engine has done so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineStats {
+    /// The head's epoch.
+    pub epoch: Epoch,
+    /// The head's sequence.
+    pub sequence: Sequence,
+    /// Updates committed since the engine was built, and versions that needed a snapshot.
+    pub published: u64,
+    /// Subscriptions alive now.
+    pub subscriptions: u64,
+    /// Rounds of distribution that served members. Fewer than publishes, when publishers meet.
+    pub rounds: u64,
+    /// How often a round did not fit a subscription's ring.
+    pub overflows: u64,
+}
+
+/// What became of the updates for one subscription, read at a moment of your choice without disturbing it.
+///
+/// At rest, `published since its first snapshot = delivered + dropped + forced + lag`. Read while the subscription
+/// moves, each figure is right for some moment during the call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SubscriptionStats {
+    /// Unique within the engine.
+    pub id: u64,
+    /// As given when subscribing, for people.
+    pub name: Option<Arc<str>>,
+    /// Updates that the ring holds at most.
+    pub capacity: usize,
+    /// Sequence of the last event handed out; `None` before the first snapshot.
+    pub sequence: Option<Sequence>,
+    /// Updates handed out.
+    pub delivered: u64,
+    /// Updates that snapshots after the first stood in for, or will: while the subscription lags, those which are
+    /// neither handed out nor in the ring are counted already.
+    pub dropped: u64,
+    /// Versions that no update leads to, which snapshots after the first brought.
+    pub forced: u64,
+    /// Snapshots handed out, the first included.
+    pub snapshots: u64,
+    /// Updates waiting in the ring.
+    pub queued: u64,
+    /// Published minus handed out, in updates.
+    pub lag: u64,
+    /// Whether the next event, once the ring is empty, is a snapshot.
+    pub lagging: bool,
+}

@@ -1,0 +1,485 @@
+//! The consuming end: events in order, and what was missed made good by a snapshot.
+
+use std::{
+    fmt,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use crate::{
+    engine::Core,
+    error::{NextTimeoutError, TryNextError},
+    mailbox::Mailbox,
+    ring::{Consumer, Observer},
+    sequence::{Epoch, Sequence},
+    shared::Shared,
+    state::State,
+    stats::SubscriptionStats,
+    sync::Arc,
+    version::{Labelled, Update, Version},
+    waiter::{Blocking, Deadline},
+};
+
+/// A subscription: owns a ring and a cursor. Dropping it unsubscribes.
+///
+/// # Contract
+/// * The first event is a snapshot: the whole state as of one sequence.
+/// * The update after a snapshot at n, or after update n, is exactly n + 1.
+/// * Whoever falls so far behind that a round of updates does not fit the ring gets the updates already in the ring, and
+///   then a snapshot of the head, without another publish. Nothing is lost for good, and publishers do not wait.
+/// * After [`close`](crate::Engine::close), everything that was published, then the end.
+///
+/// Use it from one thread at a time, by blocking ([`next`](Self::next), [`next_timeout`](Self::next_timeout), or as an
+/// iterator), by polling ([`try_next`](Self::try_next)), or in any async runtime ([`poll_next`](Self::poll_next), or as a
+/// `futures_core::Stream` with the feature `stream`). These mix freely.
+///
+/// # Progress
+/// Taking an update is wait-free. Taking a snapshot is one load of the head, whatever the size of the state.
+///
+/// # Examples
+///
+/// ```
+/// # use configstream_engine::{Engine, Event, State, Transition};
+/// # #[derive(Clone)]
+/// # struct Total(i64);
+/// # impl State for Total {
+/// #     type Change = i64;
+/// #     type Update = i64;
+/// #     type Rejection = std::convert::Infallible;
+/// #     fn apply(&self, change: &i64) -> Result<Transition<Self>, Self::Rejection> {
+/// #         Ok(Transition::new(Total(self.0 + change), vec![*change]))
+/// #     }
+/// # }
+/// let engine = Engine::builder(Total(0)).build()?;
+/// engine.publish(&5)?;
+/// let mut subscription = engine.subscribe();
+/// engine.publish(&7)?;
+///
+/// let Some(Event::Snapshot(snapshot)) = subscription.next() else { panic!("the first event is a snapshot") };
+/// assert_eq!(snapshot.state().0, 12);
+/// engine.publish(&1)?;
+/// let Some(Event::Update(update)) = subscription.next() else { panic!("then come updates") };
+/// assert_eq!((*update, update.sequence().get()), (1, 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "dropping a Subscription unsubscribes"]
+pub struct Subscription<S: State> {
+    core: Arc<Core<S>>,
+    consumer: Consumer<Shared<Labelled<S>>, Mailbox>,
+    /// Ordinal of the last event handed out; `None` before the first.
+    cursor: Option<u64>,
+    /// How many versions up to the cursor needed a snapshot.
+    forced: u64,
+    /// The last version has been handed out.
+    ended: bool,
+    /// Made by the first blocking call.
+    blocking: Option<Blocking>,
+}
+
+/// What a subscription receives.
+#[non_exhaustive]
+pub enum Event<S: State> {
+    /// The whole state as of one sequence.
+    Snapshot(Snapshot<S>),
+    /// The change from the sequence before.
+    Update(Update<S>),
+}
+
+/// A version as a subscription receives it, with why it came.
+pub struct Snapshot<S: State> {
+    version: Arc<Version<S>>,
+    reason: SnapshotReason,
+    missed: u64,
+}
+
+/// Why a snapshot came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SnapshotReason {
+    /// Every subscription starts with one.
+    First,
+    /// A round of updates did not fit the ring.
+    Lagged,
+    /// The state changed in a way that no update can say.
+    Forced,
+}
+
+/// A look at a subscription's figures from any thread. Keeps the figures alive, not the subscription.
+pub struct SubscriptionObserver<S: State> {
+    core: Arc<Core<S>>,
+    ring: Observer<Shared<Labelled<S>>, Mailbox>,
+}
+
+impl<S: State> Subscription<S> {
+    pub(crate) fn new(
+        core: Arc<Core<S>>,
+        consumer: Consumer<Shared<Labelled<S>>, Mailbox>,
+    ) -> Self {
+        Self {
+            core,
+            consumer,
+            cursor: None,
+            forced: 0,
+            ended: false,
+            blocking: None,
+        }
+    }
+
+    /// The next event, if there is one now.
+    ///
+    /// # Errors
+    /// [`TryNextError::Empty`] when there is none yet, [`TryNextError::Closed`] when there will be none.
+    pub fn try_next(&mut self) -> Result<Event<S>, TryNextError> {
+        if self.ended {
+            return Err(TryNextError::Closed);
+        }
+        loop {
+            if self.consumer.is_drained() {
+                // Looked at before the ring: if it is set, all that was pushed before it is seen by the refresh.
+                let lagging = self.mailbox().is_lagging();
+                if !self.consumer.refresh() {
+                    if !lagging {
+                        return Err(TryNextError::Empty);
+                    }
+                    if let Some(snapshot) = self.resync()? {
+                        return Ok(Event::Snapshot(snapshot));
+                    }
+                    continue;
+                }
+            }
+            let Some(update) = self.consumer.pop().map(Update::new) else {
+                continue;
+            };
+            // At or below the cursor: pushed by a round that was under way when a snapshot covered it.
+            if self.cursor.is_none_or(|cursor| update.ordinal() > cursor) {
+                debug_assert_eq!(self.cursor, Some(update.ordinal() - 1), "no gap");
+                self.cursor = Some(update.ordinal());
+                self.mailbox()
+                    .account
+                    .deliver(update.ordinal(), update.sequence().get());
+                return Ok(Event::Update(update));
+            }
+        }
+    }
+
+    /// Waits for the next event, blocking the thread. `None`: the engine closed, and all has been handed out.
+    #[allow(clippy::should_implement_trait)] // it is implemented, by this
+    pub fn next(&mut self) -> Option<Event<S>> {
+        self.wait(Deadline::Never).unwrap_or_default()
+    }
+
+    /// Waits for the next event for at most `timeout`, blocking the thread.
+    ///
+    /// # Errors
+    /// [`NextTimeoutError::Timeout`] when none came in time, [`NextTimeoutError::Closed`] when none will.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Event<S>, NextTimeoutError> {
+        match self.wait(Deadline::after(timeout)) {
+            Some(Some(event)) => Ok(event),
+            Some(None) => Err(NextTimeoutError::Closed),
+            None => Err(NextTimeoutError::Timeout),
+        }
+    }
+
+    /// The next event, or a promise to wake `cx` when there is one. `Ready(None)`: the engine closed, and all has been
+    /// handed out. Needs no runtime.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<S>>> {
+        loop {
+            match self.try_next() {
+                Ok(event) => return Poll::Ready(Some(event)),
+                Err(TryNextError::Closed) => return Poll::Ready(None),
+                Err(TryNextError::Empty) => {}
+            }
+            self.mailbox().waiter().arm(cx.waker());
+            // The look after the fence, at both: see `waiter.rs`.
+            if !self.consumer.refresh() && !self.mailbox().is_lagging() {
+                return Poll::Pending;
+            }
+            self.mailbox().waiter().disarm();
+        }
+    }
+
+    /// The newest version, whatever this subscription has handed out.
+    #[must_use]
+    pub fn head(&self) -> Arc<Version<S>> {
+        self.core.head.load()
+    }
+
+    /// This subscription's figures.
+    #[must_use]
+    pub fn stats(&self) -> SubscriptionStats {
+        self.observer().stats()
+    }
+
+    /// A handle to read the figures from elsewhere.
+    #[must_use]
+    pub fn observer(&self) -> SubscriptionObserver<S> {
+        SubscriptionObserver {
+            core: self.core.clone(),
+            ring: self.consumer.observer(),
+        }
+    }
+
+    /// The head as a snapshot, if it is beyond the cursor.
+    fn resync(&mut self) -> Result<Option<Snapshot<S>>, TryNextError> {
+        self.mailbox().clear_lagging();
+        let version = self.core.head.load();
+        let account = &self.consumer.beside().account;
+        let (ordinal, sequence) = (version.ordinal, version.sequence().get());
+        let snapshot = match self.cursor {
+            Some(cursor) if ordinal <= cursor => {
+                self.ended = version.is_closed();
+                return if self.ended {
+                    Err(TryNextError::Closed)
+                } else {
+                    Ok(None)
+                };
+            }
+            Some(cursor) => {
+                let forced = version.forced - self.forced;
+                let missed = ordinal - cursor - forced;
+                account.resync(ordinal, sequence, missed, forced);
+                let reason = match missed {
+                    0 => SnapshotReason::Forced,
+                    _ => SnapshotReason::Lagged,
+                };
+                (reason, missed)
+            }
+            None => {
+                account.start(ordinal, sequence);
+                (SnapshotReason::First, 0)
+            }
+        };
+        self.cursor = Some(ordinal);
+        self.forced = version.forced;
+        self.ended = version.is_closed();
+        let (reason, missed) = snapshot;
+        Ok(Some(Snapshot {
+            version,
+            reason,
+            missed,
+        }))
+    }
+
+    /// `None` when the deadline passed.
+    fn wait(&mut self, deadline: Deadline) -> Option<Option<Event<S>>> {
+        // Taken out for the call, since polling borrows all of `self`.
+        let blocking = self.blocking.take().unwrap_or_else(Blocking::new);
+        let mut cx = Context::from_waker(blocking.waker());
+        let outcome = loop {
+            if let Poll::Ready(event) = self.poll_next(&mut cx) {
+                break Some(event);
+            }
+            if !blocking.park(deadline) {
+                self.mailbox().waiter().disarm();
+                break match self.try_next() {
+                    Ok(event) => Some(Some(event)),
+                    Err(TryNextError::Closed) => Some(None),
+                    Err(TryNextError::Empty) => None,
+                };
+            }
+        };
+        self.blocking = Some(blocking);
+        outcome
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        self.consumer.beside()
+    }
+}
+
+impl<S: State> Drop for Subscription<S> {
+    fn drop(&mut self) {
+        self.mailbox().set_gone();
+        while self.consumer.refresh() {
+            while self.consumer.pop().is_some() {}
+        }
+        let id = self.mailbox().id;
+        self.core.forget(id);
+    }
+}
+
+impl<S: State> Iterator for Subscription<S> {
+    type Item = Event<S>;
+
+    /// Blocks, as [`Subscription::next`].
+    fn next(&mut self) -> Option<Event<S>> {
+        Subscription::next(self)
+    }
+}
+
+#[cfg(feature = "stream")]
+impl<S: State> futures_core::Stream for Subscription<S> {
+    type Item = Event<S>;
+
+    fn poll_next(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Subscription::poll_next(self.get_mut(), cx)
+    }
+}
+
+impl<S: State> Event<S> {
+    /// The epoch in which [`sequence`](Self::sequence) counts.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.epoch(),
+            Self::Update(update) => update.epoch(),
+        }
+    }
+
+    /// The sequence that a consumer has reached with this event.
+    #[must_use]
+    pub fn sequence(&self) -> Sequence {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.sequence(),
+            Self::Update(update) => update.sequence(),
+        }
+    }
+}
+
+impl<S: State> Snapshot<S> {
+    /// The version itself.
+    #[must_use]
+    pub fn version(&self) -> &Arc<Version<S>> {
+        &self.version
+    }
+
+    /// The whole state.
+    #[must_use]
+    pub fn state(&self) -> &S {
+        self.version.state()
+    }
+
+    /// The epoch in which [`sequence`](Self::sequence) counts.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.version.epoch()
+    }
+
+    /// The sequence of the last update that it contains.
+    #[must_use]
+    pub fn sequence(&self) -> Sequence {
+        self.version.sequence()
+    }
+
+    /// Why it came.
+    #[must_use]
+    pub const fn reason(&self) -> SnapshotReason {
+        self.reason
+    }
+
+    /// How many updates it stands in for, that would have been handed out otherwise. 0 for the first.
+    #[must_use]
+    pub const fn missed(&self) -> u64 {
+        self.missed
+    }
+}
+
+impl<S: State> SubscriptionObserver<S> {
+    /// The figures now. Reads a few words that the subscription writes; it does not wait for anything.
+    #[must_use]
+    pub fn stats(&self) -> SubscriptionStats {
+        observe(&self.core, &self.ring)
+    }
+}
+
+/// The figures of the subscription that reads this ring. Outsiders see what a stuck subscription will have missed before
+/// it says so itself.
+pub(crate) fn observe<S: State>(
+    core: &Core<S>,
+    ring: &Observer<Shared<Labelled<S>>, Mailbox>,
+) -> SubscriptionStats {
+    let mailbox = ring.beside();
+    let balance = mailbox.account.read();
+    let lagging = mailbox.is_lagging();
+    let queued = ring.len();
+    let head = core.head.peek(|head| head.ordinal);
+    let started = balance.first.is_some();
+    let lag = if started {
+        // The head may be read a little older than the cursor.
+        head.saturating_sub(balance.cursor)
+    } else {
+        0
+    };
+    let awaiting_snapshot = if lagging {
+        lag.saturating_sub(queued)
+    } else {
+        0
+    };
+    SubscriptionStats {
+        id: mailbox.id,
+        name: mailbox.name.clone(),
+        capacity: ring.capacity(),
+        sequence: started.then_some(Sequence::new(balance.sequence)),
+        delivered: balance.delivered,
+        dropped: balance.dropped + awaiting_snapshot,
+        forced: balance.forced,
+        snapshots: balance.snapshots,
+        queued,
+        lag,
+        lagging,
+    }
+}
+
+impl<S: State> Clone for SubscriptionObserver<S> {
+    fn clone(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+            ring: self.ring.clone(),
+        }
+    }
+}
+
+impl<S: State> Clone for Snapshot<S> {
+    fn clone(&self) -> Self {
+        Self {
+            version: self.version.clone(),
+            ..*self
+        }
+    }
+}
+
+impl<S: State> Clone for Event<S> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Snapshot(snapshot) => Self::Snapshot(snapshot.clone()),
+            Self::Update(update) => Self::Update(update.clone()),
+        }
+    }
+}
+
+impl<S: State> fmt::Debug for Subscription<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("mailbox", self.mailbox())
+            .field("cursor", &self.cursor)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: State> fmt::Debug for SubscriptionObserver<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SubscriptionObserver")
+            .field(self.ring.beside())
+            .finish()
+    }
+}
+
+impl<S: State> fmt::Debug for Snapshot<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("version", &self.version)
+            .field("reason", &self.reason)
+            .field("missed", &self.missed)
+            .finish()
+    }
+}
+
+impl<S: State> fmt::Debug for Event<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Snapshot(snapshot) => snapshot.fmt(f),
+            Self::Update(update) => update.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The one door to primitives: atomics, locks, cells and parking, real ones or `loom`'s.
+//!
+//! No other file of this crate names `std::sync`, `parking_lot`, `arc_swap` or `loom` (a test scans the sources), so
+//! that the models run the same engine on primitives which `loom` can see. Both halves have identical faces.
+//!
+//! | name | real | under `--cfg loom` |
+//! | --- | --- | --- |
+//! | atomics, [`fence`] | `std` | `loom` |
+//! | [`Arc`], [`OnceLock`] | `std` | `std`: taken as correct, and adding no order that a model could lean on |
+//! | [`UnsafeCell`] | `std` | `loom`: an unordered access is an error |
+//! | [`Mutex`] | `parking_lot` | `loom` |
+//! | [`ColdMutex`] | `parking_lot` | `std`, invisible to the model: the registry takes no part in the protocol |
+//! | [`Exclusive`] | an uncontended `parking_lot` mutex | an access that `loom` checks, ordering nothing |
+//! | [`ArcCell`] | `arc_swap` | an atomic index into an arena: Acquire loads, AcqRel exchanges, nothing stronger |
+//! | [`Parker`] | mutex and condition variable | `loom`'s `Notify` |
+
+#[cfg(not(loom))]
+#[path = "sync/real.rs"]
+mod primitives;
+
+#[cfg(loom)]
+#[path = "sync/modelled.rs"]
+mod primitives;
+
+pub(crate) use primitives::{
+    Arc, ArcCell, AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, ColdMutex, Exclusive,
+    Mutex, OnceLock, Ordering, Parker, UnsafeCell, fence,
+};
+
+/// A value on cache lines of its own, so that the writer of one word does not slow the writer of the next.
+///
+/// 64 bytes is the line of every machine we measured; the pairs that some x86 prefetchers fetch would want 128, which
+/// would cost each idle subscription another 128 bytes for no gain that we could measure.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
+impl<T> std::ops::Deref for Padded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}

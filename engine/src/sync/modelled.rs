@@ -1,0 +1,164 @@
+//! The same primitives as `loom` sees them. Each stand-in is no stronger than the contract of what it stands for.
+
+use std::{sync::PoisonError, task::Wake, time::Instant};
+
+pub(crate) use loom::{
+    cell::UnsafeCell,
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
+};
+pub(crate) use std::sync::{Arc, OnceLock};
+
+/// `loom`'s mutex without poisoning.
+pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
+        self.0.try_lock().ok()
+    }
+}
+
+/// A lock that the model does not see, for what takes no part in the protocol.
+pub(crate) struct ColdMutex<T>(std::sync::Mutex<T>);
+
+impl<T> ColdMutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Data that a protocol elsewhere gives to one thread at a time: `loom` reports it when the protocol does not.
+pub(crate) struct Exclusive<T> {
+    /// Each access touches this cell, which orders nothing and objects to whatever is unordered.
+    access: UnsafeCell<()>,
+    value: std::sync::Mutex<T>,
+}
+
+#[allow(unsafe_code)]
+// SAFETY: `access` guards no memory (its content is `()`); the value is behind a mutex.
+unsafe impl<T: Send> Sync for Exclusive<T> {}
+
+#[allow(unsafe_code)]
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Exclusive<T> {}
+
+impl<T> Exclusive<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self {
+            access: UnsafeCell::new(()),
+            value: std::sync::Mutex::new(value),
+        }
+    }
+
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.access.with_mut(|_| {
+            let mut value = self
+                .value
+                .try_lock()
+                .expect("two threads in one exclusive section");
+            f(&mut value)
+        })
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Stands for `arc_swap`: an atomic index into an arena that lives as long as the model.
+///
+/// Loads are Acquire and exchanges AcqRel, which is what `arc_swap` promises; a mutex here would order more, and hide
+/// a missing fence. What is stored is freed with the cell, so frees of versions are not modelled.
+pub(crate) struct ArcCell<T> {
+    index: AtomicUsize,
+    arena: std::sync::Mutex<Vec<Arc<T>>>,
+}
+
+impl<T> ArcCell<T> {
+    pub(crate) fn new(value: Arc<T>) -> Self {
+        Self {
+            index: AtomicUsize::new(0),
+            arena: std::sync::Mutex::new(vec![value]),
+        }
+    }
+
+    pub(crate) fn load(&self) -> Arc<T> {
+        self.at(self.index.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn peek<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        f(&self.load())
+    }
+
+    pub(crate) fn swap(&self, new: Arc<T>) -> Arc<T> {
+        let new = self.store(new);
+        self.at(self.index.swap(new, Ordering::AcqRel))
+    }
+
+    pub(crate) fn compare_exchange(&self, current: &Arc<T>, new: Arc<T>) -> bool {
+        let seen = self.index.load(Ordering::Relaxed);
+        if !Arc::ptr_eq(&self.at(seen), current) {
+            return false;
+        }
+        let new = self.store(new);
+        let exchanged = self
+            .index
+            .compare_exchange(seen, new, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
+        if !exchanged {
+            // The refused value goes, as it does in `arc_swap`; its place in the arena stays.
+            self.arena()[new] = current.clone();
+        }
+        exchanged
+    }
+
+    fn at(&self, index: usize) -> Arc<T> {
+        self.arena()[index].clone()
+    }
+
+    fn store(&self, value: Arc<T>) -> usize {
+        let mut arena = self.arena();
+        arena.push(value);
+        arena.len() - 1
+    }
+
+    fn arena(&self) -> std::sync::MutexGuard<'_, Vec<Arc<T>>> {
+        self.arena.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Parking by `Notify`: `loom`'s `unpark` misbehaves towards threads that wait in a join or for a mutex.
+#[derive(Default)]
+pub(crate) struct Parker(loom::sync::Notify);
+
+impl Parker {
+    pub(crate) fn park(&self) {
+        self.0.wait();
+    }
+
+    /// A model has no clock: the deadline has always passed.
+    pub(crate) fn park_until(&self, _deadline: Instant) -> bool {
+        false
+    }
+}
+
+impl Wake for Parker {
+    fn wake(self: Arc<Self>) {
+        self.0.notify();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.notify();
+    }
+}

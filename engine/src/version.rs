@@ -1,0 +1,262 @@
+//! Versions, and the head: the newest one.
+//!
+//! A version is immutable once it is the head, but for the link to the version before it, which belongs to the
+//! distributor (see `distribute.rs`). A snapshot *is* a version, so making one costs nothing.
+
+use std::{fmt, ops::Deref};
+
+use crate::{
+    memo::Memo,
+    sequence::{Epoch, Sequence},
+    shared::Shared,
+    state::State,
+    sync::{Arc, Exclusive},
+};
+
+/// The state as of one sequence.
+pub struct Version<S: State> {
+    epoch: Epoch,
+    sequence: Sequence,
+    state: S,
+    memo: Memo,
+    closed: bool,
+    /// Private number of what subscribers can see: grows by one per update, and by one for a version that needs a
+    /// snapshot. Never restarts. Cursors compare this.
+    pub(crate) ordinal: u64,
+    /// Private number of the version itself: grows as the ordinal does, and by at least one. "Distributed up to here"
+    /// compares this, so that versions which nobody can see move on too, and cannot pile up.
+    pub(crate) position: u64,
+    /// How many versions up to this one needed a snapshot.
+    pub(crate) forced: u64,
+    /// The updates that led here; empty if the version needs a snapshot.
+    pub(crate) updates: Box<[Shared<Labelled<S>>]>,
+    pub(crate) needs_snapshot: bool,
+    /// The version before, until the distributor has taken it; `None` too when the chain was cut for its length.
+    pub(crate) previous: Exclusive<Option<Arc<Version<S>>>>,
+}
+
+/// One update as subscriptions receive it: shared by all of them, cheap to clone, and labelled.
+///
+/// Dereferences to the state's own update.
+pub struct Update<S: State>(Shared<Labelled<S>>);
+
+/// What an [`Update`] shares.
+pub(crate) struct Labelled<S: State> {
+    ordinal: u64,
+    epoch: Epoch,
+    sequence: Sequence,
+    batch_remaining: u32,
+    update: S::Update,
+    memo: Memo,
+}
+
+/// What a commit wants to be the next version, before it has numbers.
+pub(crate) struct Draft<S: State> {
+    pub(crate) state: S,
+    pub(crate) updates: Vec<S::Update>,
+    pub(crate) needs_snapshot: bool,
+    pub(crate) labels: Labels,
+    pub(crate) closed: bool,
+}
+
+/// How a draft is labelled.
+#[derive(Clone, Copy)]
+pub(crate) enum Labels {
+    /// The sequences that follow the head's.
+    Next,
+    /// As somebody else numbered it.
+    Given(Epoch, Sequence),
+}
+
+impl<S: State> Version<S> {
+    /// The version that an engine starts with.
+    pub(crate) fn initial(state: S, epoch: Epoch, sequence: Sequence) -> Self {
+        Self {
+            epoch,
+            sequence,
+            state,
+            memo: Memo::default(),
+            closed: false,
+            ordinal: 0,
+            position: 0,
+            forced: 0,
+            updates: Box::default(),
+            needs_snapshot: false,
+            previous: Exclusive::new(None),
+        }
+    }
+
+    /// The version after `previous`; the link to it is left out when `linked` is not set. `None`: sequences are
+    /// exhausted.
+    pub(crate) fn after(previous: &Arc<Self>, draft: Draft<S>, linked: bool) -> Option<Self> {
+        let spent = draft.spent();
+        let (epoch, sequence) = match draft.labels {
+            Labels::Next => (previous.epoch, previous.sequence.checked_add(spent)?),
+            Labels::Given(epoch, sequence) => (epoch, sequence),
+        };
+        let version = Self {
+            epoch,
+            sequence,
+            // Nothing spent: nothing that an encoding could show has changed.
+            memo: if spent == 0 {
+                previous.memo.carry_over()
+            } else {
+                Memo::default()
+            },
+            closed: draft.closed,
+            ordinal: previous.ordinal + spent,
+            position: previous.position + spent.max(1),
+            forced: previous.forced + u64::from(draft.needs_snapshot),
+            updates: if draft.needs_snapshot {
+                Box::default()
+            } else {
+                label(draft.updates, previous.ordinal, epoch, sequence)
+            },
+            needs_snapshot: draft.needs_snapshot,
+            state: draft.state,
+            previous: Exclusive::new(linked.then(|| previous.clone())),
+        };
+        Some(version)
+    }
+
+    /// The epoch in which [`sequence`](Self::sequence) counts.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The sequence of the last update that this version contains.
+    #[must_use]
+    pub const fn sequence(&self) -> Sequence {
+        self.sequence
+    }
+
+    /// The state itself.
+    #[must_use]
+    pub const fn state(&self) -> &S {
+        &self.state
+    }
+
+    /// A place for an adapter's encoding of the whole state, shared by all who hold this version.
+    #[must_use]
+    pub const fn memo(&self) -> &Memo {
+        &self.memo
+    }
+
+    /// Whether this is the last version: its engine has closed.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+}
+
+impl<S: State> Draft<S> {
+    /// How many sequences it takes.
+    pub(crate) fn spent(&self) -> u64 {
+        self.updates.len() as u64 + u64::from(self.needs_snapshot)
+    }
+}
+
+impl<S: State> Update<S> {
+    /// The epoch in which [`sequence`](Self::sequence) counts.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.0.epoch
+    }
+
+    /// The number of this update.
+    #[must_use]
+    pub fn sequence(&self) -> Sequence {
+        self.0.sequence
+    }
+
+    /// How many updates of the same version follow this one: 0 for the last, or the only, one.
+    #[must_use]
+    pub fn batch_remaining(&self) -> u32 {
+        self.0.batch_remaining
+    }
+
+    /// A place for an adapter's encoding of this update, shared by all subscriptions.
+    #[must_use]
+    pub fn memo(&self) -> &Memo {
+        &self.0.memo
+    }
+
+    pub(crate) fn ordinal(&self) -> u64 {
+        self.0.ordinal
+    }
+
+    pub(crate) fn new(shared: Shared<Labelled<S>>) -> Self {
+        Self(shared)
+    }
+}
+
+/// Gives `updates` the ordinals after `ordinal`, and the sequences up to `last`.
+fn label<S: State>(
+    updates: Vec<S::Update>,
+    ordinal: u64,
+    epoch: Epoch,
+    last: Sequence,
+) -> Box<[Shared<Labelled<S>>]> {
+    let count = updates.len() as u64;
+    updates
+        .into_iter()
+        .zip(1..)
+        .map(|(update, nth)| {
+            Shared::new(Labelled {
+                ordinal: ordinal + nth,
+                epoch,
+                sequence: Sequence::new(last.get() - (count - nth)),
+                // A batch of more than four thousand million updates says "many follow" for a while.
+                batch_remaining: u32::try_from(count - nth).unwrap_or(u32::MAX),
+                update,
+                memo: Memo::default(),
+            })
+        })
+        .collect()
+}
+
+impl<S: State> Drop for Version<S> {
+    /// Unlinks what is still chained one by one: a chain may be long, and nested drops would use the stack.
+    fn drop(&mut self) {
+        let mut link = self.previous.get_mut().take();
+        while let Some(version) = link {
+            link =
+                Arc::into_inner(version).and_then(|mut version| version.previous.get_mut().take());
+        }
+    }
+}
+
+impl<S: State> Clone for Update<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: State> Deref for Update<S> {
+    type Target = S::Update;
+
+    fn deref(&self) -> &S::Update {
+        &self.0.update
+    }
+}
+
+impl<S: State> fmt::Debug for Version<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Version")
+            .field("epoch", &self.epoch.get())
+            .field("sequence", &self.sequence.get())
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: State> fmt::Debug for Update<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Update")
+            .field("epoch", &self.epoch().get())
+            .field("sequence", &self.sequence().get())
+            .field("batch_remaining", &self.batch_remaining())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+//! Waiting without losing a wake-up: one consumer, one distributor.
+//!
+//! Contract (invariant I8): if the distributor makes something available and then calls [`Waiter::wake`], and the
+//! consumer calls [`Waiter::arm`] and then finds nothing available, then the consumer's waker is woken.
+//!
+//! # The argument
+//! The consumer stores its waker, stores `waiting`, passes `fence(SeqCst)` P, looks. The distributor makes available,
+//! passes `fence(SeqCst)` F3, reads `waiting`. Fences have one order:
+//! 1. P before F3: the distributor reads `waiting` set (or set again later). It takes the waker and wakes it. Its
+//!    `try_lock` cannot fail on the lock of this `arm`, which was released before P. If it fails on the lock of a later
+//!    `arm`, that one's fence P' comes after F3, and its look finds what was made available: case 2.
+//! 2. F3 before P: the consumer's look finds what was made available, and it does not park.
+//!
+//! A waker taken is an old one only if a later `arm` has yet to store its own; that `arm` looks afterwards.
+//!
+//! Models: `loom-tests/tests/wake.rs`.
+
+use std::{task::Waker, time::Instant};
+
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Parker, fence};
+
+/// Where one consumer leaves its waker for the distributor.
+pub(crate) struct Waiter {
+    /// Set by the consumer before it parks; cleared by whoever wakes it, or by itself.
+    waiting: AtomicBool,
+    /// Locked by the consumer to store; the distributor only tries.
+    slot: Mutex<Option<Waker>>,
+}
+
+impl Waiter {
+    pub(crate) fn new() -> Self {
+        Self {
+            waiting: AtomicBool::new(false),
+            slot: Mutex::new(None),
+        }
+    }
+
+    /// Asks to be woken. The caller must look once more afterwards, and may park only if there is nothing.
+    pub(crate) fn arm(&self, waker: &Waker) {
+        let replaced = {
+            let mut slot = self.slot.lock();
+            match &mut *slot {
+                Some(stored) if stored.will_wake(waker) => None,
+                stored => stored.replace(waker.clone()),
+            }
+        };
+        // Somebody else's code, so not under the lock.
+        drop(replaced);
+        // Relaxed: ordered by the fence below.
+        self.waiting.store(true, Ordering::Relaxed);
+        // P, partner of F3 in a round: see the argument above.
+        fence(Ordering::SeqCst);
+    }
+
+    /// Takes the request back: the consumer has found something. A wake already under way is merely early.
+    pub(crate) fn disarm(&self) {
+        // Relaxed: a wake too many is harmless, and only this consumer sets the flag.
+        self.waiting.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes the consumer's waker, if it waits. The caller has passed fence F3 since it made something available.
+    pub(crate) fn take(&self) -> Option<Waker> {
+        // Relaxed: ordered by F3.
+        if !self.waiting.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut slot = self.slot.try_lock()?;
+        // Relaxed: ordered by the lock. Cleared before the lock were held, this store could overtake the `true` of the
+        // very `arm` that holds it, and the next wake would be lost.
+        self.waiting.store(false, Ordering::Relaxed);
+        slot.take()
+    }
+}
+
+/// A thread's own waker, for blocking calls.
+pub(crate) struct Blocking {
+    parker: Arc<Parker>,
+    waker: Waker,
+}
+
+impl Blocking {
+    pub(crate) fn new() -> Self {
+        let parker = Arc::new(Parker::default());
+        Self {
+            waker: Waker::from(parker.clone()),
+            parker,
+        }
+    }
+
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Waits for a wake; `false` when the deadline passed first.
+    pub(crate) fn park(&self, deadline: Deadline) -> bool {
+        match deadline {
+            Deadline::Never => {
+                self.parker.park();
+                true
+            }
+            Deadline::At(instant) => self.parker.park_until(instant),
+        }
+    }
+}
+
+/// Until when a blocking call waits. The engine's only clock.
+#[derive(Clone, Copy)]
+pub(crate) enum Deadline {
+    Never,
+    At(Instant),
+}
+
+impl Deadline {
+    /// `timeout` from now; a time past the clock's end is never.
+    #[allow(clippy::disallowed_methods)] // the one place, see clippy.toml
+    pub(crate) fn after(timeout: std::time::Duration) -> Self {
+        Instant::now()
+            .checked_add(timeout)
+            .map_or(Self::Never, Self::At)
+    }
+}
