@@ -16,7 +16,10 @@ use std::sync::Arc;
 
 use p256::pkcs8::DecodePrivateKey;
 use rand::TryRngCore;
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -37,7 +40,9 @@ impl Credentials {
     ///
     /// Something is there but damaged or open to others, or it cannot be created.
     pub fn open_or_create(dir: &RunDir) -> Result<Self, Failure> {
-        create_if_missing(&dir.certificate(), || new_certificate().map_err(io::Error::other))?;
+        create_if_missing(&dir.certificate(), || {
+            new_certificate().map_err(io::Error::other)
+        })?;
         create_if_missing(&dir.token(), new_token)?;
         Self::open(&dir.certificate(), &dir.token())
     }
@@ -48,7 +53,10 @@ impl Credentials {
     ///
     /// Something is missing, damaged or open to others.
     pub fn open(certificate: &Path, token: &Path) -> Result<Self, Failure> {
-        Ok(Self { pem: read_certificate(certificate)?.into(), token: read_token(token)?.into() })
+        Ok(Self {
+            pem: read_certificate(certificate)?.into(),
+            token: read_token(token)?.into(),
+        })
     }
 
     /// Certificate and key, as PEM.
@@ -67,7 +75,9 @@ impl Credentials {
 impl fmt::Debug for Credentials {
     /// Prints neither key nor token.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Credentials").finish_non_exhaustive()
+        formatter
+            .debug_struct("Credentials")
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,9 +89,12 @@ impl fmt::Debug for Credentials {
 pub fn read_certificate(path: &Path) -> Result<String, Failure> {
     let text = read_private(path)?;
     let wrong = |why: &str| damaged(path, why);
-    let certificate = CertificateDer::from_pem_slice(text.as_bytes()).map_err(|_| wrong("it holds no CERTIFICATE block"))?;
-    let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| wrong("it holds no EC PRIVATE KEY block"))?;
-    let key = rustls::crypto::ring::sign::any_ecdsa_type(&key).map_err(|_| wrong("its key is no ECDSA key"))?;
+    let certificate = CertificateDer::from_pem_slice(text.as_bytes())
+        .map_err(|_| wrong("it holds no CERTIFICATE block"))?;
+    let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
+        .map_err(|_| wrong("it holds no EC PRIVATE KEY block"))?;
+    let key = rustls::crypto::ring::sign::any_ecdsa_type(&key)
+        .map_err(|_| wrong("its key is no ECDSA key"))?;
     rustls::sign::CertifiedKey::new(vec![certificate], key)
         .keys_match()
         .map_err(|_| wrong("its key does not belong to its certificate"))?;
@@ -107,10 +120,17 @@ pub fn read_token(path: &Path) -> Result<String, Failure> {
 fn read_private(path: &Path) -> Result<String, Failure> {
     let unreadable = |error: io::Error| {
         let mend = match error.kind() {
-            io::ErrorKind::NotFound => "start the agent once (configstream run), or say where it runs with --run-dir",
+            io::ErrorKind::NotFound => {
+                "start the agent once (configstream run), or say where it runs with --run-dir"
+            }
             _ => "let this user, and only this one, read it",
         };
-        Failure::new(Exit::Credentials, format!("cannot read {}", path.display()), error, mend)
+        Failure::new(
+            Exit::Credentials,
+            format!("cannot read {}", path.display()),
+            error,
+            mend,
+        )
     };
     let file = File::open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
@@ -123,13 +143,18 @@ fn read_private(path: &Path) -> Result<String, Failure> {
             Exit::Credentials,
             format!("{} is open to others", path.display()),
             format_args!("its mode is {mode:04o}, so other users may know the secret in it"),
-            format!("remove it, so that the agent makes a new one at its next start; or, if nobody else was here: chmod 600 {}", path.display()),
+            format!(
+                "remove it, so that the agent makes a new one at its next start; or, if nobody else was here: chmod 600 {}",
+                path.display()
+            ),
         ));
     }
     let mut text = String::new();
     match file.take(LONGEST_FILE).read_to_string(&mut text) {
         Ok(_) => Ok(text),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(damaged(path, "it is not text")),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(damaged(path, "it is not text"))
+        }
         Err(error) => Err(unreadable(error)),
     }
 }
@@ -144,7 +169,10 @@ fn damaged(path: &Path, why: &str) -> Failure {
 }
 
 /// Creates a file in one step, unless its name is taken.
-fn create_if_missing(path: &Path, content: impl FnOnce() -> io::Result<String>) -> Result<(), Failure> {
+fn create_if_missing(
+    path: &Path,
+    content: impl FnOnce() -> io::Result<String>,
+) -> Result<(), Failure> {
     if path.symlink_metadata().is_ok() {
         return Ok(());
     }
@@ -177,21 +205,33 @@ fn new_certificate() -> Result<String, Box<dyn std::error::Error + Send + Sync>>
     let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
     let mut params = CertificateParams::new(["localhost", "127.0.0.1", "::1"].map(str::to_owned))?;
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "configstream");
+    params
+        .distinguished_name
+        .push(DnType::CommonName, "configstream");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::CrlSign];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::CrlSign,
+    ];
+    params.extended_key_usages = vec![
+        ExtendedKeyUsagePurpose::ServerAuth,
+        ExtendedKeyUsagePurpose::ClientAuth,
+    ];
     // Everybody compares the whole certificate byte for byte, so its dates protect nothing; they must only never be in the way.
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2120, 1, 1);
     let certificate = params.self_signed(&key)?.pem();
-    let key = p256::SecretKey::from_pkcs8_der(&key.serialize_der())?.to_sec1_pem(p256::pkcs8::LineEnding::LF)?;
+    let key = p256::SecretKey::from_pkcs8_der(&key.serialize_der())?
+        .to_sec1_pem(p256::pkcs8::LineEnding::LF)?;
     Ok(format!("{certificate}{}", key.as_str()))
 }
 
 fn new_token() -> io::Result<String> {
     let mut bytes = [0_u8; TOKEN_BYTES];
-    rand::rngs::OsRng.try_fill_bytes(&mut bytes).map_err(io::Error::other)?;
+    rand::rngs::OsRng
+        .try_fill_bytes(&mut bytes)
+        .map_err(io::Error::other)?;
     Ok(bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.
         let _ = write!(text, "{byte:02x}");
@@ -231,15 +271,37 @@ mod tests {
         let dir = run_dir(&root);
         let credentials = Credentials::open_or_create(&dir).unwrap();
         for path in [dir.certificate(), dir.token()] {
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+            assert_eq!(
+                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{}",
+                path.display()
+            );
         }
-        let blocks: Vec<&str> = credentials.pem().lines().filter(|line| line.starts_with("-----BEGIN")).collect();
-        assert_eq!(blocks, ["-----BEGIN CERTIFICATE-----", "-----BEGIN EC PRIVATE KEY-----"]);
+        let blocks: Vec<&str> = credentials
+            .pem()
+            .lines()
+            .filter(|line| line.starts_with("-----BEGIN"))
+            .collect();
+        assert_eq!(
+            blocks,
+            [
+                "-----BEGIN CERTIFICATE-----",
+                "-----BEGIN EC PRIVATE KEY-----"
+            ]
+        );
         let token = fs::read_to_string(dir.token()).unwrap();
         assert_eq!((token.len(), token.as_str()), (64, credentials.token()));
         let again = Credentials::open_or_create(&dir).unwrap();
-        assert_eq!((again.pem(), again.token()), (credentials.pem(), credentials.token()));
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2, "nothing is left behind");
+        assert_eq!(
+            (again.pem(), again.token()),
+            (credentials.pem(), credentials.token())
+        );
+        assert_eq!(
+            fs::read_dir(root.path()).unwrap().count(),
+            2,
+            "nothing is left behind"
+        );
         assert!(!format!("{credentials:?}").contains(credentials.token()));
     }
 
@@ -257,12 +319,22 @@ mod tests {
                     })
                 })
                 .collect();
-            starters.into_iter().map(|starter| starter.join().unwrap()).collect()
+            starters
+                .into_iter()
+                .map(|starter| starter.join().unwrap())
+                .collect()
         });
         for credentials in &found {
-            assert_eq!((credentials.pem(), credentials.token()), (found[0].pem(), found[0].token()));
+            assert_eq!(
+                (credentials.pem(), credentials.token()),
+                (found[0].pem(), found[0].token())
+            );
         }
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2, "nothing is left behind");
+        assert_eq!(
+            fs::read_dir(root.path()).unwrap().count(),
+            2,
+            "nothing is left behind"
+        );
     }
 
     #[test]
@@ -271,7 +343,10 @@ mod tests {
         let dir = run_dir(&root);
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let certificate = CertificateParams::default().self_signed(&key).unwrap();
-        write_private(&dir.certificate(), &format!("{}{}", certificate.pem(), key.serialize_pem()));
+        write_private(
+            &dir.certificate(),
+            &format!("{}{}", certificate.pem(), key.serialize_pem()),
+        );
         read_certificate(&dir.certificate()).unwrap();
     }
 
@@ -289,25 +364,42 @@ mod tests {
         let dir = run_dir(&root);
         let good = new_certificate().unwrap();
         let other = new_certificate().unwrap();
-        let split = |pem: &str| pem.split_once("-----BEGIN EC").map(|(certificate, _)| certificate.to_owned()).unwrap();
+        let split = |pem: &str| {
+            pem.split_once("-----BEGIN EC")
+                .map(|(certificate, _)| certificate.to_owned())
+                .unwrap()
+        };
         let crossed = good.replace(&split(&good), &split(&other));
         for (content, why) in [
             (String::new(), "no CERTIFICATE"),
             ("hello".to_owned(), "no CERTIFICATE"),
             (split(&good), "no EC PRIVATE KEY"),
-            (good[good.find("-----BEGIN EC").unwrap()..].to_owned(), "no CERTIFICATE"),
+            (
+                good[good.find("-----BEGIN EC").unwrap()..].to_owned(),
+                "no CERTIFICATE",
+            ),
             (crossed, "does not belong"),
         ] {
             write_private(&dir.certificate(), &content);
             let error = read_certificate(&dir.certificate()).unwrap_err();
             let text = error.to_string();
             assert_eq!(error.exit(), Exit::Credentials);
-            assert!(text.contains("ipc_cert.pem") && text.contains(why) && text.contains("remove the file"), "{text}");
+            assert!(
+                text.contains("ipc_cert.pem")
+                    && text.contains(why)
+                    && text.contains("remove the file"),
+                "{text}"
+            );
         }
         for content in ["", "abc", &"xy".repeat(32), &"ab".repeat(33)] {
             write_private(&dir.token(), content);
             let text = read_token(&dir.token()).unwrap_err().to_string();
-            assert!(text.contains("auth_token") && text.contains("64 hex") && text.contains("remove the file"), "{text}");
+            assert!(
+                text.contains("auth_token")
+                    && text.contains("64 hex")
+                    && text.contains("remove the file"),
+                "{text}"
+            );
         }
     }
 
@@ -319,7 +411,10 @@ mod tests {
         for mode in [0o640, 0o604, 0o620, 0o644] {
             fs::set_permissions(dir.token(), fs::Permissions::from_mode(mode)).unwrap();
             let text = Credentials::open_or_create(&dir).unwrap_err().to_string();
-            assert!(text.contains("open to others") && text.contains("chmod 600"), "{text}");
+            assert!(
+                text.contains("open to others") && text.contains("chmod 600"),
+                "{text}"
+            );
         }
     }
 

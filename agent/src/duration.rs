@@ -59,7 +59,9 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
         if whole.is_empty() && fraction.is_empty() {
             return Err(DurationError::NoNumber);
         }
-        let end = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
+        let end = after
+            .find(|c: char| c == '.' || c.is_ascii_digit())
+            .unwrap_or(after.len());
         let (unit, after) = after.split_at(end);
         let unit: u128 = match unit {
             "" => return Err(DurationError::NoUnit),
@@ -76,10 +78,18 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
         if whole.len() > 19 {
             return Err(DurationError::TooLong);
         }
-        let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| DurationError::NoNumber)? };
+        let whole: u128 = if whole.is_empty() {
+            0
+        } else {
+            whole.parse().map_err(|_| DurationError::NoNumber)?
+        };
         // Digits beyond the eighteenth are below a nanosecond even of an hour.
         let fraction = &fraction[..fraction.len().min(18)];
-        let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| DurationError::NoNumber)? };
+        let part: u128 = if fraction.is_empty() {
+            0
+        } else {
+            fraction.parse().map_err(|_| DurationError::NoNumber)?
+        };
         let scale = fraction.bytes().fold(1_u128, |scale, _| scale * 10);
         total += whole * unit + part * unit / scale;
         if total > i64::MAX.unsigned_abs().into() {
@@ -87,7 +97,9 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
         }
         rest = after;
     }
-    u64::try_from(total).map(Duration::from_nanos).map_err(|_| DurationError::TooLong)
+    u64::try_from(total)
+        .map(Duration::from_nanos)
+        .map_err(|_| DurationError::TooLong)
 }
 
 /// The ASCII digits at the start of a text, and what follows them.

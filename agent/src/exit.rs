@@ -65,8 +65,18 @@ pub struct Failure {
 
 impl Failure {
     /// Puts the three parts together.
-    pub fn new(exit: Exit, what: impl Into<String>, why: impl fmt::Display, mend: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), why: why.to_string(), mend: mend.into() }
+    pub fn new(
+        exit: Exit,
+        what: impl Into<String>,
+        why: impl fmt::Display,
+        mend: impl Into<String>,
+    ) -> Self {
+        Self {
+            exit,
+            what: what.into(),
+            why: why.to_string(),
+            mend: mend.into(),
+        }
     }
 
     /// The exit code.

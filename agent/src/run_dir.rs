@@ -29,8 +29,13 @@ impl RunDir {
         Self::locate_in(asked, env::var_os("XDG_STATE_HOME"), env::var_os("HOME"))
     }
 
-    fn locate_in(asked: Option<&Path>, state_home: Option<OsString>, home: Option<OsString>) -> Result<Self, Failure> {
-        let absolute = |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
+    fn locate_in(
+        asked: Option<&Path>,
+        state_home: Option<OsString>,
+        home: Option<OsString>,
+    ) -> Result<Self, Failure> {
+        let absolute =
+            |value: Option<OsString>| value.map(PathBuf::from).filter(|path| path.is_absolute());
         let path = match (asked, absolute(state_home), absolute(home)) {
             (Some(path), ..) => path.to_owned(),
             (None, Some(state), _) => state.join("configstream"),
@@ -57,18 +62,29 @@ impl RunDir {
         let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(!asked);
         let failure = |why: &dyn std::fmt::Display, mend: &str| {
-            Failure::new(Exit::RunDir, format!("cannot use the run directory {}", self.path.display()), why, mend)
+            Failure::new(
+                Exit::RunDir,
+                format!("cannot use the run directory {}", self.path.display()),
+                why,
+                mend,
+            )
         };
         match builder.create(&self.path) {
             Ok(()) => Ok(()),
             Err(_) if self.path.is_dir() => Ok(()),
             Err(error) => Err(match error.kind() {
-                io::ErrorKind::AlreadyExists => failure(&"it is not a directory", "name another with --run-dir, or remove the file"),
+                io::ErrorKind::AlreadyExists => failure(
+                    &"it is not a directory",
+                    "name another with --run-dir, or remove the file",
+                ),
                 io::ErrorKind::NotFound => failure(
                     &format_args!("the directory above it does not exist ({error})"),
                     &format!("create it with: mkdir -p {}", self.path.display()),
                 ),
-                _ => failure(&error, "make it writable for this user, or name another with --run-dir"),
+                _ => failure(
+                    &error,
+                    "make it writable for this user, or name another with --run-dir",
+                ),
             }),
         }
     }
@@ -102,7 +118,10 @@ impl RunDir {
                 let mut holder = String::new();
                 // Only for the message; a few digits at most.
                 let _ = file.take(20).read_to_string(&mut holder);
-                let holder = holder.trim().parse::<u32>().map_or_else(|_| "another process".to_owned(), |pid| format!("process {pid}"));
+                let holder = holder.trim().parse::<u32>().map_or_else(
+                    |_| "another process".to_owned(),
+                    |pid| format!("process {pid}"),
+                );
                 return Err(Failure::new(
                     Exit::Running,
                     format!("another agent runs in {}", self.path.display()),
@@ -112,7 +131,10 @@ impl RunDir {
             }
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
-        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(unusable)?;
         Ok(RunDirLock { _file: file })
     }
@@ -160,7 +182,11 @@ impl RunDir {
     #[must_use]
     pub fn announced_address(&self) -> Option<String> {
         let mut text = String::new();
-        File::open(self.address()).ok()?.take(4096).read_to_string(&mut text).ok()?;
+        File::open(self.address())
+            .ok()?
+            .take(4096)
+            .read_to_string(&mut text)
+            .ok()?;
         let text = text.trim();
         (!text.is_empty()).then(|| text.to_owned())
     }
@@ -182,13 +208,26 @@ mod tests {
     #[test]
     fn the_directory_asked_for_wins() {
         let located = |asked, state: Option<&str>, home: Option<&str>| {
-            RunDir::locate_in(asked, state.map(OsString::from), home.map(OsString::from)).map(|dir| dir.path)
+            RunDir::locate_in(asked, state.map(OsString::from), home.map(OsString::from))
+                .map(|dir| dir.path)
         };
         let asked = Path::new("here");
-        assert_eq!(located(Some(asked), Some("/state"), Some("/home/u")), Ok("here".into()));
-        assert_eq!(located(None, Some("/state"), Some("/home/u")), Ok("/state/configstream".into()));
-        assert_eq!(located(None, None, Some("/home/u")), Ok("/home/u/.local/state/configstream".into()));
-        assert_eq!(located(None, Some("relative"), Some("/home/u")), Ok("/home/u/.local/state/configstream".into()));
+        assert_eq!(
+            located(Some(asked), Some("/state"), Some("/home/u")),
+            Ok("here".into())
+        );
+        assert_eq!(
+            located(None, Some("/state"), Some("/home/u")),
+            Ok("/state/configstream".into())
+        );
+        assert_eq!(
+            located(None, None, Some("/home/u")),
+            Ok("/home/u/.local/state/configstream".into())
+        );
+        assert_eq!(
+            located(None, Some("relative"), Some("/home/u")),
+            Ok("/home/u/.local/state/configstream".into())
+        );
         let error = located(None, None, None).unwrap_err();
         assert_eq!(error.exit(), Exit::RunDir);
         assert!(error.to_string().contains("--run-dir"), "{error}");
@@ -197,25 +236,45 @@ mod tests {
     #[test]
     fn a_missing_parent_is_an_error_with_the_mend() {
         let root = tempfile::tempdir().unwrap();
-        let dir = RunDir { path: root.path().join("a/b") };
+        let dir = RunDir {
+            path: root.path().join("a/b"),
+        };
         let error = dir.create(true).unwrap_err().to_string();
-        assert!(error.contains("does not exist") && error.contains("mkdir -p"), "{error}");
+        assert!(
+            error.contains("does not exist") && error.contains("mkdir -p"),
+            "{error}"
+        );
         dir.create(false).unwrap();
         dir.create(true).unwrap();
-        assert_eq!(fs::metadata(&dir.path).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::metadata(&dir.path).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
         fs::write(root.path().join("file"), "").unwrap();
-        let error = RunDir { path: root.path().join("file") }.create(true).unwrap_err().to_string();
+        let error = RunDir {
+            path: root.path().join("file"),
+        }
+        .create(true)
+        .unwrap_err()
+        .to_string();
         assert!(error.contains("not a directory"), "{error}");
     }
 
     #[test]
     fn a_second_agent_is_told_who_is_there() {
         let root = tempfile::tempdir().unwrap();
-        let dir = RunDir { path: root.path().to_owned() };
+        let dir = RunDir {
+            path: root.path().to_owned(),
+        };
         let lock = dir.lock().unwrap();
         let error = dir.lock().unwrap_err();
         assert_eq!(error.exit(), Exit::Running);
-        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("process {}", std::process::id())),
+            "{error}"
+        );
         drop(lock);
         drop(dir.lock().unwrap());
     }

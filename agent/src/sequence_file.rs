@@ -75,7 +75,9 @@ impl SequenceFileError {
                  the last sequence they saw must be restarted",
                 path.display()
             ),
-            Self::Unwritable { .. } => "make room on the disk and let this user write the run directory".to_owned(),
+            Self::Unwritable { .. } => {
+                "make room on the disk and let this user write the run directory".to_owned()
+            }
         }
     }
 }
@@ -83,9 +85,21 @@ impl SequenceFileError {
 impl fmt::Display for SequenceFileError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable { path, error } => write!(formatter, "cannot read the saved sequence {}: {error}", path.display()),
-            Self::Corrupt { path, why } => write!(formatter, "the saved sequence {} is damaged: {why}", path.display()),
-            Self::Unwritable { path, error } => write!(formatter, "cannot write the saved sequence {}: {error}", path.display()),
+            Self::Unreadable { path, error } => write!(
+                formatter,
+                "cannot read the saved sequence {}: {error}",
+                path.display()
+            ),
+            Self::Corrupt { path, why } => write!(
+                formatter,
+                "the saved sequence {} is damaged: {why}",
+                path.display()
+            ),
+            Self::Unwritable { path, error } => write!(
+                formatter,
+                "cannot write the saved sequence {}: {error}",
+                path.display()
+            ),
         }
     }
 }
@@ -115,7 +129,12 @@ impl SequenceFile {
             Some((epoch, _)) => (epoch + 1, 1),
             None => (now(), 1),
         };
-        let mut file = Self { path: path.to_owned(), epoch, start, reserved: 0 };
+        let mut file = Self {
+            path: path.to_owned(),
+            epoch,
+            start,
+            reserved: 0,
+        };
         file.write(reservation(start))?;
         Ok(file)
     }
@@ -178,8 +197,12 @@ impl SequenceFile {
     }
 
     fn write(&mut self, used: u64) -> Result<(), SequenceFileError> {
-        write(&self.path, &render(self.epoch, used), &mut |_| Ok(()))
-            .map_err(|error| SequenceFileError::Unwritable { path: self.path.clone(), error })?;
+        write(&self.path, &render(self.epoch, used), &mut |_| Ok(())).map_err(|error| {
+            SequenceFileError::Unwritable {
+                path: self.path.clone(),
+                error,
+            }
+        })?;
         self.reserved = used;
         Ok(())
     }
@@ -200,9 +223,18 @@ enum Step {
 }
 
 /// Replaces a file in one step. `reached` is told each step; in tests it fails there.
-fn write(path: &Path, content: &str, reached: &mut dyn FnMut(Step) -> io::Result<()>) -> io::Result<()> {
+fn write(
+    path: &Path,
+    content: &str,
+    reached: &mut dyn FnMut(Step) -> io::Result<()>,
+) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)?;
     reached(Step::Created)?;
     file.write_all(content.as_bytes())?;
     reached(Step::Written)?;
@@ -210,7 +242,12 @@ fn write(path: &Path, content: &str, reached: &mut dyn FnMut(Step) -> io::Result
     reached(Step::Synced)?;
     fs::rename(&new, path)?;
     reached(Step::Renamed)?;
-    File::open(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
+    File::open(
+        path.parent()
+            .filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(Path::new(".")),
+    )?
+    .sync_all()
 }
 
 fn render(epoch: u64, used: u64) -> String {
@@ -221,15 +258,23 @@ fn render(epoch: u64, used: u64) -> String {
 
 /// Epoch and sequence of a file, if there is one.
 fn read(path: &Path) -> Result<Option<(u64, u64)>, SequenceFileError> {
-    let unreadable = |error| SequenceFileError::Unreadable { path: path.to_owned(), error };
+    let unreadable = |error| SequenceFileError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(error)),
     };
     let mut bytes = Vec::new();
-    file.take(LONGEST).read_to_end(&mut bytes).map_err(unreadable)?;
-    let corrupt = |why| SequenceFileError::Corrupt { path: path.to_owned(), why };
+    file.take(LONGEST)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    let corrupt = |why| SequenceFileError::Corrupt {
+        path: path.to_owned(),
+        why,
+    };
     parse(&bytes).map(Some).map_err(corrupt)
 }
 
@@ -247,7 +292,11 @@ fn parse(bytes: &[u8]) -> Result<(u64, u64), &'static str> {
         (found == name).then_some(())?;
         u64::from_str_radix(number, radix).ok()
     };
-    let (Some(epoch), Some(used), Some(_)) = (number("epoch", 10), number("used-up-to", 10), number("crc32", 16)) else {
+    let (Some(epoch), Some(used), Some(_)) = (
+        number("epoch", 10),
+        number("used-up-to", 10),
+        number("crc32", 16),
+    ) else {
         return Err("a line is missing or is no number");
     };
     // The checksum, and anything behind it, is judged by writing the same again.
@@ -261,7 +310,9 @@ fn parse(bytes: &[u8]) -> Result<(u64, u64), &'static str> {
 }
 
 fn now() -> u64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_secs().max(1))
+    SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(1, |since| since.as_secs().max(1))
 }
 
 const FIRST_LINE: &str = "configstream sequence 1";
@@ -292,16 +343,25 @@ mod tests {
         let (_root, path) = place();
         let mut file = SequenceFile::open(&path).unwrap();
         let epoch = file.epoch();
-        assert_eq!(file.reserve(Sequence::new(1025)).unwrap(), Some(Sequence::new(2048)));
+        assert_eq!(
+            file.reserve(Sequence::new(1025)).unwrap(),
+            Some(Sequence::new(2048))
+        );
         drop(file);
         let file = SequenceFile::open(&path).unwrap();
-        assert_eq!((file.epoch(), file.start().get(), file.limit().get()), (epoch, 2049, 3072));
+        assert_eq!(
+            (file.epoch(), file.start().get(), file.limit().get()),
+            (epoch, 2049, 3072)
+        );
     }
 
     #[test]
     fn a_clean_stop_wastes_nothing_and_a_start_spends_one() {
         let (_root, path) = place();
-        SequenceFile::open(&path).unwrap().save_exact(Sequence::new(7)).unwrap();
+        SequenceFile::open(&path)
+            .unwrap()
+            .save_exact(Sequence::new(7))
+            .unwrap();
         for start in 8..12 {
             let file = SequenceFile::open(&path).unwrap();
             assert_eq!(file.start().get(), start);
@@ -313,8 +373,14 @@ mod tests {
     #[test]
     fn an_exact_save_stays_between_start_and_reservation() {
         let (_root, path) = place();
-        SequenceFile::open(&path).unwrap().save_exact(Sequence::new(900)).unwrap();
-        SequenceFile::open(&path).unwrap().save_exact(Sequence::new(3)).unwrap();
+        SequenceFile::open(&path)
+            .unwrap()
+            .save_exact(Sequence::new(900))
+            .unwrap();
+        SequenceFile::open(&path)
+            .unwrap()
+            .save_exact(Sequence::new(3))
+            .unwrap();
         assert_eq!(SequenceFile::open(&path).unwrap().start().get(), 902);
     }
 
@@ -322,10 +388,20 @@ mod tests {
     fn a_batch_larger_than_a_block_is_reserved_whole() {
         let (_root, path) = place();
         let mut file = SequenceFile::open(&path).unwrap();
-        assert_eq!(file.reserve(Sequence::new(50_000)).unwrap(), Some(Sequence::new(50_000 + BLOCK - 1)));
+        assert_eq!(
+            file.reserve(Sequence::new(50_000)).unwrap(),
+            Some(Sequence::new(50_000 + BLOCK - 1))
+        );
         let written = fs::read_to_string(&path).unwrap();
-        assert_eq!(file.reserve(Sequence::new(50_001)).unwrap(), Some(Sequence::new(50_000 + BLOCK - 1)));
-        assert_eq!(fs::read_to_string(&path).unwrap(), written, "what is reserved needs no write");
+        assert_eq!(
+            file.reserve(Sequence::new(50_001)).unwrap(),
+            Some(Sequence::new(50_000 + BLOCK - 1))
+        );
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            written,
+            "what is reserved needs no write"
+        );
     }
 
     #[test]
@@ -333,11 +409,20 @@ mod tests {
         let (_root, path) = place();
         fs::write(&path, render(5, LAST - 10)).unwrap();
         let mut file = SequenceFile::open(&path).unwrap();
-        assert_eq!((file.epoch().get(), file.start().get(), file.limit().get()), (5, LAST - 9, LAST));
-        assert_eq!(file.reserve(Sequence::new(LAST)).unwrap(), Some(Sequence::new(LAST)));
+        assert_eq!(
+            (file.epoch().get(), file.start().get(), file.limit().get()),
+            (5, LAST - 9, LAST)
+        );
+        assert_eq!(
+            file.reserve(Sequence::new(LAST)).unwrap(),
+            Some(Sequence::new(LAST))
+        );
         assert_eq!(file.reserve(Sequence::new(LAST + 1)).unwrap(), None);
         let (epoch, start) = file.next_epoch().unwrap();
-        assert_eq!((epoch.get(), start.get(), file.limit().get()), (6, 1, BLOCK));
+        assert_eq!(
+            (epoch.get(), start.get(), file.limit().get()),
+            (6, 1, BLOCK)
+        );
         fs::write(&path, render(6, LAST)).unwrap();
         let file = SequenceFile::open(&path).unwrap();
         assert_eq!((file.epoch().get(), file.start().get()), (7, 1));
@@ -349,11 +434,21 @@ mod tests {
             let (_root, path) = place();
             let file = SequenceFile::open(&path).unwrap();
             let handed_out = file.limit().get();
-            let failing = &mut |step| if step == stop { Err(io::Error::other("power cut")) } else { Ok(()) };
+            let failing = &mut |step| {
+                if step == stop {
+                    Err(io::Error::other("power cut"))
+                } else {
+                    Ok(())
+                }
+            };
             write(&path, &render(file.epoch, 2 * BLOCK), failing).unwrap_err();
             drop(file);
             let file = SequenceFile::open(&path).unwrap();
-            assert!(file.start().get() > handed_out, "{stop:?}: {} after {handed_out}", file.start());
+            assert!(
+                file.start().get() > handed_out,
+                "{stop:?}: {} after {handed_out}",
+                file.start()
+            );
         }
     }
 
@@ -364,13 +459,19 @@ mod tests {
         let blocked = path.with_extension("new");
         fs::create_dir(&blocked).unwrap();
         let error = file.reserve(Sequence::new(BLOCK + 1)).unwrap_err();
-        assert!(error.to_string().contains("cannot write") && error.mend().contains("make room"), "{error}");
+        assert!(
+            error.to_string().contains("cannot write") && error.mend().contains("make room"),
+            "{error}"
+        );
         let before = (file.epoch(), file.limit());
         assert_eq!(before.1.get(), BLOCK);
         file.next_epoch().unwrap_err();
         assert_eq!((file.epoch(), file.limit()), before);
         fs::remove_dir(&blocked).unwrap();
-        assert_eq!(file.reserve(Sequence::new(BLOCK + 1)).unwrap(), Some(Sequence::new(2 * BLOCK)));
+        assert_eq!(
+            file.reserve(Sequence::new(BLOCK + 1)).unwrap(),
+            Some(Sequence::new(2 * BLOCK))
+        );
     }
 
     #[test]
@@ -398,9 +499,16 @@ mod tests {
             let shown = String::from_utf8_lossy(&bytes).into_owned();
             let error = SequenceFile::open(&path).expect_err(&shown);
             let text = format!("{error}; {}", error.mend());
-            assert!(text.contains("sequence is damaged") || text.contains("damaged"), "{text}");
+            assert!(
+                text.contains("sequence is damaged") || text.contains("damaged"),
+                "{text}"
+            );
             assert!(text.contains("rm "), "{text}");
-            assert_eq!(fs::read(&path).unwrap(), bytes, "a refused file is left as it is");
+            assert_eq!(
+                fs::read(&path).unwrap(),
+                bytes,
+                "a refused file is left as it is"
+            );
         }
     }
 
@@ -408,6 +516,9 @@ mod tests {
     fn a_directory_in_its_place_is_refused() {
         let (_root, path) = place();
         fs::create_dir(&path).unwrap();
-        assert!(matches!(SequenceFile::open(&path), Err(SequenceFileError::Unreadable { .. })));
+        assert!(matches!(
+            SequenceFile::open(&path),
+            Err(SequenceFileError::Unreadable { .. })
+        ));
     }
 }
