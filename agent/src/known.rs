@@ -1,6 +1,7 @@
 //! The table of known keys: each with its default and its type.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -47,9 +48,21 @@ impl Known {
         let document = Document::parse(path, text)?;
         let keys = yaml::settings(path, &document, &Self::nothing())?
             .into_iter()
-            .map(|(key, typed)| (key, Entry { kind: typed.kind, default: typed.value, line: typed.position.line }))
+            .map(|(key, typed)| {
+                (
+                    key,
+                    Entry {
+                        kind: typed.kind,
+                        default: typed.value,
+                        line: typed.position.line,
+                    },
+                )
+            })
             .collect();
-        Ok(Self { keys, name: name.to_owned() })
+        Ok(Self {
+            keys,
+            name: name.to_owned(),
+        })
     }
 
     /// The table that is compiled in.
@@ -59,10 +72,11 @@ impl Known {
     /// Never: a test parses the same bytes.
     #[must_use]
     pub fn embedded() -> &'static Self {
-        static EMBEDDED: LazyLock<Known> = LazyLock::new(|| match Known::parse(EXAMPLE_NAME, EXAMPLE) {
-            Ok(known) => known,
-            Err(error) => panic!("{error}"),
-        });
+        static EMBEDDED: LazyLock<Known> =
+            LazyLock::new(|| match Known::parse(EXAMPLE_NAME, EXAMPLE) {
+                Ok(known) => known,
+                Err(error) => panic!("{error}"),
+            });
         &EMBEDDED
     }
 
@@ -99,14 +113,19 @@ impl Known {
     #[must_use]
     pub fn below(&self, key: &str) -> Option<&Key> {
         let start = format!("{key}.");
-        let (first, _) = self.keys.range::<str, _>(start.as_str()..).next()?;
+        let (first, _) = self
+            .keys
+            .range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded))
+            .next()?;
         first.as_str().starts_with(&start).then_some(first)
     }
 
     /// The known setting, and its type, that `key` would have to be a section of.
     #[must_use]
     pub fn above(&self, key: &str) -> Option<(&Key, Kind)> {
-        key.match_indices('.').find_map(|(dot, _)| self.keys.get_key_value(&key[..dot])).map(|(key, entry)| (key, entry.kind))
+        key.match_indices('.')
+            .find_map(|(dot, _)| self.keys.get_key_value(&key[..dot]))
+            .map(|(key, entry)| (key, entry.kind))
     }
 
     /// All defaults, as the settings of a layer.
@@ -141,9 +160,15 @@ mod tests {
             (Kind::Map, 10),
         ] {
             let count = known.iter().filter(|(_, found)| *found == kind).count();
-            assert!(count >= at_least, "{count} of {kind}, expected at least {at_least}");
+            assert!(
+                count >= at_least,
+                "{count} of {kind}, expected at least {at_least}"
+            );
         }
-        let deepest = known.iter().map(|(key, _)| key.as_str().split('.').count()).max();
+        let deepest = known
+            .iter()
+            .map(|(key, _)| key.as_str().split('.').count())
+            .max();
         assert!(deepest >= Some(4), "sections nest: {deepest:?}");
     }
 
@@ -155,9 +180,17 @@ mod tests {
         assert_eq!(known.kind("apm_config"), None);
         assert!(known.below("apm_config").is_some());
         assert!(known.below("log_level").is_none());
-        assert_eq!(known.above("log_level.x.y").map(|(key, _)| key.as_str()), Some("log_level"));
+        assert_eq!(
+            known.above("log_level.x.y").map(|(key, _)| key.as_str()),
+            Some("log_level")
+        );
         assert!(known.above("apm_config.enabled").is_none());
-        assert_eq!(known.default_of("forwarder_timeout"), Some(&Value::Int(20_000_000_000)));
-        assert!(matches!(known.default_of("kubernetes_node_labels_as_tags"), Some(Value::Map(map)) if map.len() == 2));
+        assert_eq!(
+            known.default_of("forwarder_timeout"),
+            Some(&Value::Int(20_000_000_000))
+        );
+        assert!(
+            matches!(known.default_of("kubernetes_node_labels_as_tags"), Some(Value::Map(map)) if map.len() == 2)
+        );
     }
 }

@@ -2,8 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod command_line;
 pub mod credentials;
 pub mod duration;
+pub mod environment;
 pub mod exit;
+pub mod json;
+pub mod known;
 pub mod run_dir;
+pub mod scalar;
 pub mod sequence_file;
+pub mod yaml;

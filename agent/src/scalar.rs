@@ -153,7 +153,10 @@ impl Error for ScalarError {}
 ///
 /// It is not of that type. A list or a map is never read from a text here: how depends on the source.
 pub fn typed(kind: Kind, text: &str) -> Result<Value, ScalarError> {
-    let expected = || ScalarError::Expected { kind, text: text.into() };
+    let expected = || ScalarError::Expected {
+        kind,
+        text: text.into(),
+    };
     match kind {
         Kind::String => Ok(Value::String(text.into())),
         Kind::Bool => match text.to_ascii_lowercase().as_str() {
@@ -179,7 +182,10 @@ pub fn typed(kind: Kind, text: &str) -> Result<Value, ScalarError> {
             Some(number) if number >= 0 => bounded(number),
             _ => duration::parse(text)
                 .map(nanoseconds)
-                .map_err(|error| ScalarError::Duration { text: text.into(), error })?,
+                .map_err(|error| ScalarError::Duration {
+                    text: text.into(),
+                    error,
+                })?,
         },
         Kind::List | Kind::Map => Err(expected()),
     }
@@ -212,11 +218,19 @@ fn nanoseconds(span: Duration) -> Result<Value, ScalarError> {
 }
 
 fn bounded(number: i64) -> Result<Value, ScalarError> {
-    if (-MAX_INTEGER..=MAX_INTEGER).contains(&number) { Ok(Value::Int(number)) } else { Err(ScalarError::IntegerTooBig) }
+    if (-MAX_INTEGER..=MAX_INTEGER).contains(&number) {
+        Ok(Value::Int(number))
+    } else {
+        Err(ScalarError::IntegerTooBig)
+    }
 }
 
 fn finite(number: f64) -> Result<Value, ScalarError> {
-    if number.is_finite() { Ok(Value::Float(number)) } else { Err(ScalarError::NotFinite) }
+    if number.is_finite() {
+        Ok(Value::Float(number))
+    } else {
+        Err(ScalarError::NotFinite)
+    }
 }
 
 /// An integer of the core schema. One that overflows is still an integer, as far away as possible.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde_saphyr::granit_parser::{self, Event, Marker, Options, Parser, ScalarStyle};
+use serde_saphyr::granit_parser::{self, ErrorKind, Event, Marker, Options, Parser, ScalarStyle};
 
 use super::{FileError, Problem};
 
@@ -26,7 +26,10 @@ pub struct Position {
 
 impl From<Marker> for Position {
     fn from(marker: Marker) -> Self {
-        Self { line: marker.line(), column: marker.col() + 1 }
+        Self {
+            line: marker.line(),
+            column: marker.col() + 1,
+        }
     }
 }
 
@@ -113,10 +116,20 @@ impl Document {
     pub fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
         let mut options = Options::default();
         options.emit_comments = false;
-        let mut builder = Builder { path, open: Vec::new(), anchors: HashMap::new(), root: None, documents: 0 };
+        let mut builder = Builder {
+            path,
+            open: Vec::new(),
+            anchors: HashMap::new(),
+            root: None,
+            documents: 0,
+        };
         for event in Parser::new_from_str_with_options(text, options) {
             let (event, span) = event.map_err(|error| {
-                FileError::new(path, (*error.marker()).into(), Problem::Syntax(error.info()))
+                let problem = match error.kind() {
+                    ErrorKind::RecursionLimitExceeded => Problem::TooDeep { limit: MAX_DEPTH },
+                    _ => Problem::Syntax(error.info()),
+                };
+                FileError::new(path, (*error.marker()).into(), problem)
             })?;
             // A tagged node starts at its tag; people look for the value.
             builder.event(event, span.start.into())?;
@@ -128,6 +141,10 @@ impl Document {
     #[must_use]
     pub fn root(&self) -> Option<&Node> {
         self.root.as_deref()
+    }
+
+    pub(crate) fn shared_root(&self) -> Option<&Arc<Node>> {
+        self.root.as_ref()
     }
 }
 
@@ -152,7 +169,11 @@ struct Open {
 enum Collection {
     Sequence(Vec<Arc<Node>>),
     /// The entries so far, where each key stands, and the key whose value is awaited.
-    Mapping { entries: Vec<Entry>, seen: HashMap<Arc<str>, Position>, key: Option<(Arc<str>, Position)> },
+    Mapping {
+        entries: Vec<Entry>,
+        seen: HashMap<Arc<str>, Position>,
+        key: Option<(Arc<str>, Position)>,
+    },
 }
 
 impl Builder<'_> {
@@ -167,8 +188,20 @@ impl Builder<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = self.tag(position, tag.as_deref())?;
                 let plain = style == ScalarStyle::Plain;
-                let content = Content::Scalar { text: Arc::from(&*text), plain };
-                self.node(Node { position, tag, content, nodes: 1, depth: 0 }, anchor)?;
+                let content = Content::Scalar {
+                    text: Arc::from(&*text),
+                    plain,
+                };
+                self.node(
+                    Node {
+                        position,
+                        tag,
+                        content,
+                        nodes: 1,
+                        depth: 0,
+                    },
+                    anchor,
+                )?;
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                 Some(node) => self.place(node, position)?,
@@ -180,7 +213,11 @@ impl Builder<'_> {
             }
             Event::MappingStart(_, anchor, tag) => {
                 let tag = self.tag(position, tag.as_deref())?;
-                let collection = Collection::Mapping { entries: Vec::new(), seen: HashMap::new(), key: None };
+                let collection = Collection::Mapping {
+                    entries: Vec::new(),
+                    seen: HashMap::new(),
+                    key: None,
+                };
                 self.open(position, tag, anchor, collection)?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
@@ -190,8 +227,23 @@ impl Builder<'_> {
                         Collection::Sequence(items) => Content::Sequence(items),
                         Collection::Mapping { entries, .. } => Content::Mapping(entries),
                     };
-                    let Open { position, tag, nodes, depth, .. } = open;
-                    self.node(Node { position, tag, content, nodes, depth }, open.anchor)?;
+                    let Open {
+                        position,
+                        tag,
+                        nodes,
+                        depth,
+                        ..
+                    } = open;
+                    self.node(
+                        Node {
+                            position,
+                            tag,
+                            content,
+                            nodes,
+                            depth,
+                        },
+                        open.anchor,
+                    )?;
                 }
             }
             _ => {}
@@ -199,11 +251,24 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn open(&mut self, position: Position, tag: Option<Tag>, anchor: usize, collection: Collection) -> Result<(), FileError> {
+    fn open(
+        &mut self,
+        position: Position,
+        tag: Option<Tag>,
+        anchor: usize,
+        collection: Collection,
+    ) -> Result<(), FileError> {
         if self.open.len() >= MAX_DEPTH {
             return Err(self.error(position, Problem::TooDeep { limit: MAX_DEPTH }));
         }
-        self.open.push(Open { position, tag, anchor, nodes: 1, depth: 1, collection });
+        self.open.push(Open {
+            position,
+            tag,
+            anchor,
+            nodes: 1,
+            depth: 1,
+            collection,
+        });
         Ok(())
     }
 
@@ -239,14 +304,21 @@ impl Builder<'_> {
             }
             Collection::Mapping { entries, seen, key } => match (key.take(), &node.content) {
                 (Some((key, position)), _) => {
-                    entries.push(Entry { key, position, value: node });
+                    entries.push(Entry {
+                        key,
+                        position,
+                        value: node,
+                    });
                     return Ok(());
                 }
                 (None, Content::Scalar { text, plain }) => {
                     if *plain && &**text == "<<" {
                         Problem::MergeKey
                     } else if let Some(first) = seen.get(text) {
-                        Problem::DuplicateKey { key: text.clone(), first: *first }
+                        Problem::DuplicateKey {
+                            key: text.clone(),
+                            first: *first,
+                        }
                     } else {
                         seen.insert(text.clone(), position);
                         *key = Some((text.clone(), position));
@@ -259,7 +331,11 @@ impl Builder<'_> {
         Err(self.error(position, problem))
     }
 
-    fn tag(&self, position: Position, tag: Option<&granit_parser::Tag>) -> Result<Option<Tag>, FileError> {
+    fn tag(
+        &self,
+        position: Position,
+        tag: Option<&granit_parser::Tag>,
+    ) -> Result<Option<Tag>, FileError> {
         let Some(tag) = tag else { return Ok(None) };
         Ok(Some(match tag.core_suffix() {
             Some("str") => Tag::String,

@@ -23,13 +23,21 @@ impl FileError {
     /// An error at a place in a file.
     #[must_use]
     pub fn new(path: &Path, position: Position, problem: Problem) -> Self {
-        Self { path: path.to_owned(), position: Some(position), problem }
+        Self {
+            path: path.to_owned(),
+            position: Some(position),
+            problem,
+        }
     }
 
     /// An error about a file as a whole.
     #[must_use]
     pub fn whole(path: &Path, problem: Problem) -> Self {
-        Self { path: path.to_owned(), position: None, problem }
+        Self {
+            path: path.to_owned(),
+            position: None,
+            problem,
+        }
     }
 
     /// The file.
@@ -181,22 +189,43 @@ impl fmt::Display for Problem {
         match self {
             Self::Unreadable { reason, .. } => write!(formatter, "cannot be read: {reason}"),
             Self::Directory => formatter.write_str("is a directory, not a file"),
-            Self::FileTooLong { limit_bytes } => write!(formatter, "is longer than {limit_bytes} bytes"),
+            Self::FileTooLong { limit_bytes } => {
+                write!(formatter, "is longer than {limit_bytes} bytes")
+            }
             Self::NotUtf8 => formatter.write_str("is not UTF-8 from here on"),
             Self::Syntax(what) => write!(formatter, "is no valid YAML: {what}"),
             Self::SecondDocument => formatter.write_str("a second YAML document starts here"),
-            Self::RootIsNoMapping => formatter.write_str("the outermost level is no mapping of keys to values"),
+            Self::RootIsNoMapping => {
+                formatter.write_str("the outermost level is no mapping of keys to values")
+            }
             Self::TooDeep { limit } => write!(formatter, "nests deeper than {limit} levels"),
-            Self::ValueTooDeep { key } => write!(formatter, "the value of `{key}` nests too deep to be streamed"),
-            Self::TooManyNodes { limit } => write!(formatter, "stands for more than {limit} values (aliases count each time they are used)"),
-            Self::AliasOfItself => formatter.write_str("an alias stands inside the node it refers to"),
+            Self::ValueTooDeep { key } => write!(
+                formatter,
+                "the value of `{key}` nests too deep to be streamed"
+            ),
+            Self::TooManyNodes { limit } => write!(
+                formatter,
+                "stands for more than {limit} values (aliases count each time they are used)"
+            ),
+            Self::AliasOfItself => {
+                formatter.write_str("an alias stands inside the node it refers to")
+            }
             Self::UnknownTag(tag) => write!(formatter, "the tag `{tag}` is unknown"),
             Self::MergeKey => formatter.write_str("the merge key `<<` is no part of YAML 1.2"),
             Self::KeyIsNoText => formatter.write_str("a key is a list or a mapping"),
-            Self::DuplicateKey { key, first } => write!(formatter, "the key `{key}` is given twice, first at {first}"),
-            Self::DuplicateSetting { key, first } => write!(formatter, "the setting `{key}` is given twice, first at {first}"),
+            Self::DuplicateKey { key, first } => write!(
+                formatter,
+                "the key `{key}` is given twice, first at {first}"
+            ),
+            Self::DuplicateSetting { key, first } => write!(
+                formatter,
+                "the setting `{key}` is given twice, first at {first}"
+            ),
             Self::KeyAndParent { key, parent, other } => {
-                write!(formatter, "`{parent}` and `{key}` both have values, but the first is the section of the second (the other one is at {other})")
+                write!(
+                    formatter,
+                    "`{parent}` and `{key}` both have values, but the first is the section of the second (the other one is at {other})"
+                )
             }
             Self::BadKey { key, section } => {
                 write!(formatter, "`{key}` cannot be a key")?;
@@ -213,9 +242,19 @@ impl fmt::Display for Problem {
                     ", because it has a dot"
                 })
             }
-            Self::IsSection { key, example } => write!(formatter, "`{key}` is a section (it holds `{example}`), not a value"),
-            Self::BelowValue { key, parent, kind } => write!(formatter, "`{key}` cannot be, because `{parent}` is {kind}, not a section"),
-            Self::WrongShape { key, expected, found } => write!(formatter, "`{key}` is {expected}, but {found} stands here"),
+            Self::IsSection { key, example } => write!(
+                formatter,
+                "`{key}` is a section (it holds `{example}`), not a value"
+            ),
+            Self::BelowValue { key, parent, kind } => write!(
+                formatter,
+                "`{key}` cannot be, because `{parent}` is {kind}, not a section"
+            ),
+            Self::WrongShape {
+                key,
+                expected,
+                found,
+            } => write!(formatter, "`{key}` is {expected}, but {found} stands here"),
             Self::Scalar { key, error } => write!(formatter, "`{key}` {error}"),
         }
     }
@@ -227,22 +266,36 @@ struct Mend<'a>(&'a Problem);
 impl fmt::Display for Mend<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.0 {
-            Problem::Unreadable { kind: io::ErrorKind::NotFound, .. } => "create it, or name another with --config",
-            Problem::Unreadable { kind: io::ErrorKind::PermissionDenied, .. } => "let the user that runs configstream read it",
+            Problem::Unreadable {
+                kind: io::ErrorKind::NotFound,
+                ..
+            } => "create it, or name another with --config",
+            Problem::Unreadable {
+                kind: io::ErrorKind::PermissionDenied,
+                ..
+            } => "let the user that runs configstream read it",
             Problem::Unreadable { .. } => "make it readable, or name another with --config",
             Problem::Directory => "name a file with --config",
             Problem::FileTooLong { .. } => "split it, or keep bulk data elsewhere",
             Problem::NotUtf8 => "save it as UTF-8",
-            Problem::Syntax(_) => "correct it here or on the lines above (indentation, quotes, brackets)",
-            Problem::SecondDocument => "keep one document per file and give several files with --config",
+            Problem::Syntax(_) => {
+                "correct it here or on the lines above (indentation, quotes, brackets)"
+            }
+            Problem::SecondDocument => {
+                "keep one document per file and give several files with --config"
+            }
             Problem::RootIsNoMapping => "write `key: value` lines",
             Problem::TooDeep { .. } | Problem::ValueTooDeep { .. } => "flatten it",
             Problem::TooManyNodes { .. } => "write less, or use fewer aliases",
             Problem::AliasOfItself => "write the value out",
-            Problem::UnknownTag(_) => "remove it; known are !duration, !map, !!str, !!bool, !!int, !!float, !!seq, !!map",
+            Problem::UnknownTag(_) => {
+                "remove it; known are !duration, !map, !!str, !!bool, !!int, !!float, !!seq, !!map"
+            }
             Problem::MergeKey => "write the keys out, or quote it if it is a plain key",
             Problem::KeyIsNoText => "use a text as key",
-            Problem::DuplicateKey { .. } | Problem::DuplicateSetting { .. } => "remove one of the two",
+            Problem::DuplicateKey { .. } | Problem::DuplicateSetting { .. } => {
+                "remove one of the two"
+            }
             Problem::KeyAndParent { .. } => "remove one of the two, or rename it",
             Problem::BadKey { key, section } => {
                 return if key.contains(char::is_uppercase) && !key.contains(' ') {
@@ -253,9 +306,15 @@ impl fmt::Display for Mend<'_> {
                     formatter.write_str("rename it")
                 };
             }
-            Problem::IsSection { example, .. } => return write!(formatter, "set the keys inside it, such as `{example}`"),
-            Problem::BelowValue { parent, .. } => return write!(formatter, "set `{parent}` itself"),
-            Problem::WrongShape { expected, .. } => return write!(formatter, "write {}", expected.example()),
+            Problem::IsSection { example, .. } => {
+                return write!(formatter, "set the keys inside it, such as `{example}`");
+            }
+            Problem::BelowValue { parent, .. } => {
+                return write!(formatter, "set `{parent}` itself");
+            }
+            Problem::WrongShape { expected, .. } => {
+                return write!(formatter, "write {}", expected.example());
+            }
             Problem::Scalar { error, .. } => return formatter.write_str(&error.mend()),
         })
     }

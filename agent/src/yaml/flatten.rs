@@ -9,6 +9,7 @@
 //! schema, where quotes make a string.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,12 +25,24 @@ use crate::scalar::{self, Kind, ScalarError};
 /// # Errors
 ///
 /// The first thing that no setting can be, in the order of the files, as a [`FileError`].
-pub fn assignments(documents: &[(&Path, &Document)], known: &Known) -> Result<Vec<Assignment>, FileError> {
+pub fn assignments(
+    documents: &[(&Path, &Document)],
+    known: &Known,
+) -> Result<Vec<Assignment>, FileError> {
     let mut merged: BTreeMap<Key, Placed> = BTreeMap::new();
     for (path, document) in documents {
         for (key, typed) in settings(path, document, known)? {
-            let place = Place { path: (*path).to_owned(), position: typed.position };
-            merged.insert(key, Placed { value: typed.value, place });
+            let place = Place {
+                path: (*path).to_owned(),
+                position: typed.position,
+            };
+            merged.insert(
+                key,
+                Placed {
+                    value: typed.value,
+                    place,
+                },
+            );
         }
     }
     check_parents(&merged)?;
@@ -53,17 +66,73 @@ pub(crate) struct Typed {
 }
 
 /// The settings of one document by key.
-pub(crate) fn settings(path: &Path, document: &Document, known: &Known) -> Result<BTreeMap<Key, Typed>, FileError> {
-    let mut flattening = Flattening { path, known, found: BTreeMap::new() };
+pub(crate) fn settings(
+    path: &Path,
+    document: &Document,
+    known: &Known,
+) -> Result<BTreeMap<Key, Typed>, FileError> {
+    let mut flattening = Flattening {
+        path,
+        known,
+        found: BTreeMap::new(),
+    };
     match document.root() {
         None => {}
-        Some(Node { content: Content::Mapping(entries), .. }) => flattening.section("", entries)?,
+        Some(Node {
+            content: Content::Mapping(entries),
+            ..
+        }) => flattening.section("", entries)?,
         // A file of nothing but `---` or `null` says as little as an empty one.
-        Some(Node { content: Content::Scalar { text, plain: true }, tag: None, .. })
-            if scalar::plain(text) == Err(ScalarError::Null) => {}
-        Some(node) => return Err(FileError::new(path, node.position, Problem::RootIsNoMapping)),
+        Some(Node {
+            content: Content::Scalar { text, plain: true },
+            tag: None,
+            ..
+        }) if scalar::plain(text) == Err(ScalarError::Null) => {}
+        Some(node) => {
+            return Err(FileError::new(
+                path,
+                node.position,
+                Problem::RootIsNoMapping,
+            ));
+        }
     }
     Ok(flattening.found)
+}
+
+/// A document that is nothing but one value, as the value of a key.
+///
+/// # Errors
+///
+/// It is empty, or no value that the key can have.
+pub(crate) fn lone_value(
+    path: &Path,
+    document: &Document,
+    key: &Key,
+    known: &Known,
+) -> Result<Value, FileError> {
+    let position = Position { line: 1, column: 1 };
+    let Some(root) = document.shared_root() else {
+        let problem = Problem::Scalar {
+            key: key.to_string(),
+            error: ScalarError::Null,
+        };
+        return Err(FileError::new(path, position, problem));
+    };
+    let entry = Entry {
+        key: key.as_str().into(),
+        position,
+        value: root.clone(),
+    };
+    let mut flattening = Flattening {
+        path,
+        known,
+        found: BTreeMap::new(),
+    };
+    flattening.setting(key.clone(), &entry)?;
+    match flattening.found.remove(key.as_str()) {
+        Some(typed) => Ok(typed.value),
+        None => Err(FileError::new(path, position, Problem::RootIsNoMapping)),
+    }
 }
 
 struct Flattening<'a> {
@@ -76,12 +145,21 @@ impl Flattening<'_> {
     /// Recursion is bounded by the depth of the document.
     fn section(&mut self, prefix: &str, entries: &[Entry]) -> Result<(), FileError> {
         for entry in entries {
-            let path = if prefix.is_empty() { entry.key.to_string() } else { format!("{prefix}.{}", entry.key) };
+            let path = if prefix.is_empty() {
+                entry.key.to_string()
+            } else {
+                format!("{prefix}.{}", entry.key)
+            };
             let bad_key = || {
-                let problem = Problem::BadKey { key: entry.key.clone(), section: prefix.to_owned() };
+                let problem = Problem::BadKey {
+                    key: entry.key.clone(),
+                    section: prefix.to_owned(),
+                };
                 FileError::new(self.path, entry.position, problem)
             };
-            let Ok(key) = Key::parse(&path) else { return Err(bad_key()) };
+            let Ok(key) = Key::parse(&path) else {
+                return Err(bad_key());
+            };
             let Content::Mapping(inner) = &entry.value.content else {
                 self.setting(key, entry)?;
                 continue;
@@ -90,10 +168,15 @@ impl Flattening<'_> {
             let odd = inner.iter().find(|inner| !is_plain_segment(&inner.key));
             match (self.known.kind(&path), odd) {
                 (None, Some(odd)) if is_section => {
-                    let problem = Problem::BadKey { key: odd.key.clone(), section: path };
+                    let problem = Problem::BadKey {
+                        key: odd.key.clone(),
+                        section: path,
+                    };
                     return Err(FileError::new(self.path, odd.position, problem));
                 }
-                (None, None) if is_section || (!inner.is_empty() && entry.value.tag != Some(Tag::Map)) => {
+                (None, None)
+                    if is_section || (!inner.is_empty() && entry.value.tag != Some(Tag::Map)) =>
+                {
                     self.section(&path, inner)?;
                 }
                 _ => self.setting(key, entry)?,
@@ -105,43 +188,79 @@ impl Flattening<'_> {
     fn setting(&mut self, key: Key, entry: &Entry) -> Result<(), FileError> {
         let error = |position, problem| Err(FileError::new(self.path, position, problem));
         if let Some(example) = self.known.below(key.as_str()) {
-            let problem = Problem::IsSection { key: key.to_string(), example: example.to_string() };
+            let problem = Problem::IsSection {
+                key: key.to_string(),
+                example: example.to_string(),
+            };
             return error(entry.position, problem);
         }
         if let Some((parent, kind)) = self.known.above(key.as_str()) {
-            let problem = Problem::BelowValue { key: key.to_string(), parent: parent.to_string(), kind };
+            let problem = Problem::BelowValue {
+                key: key.to_string(),
+                parent: parent.to_string(),
+                kind,
+            };
             return error(entry.position, problem);
         }
         if let Some(first) = self.found.get(&key) {
-            let problem = Problem::DuplicateSetting { key: key.to_string(), first: first.position.to_string() };
+            let problem = Problem::DuplicateSetting {
+                key: key.to_string(),
+                first: first.position.to_string(),
+            };
             return error(entry.position, problem);
         }
-        let (value, kind) = value(&entry.value, self.known.kind(key.as_str())).map_err(|wrong| {
-            let key = key.to_string();
-            // Where a value is missing, the parser points behind it; the key is easier to find.
-            let position = if matches!(wrong.what, What::Scalar(ScalarError::Null)) && entry.value.position == wrong.position {
-                entry.position
-            } else {
-                wrong.position
-            };
-            let problem = match wrong.what {
-                What::Scalar(error) => Problem::Scalar { key, error },
-                What::Shape { expected, found } => Problem::WrongShape { key, expected, found },
-            };
-            FileError::new(self.path, position, problem)
-        })?;
+        let (value, kind) =
+            value(&entry.value, self.known.kind(key.as_str())).map_err(|wrong| {
+                let key = key.to_string();
+                // Where a value is missing, the parser points behind it; the key is easier to find.
+                let position = if matches!(wrong.what, What::Scalar(ScalarError::Null))
+                    && entry.value.position == wrong.position
+                {
+                    entry.position
+                } else {
+                    wrong.position
+                };
+                let problem = match wrong.what {
+                    What::Scalar(error) => Problem::Scalar { key, error },
+                    What::Shape { expected, found } => Problem::WrongShape {
+                        key,
+                        expected,
+                        found,
+                    },
+                };
+                FileError::new(self.path, position, problem)
+            })?;
         if value.check().is_err() {
             // Numbers have been looked at above; what remains is depth.
-            return error(entry.position, Problem::ValueTooDeep { key: key.to_string() });
+            return error(
+                entry.position,
+                Problem::ValueTooDeep {
+                    key: key.to_string(),
+                },
+            );
         }
         let found = check_known_parents(&self.found, &key);
         if let Some((other, position)) = found {
-            let (parent, longer) = if other.as_str().len() < key.as_str().len() { (&other, &key) } else { (&key, &other) };
-            let problem =
-                Problem::KeyAndParent { key: longer.to_string(), parent: parent.to_string(), other: position.to_string() };
+            let (parent, longer) = if other.as_str().len() < key.as_str().len() {
+                (&other, &key)
+            } else {
+                (&key, &other)
+            };
+            let problem = Problem::KeyAndParent {
+                key: longer.to_string(),
+                parent: parent.to_string(),
+                other: position.to_string(),
+            };
             return error(entry.position, problem);
         }
-        self.found.insert(key, Typed { position: entry.position, value, kind });
+        self.found.insert(
+            key,
+            Typed {
+                position: entry.position,
+                value,
+                kind,
+            },
+        );
         Ok(())
     }
 }
@@ -159,7 +278,10 @@ enum What {
 
 /// A node as a value: of the known type, or else of the type its looks and its tag say.
 fn value(node: &Node, known: Option<Kind>) -> Result<(Value, Kind), Wrong> {
-    let wrong = |what| Wrong { position: node.position, what };
+    let wrong = |what| Wrong {
+        position: node.position,
+        what,
+    };
     let shape = |expected, found| Err(wrong(What::Shape { expected, found }));
     let kind = known.or(match node.tag {
         Some(Tag::Duration) => Some(Kind::Duration),
@@ -181,12 +303,16 @@ fn value(node: &Node, known: Option<Kind>) -> Result<(Value, Kind), Wrong> {
         }
         (Content::Mapping(_), Some(kind)) => shape(kind, "a map"),
         (Content::Sequence(items), None | Some(Kind::List)) => {
-            let list = items.iter().map(|item| Ok(value(item, None)?.0)).collect::<Result<Vec<_>, Wrong>>()?;
+            let list = items
+                .iter()
+                .map(|item| Ok(value(item, None)?.0))
+                .collect::<Result<Vec<_>, Wrong>>()?;
             Ok((Value::List(list.into()), Kind::List))
         }
         (Content::Sequence(_), Some(kind)) => shape(kind, "a list"),
         (Content::Scalar { text, plain }, kind) => {
-            let is_null = *plain && node.tag.is_none() && scalar::plain(text) == Err(ScalarError::Null);
+            let is_null =
+                *plain && node.tag.is_none() && scalar::plain(text) == Err(ScalarError::Null);
             let value = match kind {
                 _ if is_null => Err(ScalarError::Null),
                 Some(kind) => scalar::typed(kind, text),
@@ -223,9 +349,22 @@ fn check_parents(merged: &BTreeMap<Key, Placed>) -> Result<(), FileError> {
         for parent in parents(key.as_str()) {
             if let Some(above) = merged.get(parent) {
                 let place = &above.place;
-                let other = format!("{}:{}:{}", place.path.display(), place.position.line, place.position.column);
-                let problem = Problem::KeyAndParent { key: key.to_string(), parent: parent.to_owned(), other };
-                return Err(FileError::new(&placed.place.path, placed.place.position, problem));
+                let other = format!(
+                    "{}:{}:{}",
+                    place.path.display(),
+                    place.position.line,
+                    place.position.column
+                );
+                let problem = Problem::KeyAndParent {
+                    key: key.to_string(),
+                    parent: parent.to_owned(),
+                    other,
+                };
+                return Err(FileError::new(
+                    &placed.place.path,
+                    placed.place.position,
+                    problem,
+                ));
             }
         }
     }
@@ -238,10 +377,14 @@ fn check_known_parents(found: &BTreeMap<Key, Typed>, key: &Key) -> Option<(Key, 
     let below = || {
         let start = format!("{key}.");
         // `-` sorts before `.`, so the keys below need not follow at once; from `key.` on they do.
-        let (first, typed) = found.range::<str, _>(start.as_str()..).next()?;
+        let (first, typed) = found
+            .range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded))
+            .next()?;
         first.as_str().starts_with(&start).then_some((first, typed))
     };
-    above.or_else(below).map(|(other, typed)| (other.clone(), typed.position))
+    above
+        .or_else(below)
+        .map(|(other, typed)| (other.clone(), typed.position))
 }
 
 /// The proper prefixes of a dotted path that end before a dot.
@@ -251,5 +394,8 @@ fn parents(path: &str) -> impl Iterator<Item = &str> {
 
 /// Whether a key can be one step of a path.
 fn is_plain_segment(key: &str) -> bool {
-    !key.is_empty() && key.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+    !key.is_empty()
+        && key
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
 }
