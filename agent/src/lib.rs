@@ -9,6 +9,7 @@ pub mod environment;
 pub mod exit;
 pub mod json;
 pub mod known;
+pub mod resolver;
 pub mod run_dir;
 pub mod scalar;
 pub mod sequence_file;
