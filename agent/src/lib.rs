@@ -13,4 +13,5 @@ pub mod resolver;
 pub mod run_dir;
 pub mod scalar;
 pub mod sequence_file;
+pub mod sources;
 pub mod yaml;
