@@ -81,7 +81,7 @@ pub fn assignments(
         found.push(Assignment {
             key,
             value,
-            provenance: Some(Provenance::who("--set".to_owned())),
+            provenance: Some(Provenance::CommandLine),
         });
     }
     Ok(found)
@@ -142,22 +142,17 @@ mod tests {
             ("forwarder_timeout=1m30s", Value::Int(90_000_000_000)),
             (
                 "tags=[a, 'b']",
-                Value::List(vec![Value::String("a".into()), Value::String("b".into())].into()),
+                Value::list(["a".into(), "b".into()]).unwrap(),
             ),
             (
                 "container_env_as_tags={HOME: home}",
-                Value::Map(std::sync::Arc::new(
-                    [("HOME".into(), Value::String("home".into()))].into(),
-                )),
+                Value::map([("HOME", "home".into())]).unwrap(),
             ),
             ("mine.is_new=12", Value::Int(12)),
             ("mine.is_new='12'", Value::String("12".into())),
             ("mine.is_new=", Value::String("".into())),
             ("mine.is_new=!duration 1s", Value::Int(1_000_000_000)),
-            (
-                "mine.is_new={a: 1}",
-                Value::Map(std::sync::Arc::new([("a".into(), Value::Int(1))].into())),
-            ),
+            ("mine.is_new={a: 1}", Value::map([("a", 1.into())]).unwrap()),
         ] {
             assert_eq!(set(argument), Ok(value), "{argument}");
         }

@@ -115,7 +115,7 @@ pub fn assignments(
             .to_str()
             .ok_or_else(|| fail(EnvironmentProblem::NotUtf8(kind)))?;
         let value = read(kind, text).map_err(fail)?;
-        let provenance = Some(Provenance::variable(variable.clone()));
+        let provenance = Some(Provenance::environment(variable.clone()));
         found.push((
             variable,
             Assignment {
@@ -160,12 +160,11 @@ fn read(kind: Kind, text: &str) -> Result<Value, EnvironmentProblem> {
             } else {
                 text.split_whitespace().collect()
             };
-            Ok(Value::List(
-                items
-                    .into_iter()
-                    .map(|item| Value::String(item.into()))
-                    .collect(),
-            ))
+            let items = items.into_iter().map(|item| Value::String(item.into()));
+            Value::list(items).map_err(|error| EnvironmentProblem::Json {
+                kind,
+                error: error.into(),
+            })
         }
         // A string is kept as it is; a stray blank around anything else means nothing.
         Kind::String => scalar::typed(kind, text).map_err(EnvironmentProblem::Scalar),
@@ -195,12 +194,7 @@ mod tests {
     #[test]
     fn known_keys_are_read_as_their_type() {
         let list = |items: &[&str]| {
-            Value::List(
-                items
-                    .iter()
-                    .map(|item| Value::String((*item).into()))
-                    .collect(),
-            )
+            Value::list(items.iter().map(|item| Value::String((*item).into()))).unwrap()
         };
         for (variable, text, key, value) in [
             (
@@ -251,9 +245,7 @@ mod tests {
                 "DD_CONTAINER_ENV_AS_TAGS",
                 r#"{"HOME": "home"}"#,
                 "container_env_as_tags",
-                Value::Map(std::sync::Arc::new(
-                    [("HOME".into(), Value::String("home".into()))].into(),
-                )),
+                Value::map([("HOME", "home".into())]).unwrap(),
             ),
         ] {
             assert_eq!(

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use configstream_engine::settings::Value;
+use configstream_engine::settings::{Value, ValueError};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::scalar::{MAX_INTEGER, ScalarError};
@@ -21,6 +21,12 @@ impl fmt::Display for JsonError {
 }
 
 impl Error for JsonError {}
+
+impl From<ValueError> for JsonError {
+    fn from(error: ValueError) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// Reads a JSON array.
 ///
@@ -134,11 +140,11 @@ impl<'de> Visitor<'de> for JsonVisitor {
         while let Some(Json(item)) = items.next_element()? {
             list.push(item);
         }
-        Ok(Value::List(list.into()))
+        Value::list(list).map_err(de::Error::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut map = BTreeMap::new();
+        let mut map: BTreeMap<Arc<str>, Value> = BTreeMap::new();
         while let Some((key, Json(value))) = entries.next_entry::<String, Json>()? {
             if map.contains_key(key.as_str()) {
                 return Err(de::Error::custom(format_args!(
@@ -147,7 +153,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
             }
             map.insert(Arc::from(key), value);
         }
-        Ok(Value::Map(Arc::new(map)))
+        Value::map(map).map_err(de::Error::custom)
     }
 }
 

@@ -28,7 +28,6 @@ struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     keys: BTreeMap<Key, Entry>,
-    name: String,
 }
 
 impl Known {
@@ -59,10 +58,7 @@ impl Known {
                 )
             })
             .collect();
-        Ok(Self {
-            keys,
-            name: name.to_owned(),
-        })
+        Ok(Self { keys })
     }
 
     /// The table that is compiled in.
@@ -136,7 +132,7 @@ impl Known {
             .map(|(key, entry)| Assignment {
                 key: key.clone(),
                 value: entry.default.clone(),
-                provenance: Some(Provenance::file(self.name.clone(), entry.line)),
+                provenance: Some(Provenance::Embedded { line: entry.line }),
             })
             .collect()
     }

@@ -21,8 +21,8 @@ use configstream_engine::settings::Value;
 
 use crate::duration::{self, DurationError};
 
-/// The largest integer a double carries exactly, and so the largest a setting may have: 2^53.
-pub const MAX_INTEGER: i64 = 1 << 53;
+/// The largest integer a setting may have, either way: 2^53.
+pub const MAX_INTEGER: i64 = Value::MAX_INTEGER;
 
 /// The type of a setting, as its known default tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

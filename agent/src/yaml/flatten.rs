@@ -11,7 +11,6 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::Arc;
 
 use configstream_engine::settings::{Assignment, Key, Provenance, Value};
 
@@ -220,7 +219,13 @@ impl Flattening<'_> {
                 } else {
                     wrong.position
                 };
+                let position = if matches!(wrong.what, What::Deep) {
+                    entry.position
+                } else {
+                    position
+                };
                 let problem = match wrong.what {
+                    What::Deep => Problem::ValueTooDeep { key },
                     What::Scalar(error) => Problem::Scalar { key, error },
                     What::Shape { expected, found } => Problem::WrongShape {
                         key,
@@ -230,15 +235,6 @@ impl Flattening<'_> {
                 };
                 FileError::new(self.path, position, problem)
             })?;
-        if value.check().is_err() {
-            // Numbers have been looked at above; what remains is depth.
-            return error(
-                entry.position,
-                Problem::ValueTooDeep {
-                    key: key.to_string(),
-                },
-            );
-        }
         let found = check_known_parents(&self.found, &key);
         if let Some((other, position)) = found {
             let (parent, longer) = if other.as_str().len() < key.as_str().len() {
@@ -273,7 +269,12 @@ struct Wrong {
 
 enum What {
     Scalar(ScalarError),
-    Shape { expected: Kind, found: &'static str },
+    Shape {
+        expected: Kind,
+        found: &'static str,
+    },
+    /// Numbers are looked at one by one, so all that a list or a map can have against its content is its depth.
+    Deep,
 }
 
 /// A node as a value: of the known type, or else of the type its looks and its tag say.
@@ -295,11 +296,11 @@ fn value(node: &Node, known: Option<Kind>) -> Result<(Value, Kind), Wrong> {
     });
     match (&node.content, kind) {
         (Content::Mapping(entries), None | Some(Kind::Map)) => {
-            let mut map = BTreeMap::new();
-            for entry in entries {
-                map.insert(entry.key.clone(), value(&entry.value, None)?.0);
-            }
-            Ok((Value::Map(Arc::new(map)), Kind::Map))
+            let map = entries
+                .iter()
+                .map(|entry| Ok((entry.key.clone(), value(&entry.value, None)?.0)))
+                .collect::<Result<Vec<_>, Wrong>>()?;
+            Ok((Value::map(map).map_err(|_| wrong(What::Deep))?, Kind::Map))
         }
         (Content::Mapping(_), Some(kind)) => shape(kind, "a map"),
         (Content::Sequence(items), None | Some(Kind::List)) => {
@@ -307,7 +308,10 @@ fn value(node: &Node, known: Option<Kind>) -> Result<(Value, Kind), Wrong> {
                 .iter()
                 .map(|item| Ok(value(item, None)?.0))
                 .collect::<Result<Vec<_>, Wrong>>()?;
-            Ok((Value::List(list.into()), Kind::List))
+            Ok((
+                Value::list(list).map_err(|_| wrong(What::Deep))?,
+                Kind::List,
+            ))
         }
         (Content::Sequence(_), Some(kind)) => shape(kind, "a list"),
         (Content::Scalar { text, plain }, kind) => {
