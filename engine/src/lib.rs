@@ -66,6 +66,9 @@ mod engine;
 mod error;
 mod mailbox;
 mod memo;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod model;
 mod registry;
 #[allow(unsafe_code)] // the ring itself
 mod ring;
