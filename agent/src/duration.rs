@@ -102,6 +102,27 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
         .map_err(|_| DurationError::TooLong)
 }
 
+/// Writes a span of time so that [`parse`] reads the same again: `1m30s`, `250ms`.
+#[must_use]
+pub fn show(span: Duration) -> String {
+    if span.is_zero() {
+        return "0s".to_owned();
+    }
+    let (seconds, nanoseconds) = (span.as_secs(), span.subsec_nanos());
+    [
+        (seconds / 3600, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+        (u64::from(nanoseconds / 1_000_000), "ms"),
+        (u64::from(nanoseconds / 1_000 % 1_000), "us"),
+        (u64::from(nanoseconds % 1_000), "ns"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, unit)| format!("{count}{unit}"))
+    .collect()
+}
+
 /// The ASCII digits at the start of a text, and what follows them.
 fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
@@ -130,6 +151,21 @@ mod tests {
             ("9223372036854775807ns", 9_223_372_036_854_775_807),
         ] {
             assert_eq!(parse(text), Ok(Duration::from_nanos(nanoseconds)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_reads_as_the_same() {
+        for (nanoseconds, text) in [
+            (0, "0s"),
+            (90_000_000_000, "1m30s"),
+            (3_600_000_000_000, "1h"),
+            (1_500_000, "1ms500us"),
+            (86_400_000_000_001, "24h1ns"),
+        ] {
+            let span = Duration::from_nanos(nanoseconds);
+            assert_eq!(show(span), text);
+            assert_eq!(parse(text), Ok(span));
         }
     }
 

@@ -64,11 +64,21 @@ struct Shared {
 async fn show_metrics(State(shared): State<Shared>) -> impl IntoResponse {
     shared.pages.refresh_metrics();
     shared.metrics.run_upkeep();
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], shared.metrics.render())
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        shared.metrics.render(),
+    )
 }
 
 async fn show_health(State(shared): State<Shared>) -> impl IntoResponse {
-    if shared.pages.is_healthy() { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n") }
+    if shared.pages.is_healthy() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+    }
 }
 
 async fn show_status(State(shared): State<Shared>) -> impl IntoResponse {

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use configstream_engine::settings::{Value, ValueError};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::scalar::{MAX_INTEGER, ScalarError};
+use crate::duration;
+use crate::known::Known;
+use crate::scalar::{Kind, MAX_INTEGER, ScalarError};
 
 /// Why a text is not the JSON it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +83,41 @@ pub fn of(value: &Value) -> serde_json::Value {
         // A kind of value that came after this program: its text is better than nothing.
         #[allow(unreachable_patterns)]
         other => format!("{other:?}").into(),
+    }
+}
+
+/// A value of the wire as JSON. A number without a fraction is an integer again.
+#[must_use]
+pub fn of_proto(value: &prost_types::Value) -> serde_json::Value {
+    use prost_types::value::Kind;
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
+        Some(Kind::BoolValue(flag)) => (*flag).into(),
+        Some(Kind::StringValue(text)) => text.as_str().into(),
+        #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+        Some(Kind::NumberValue(number))
+            if number.fract() == 0.0 && number.abs() <= MAX_INTEGER as f64 =>
+        {
+            (*number as i64).into()
+        }
+        Some(Kind::NumberValue(number)) => (*number).into(),
+        Some(Kind::ListValue(list)) => list.values.iter().map(of_proto).collect(),
+        Some(Kind::StructValue(map)) => map
+            .fields
+            .iter()
+            .map(|(key, value)| (key.clone(), of_proto(value)))
+            .collect(),
+    }
+}
+
+/// A value for a person: JSON, but nanoseconds as a span of time where the key is known to be one.
+#[must_use]
+pub fn for_people(known: &Known, key: &str, value: &serde_json::Value) -> String {
+    match (known.kind(key), value.as_u64()) {
+        (Some(Kind::Duration), Some(nanoseconds)) => {
+            duration::show(Duration::from_nanos(nanoseconds))
+        }
+        _ => value.to_string(),
     }
 }
 

@@ -20,11 +20,14 @@ pub const DEFAULT_ADDRESS: &str = "127.0.0.1:5001";
 /// What is wrong with it, for the person who typed it.
 pub fn parse(text: &str) -> Result<Address, String> {
     let Some(path) = text.strip_prefix("unix:") else {
-        return text.parse().map_err(|error| format!("{error}; write HOST:PORT or unix:PATH"));
+        return text
+            .parse()
+            .map_err(|error| format!("{error}; write HOST:PORT or unix:PATH"));
     };
     let path = path.strip_prefix("//").unwrap_or(path);
     // Fails only for an empty path, or if there is no current directory.
-    let path = std::path::absolute(path).map_err(|error| format!("{error}; write HOST:PORT or unix:PATH"))?;
+    let path = std::path::absolute(path)
+        .map_err(|error| format!("{error}; write HOST:PORT or unix:PATH"))?;
     Ok(Address::Unix(path))
 }
 
@@ -46,14 +49,25 @@ pub async fn listen(address: &Address) -> Result<Bound, Failure> {
 pub(crate) fn refused(address: &Address, error: &io::Error) -> Failure {
     let is_unix = matches!(address, Address::Unix(_));
     let mend = match error.kind() {
-        io::ErrorKind::AddrInUse => "stop what listens there, or choose another address with --listen (gRPC) or --http",
+        io::ErrorKind::AddrInUse => {
+            "stop what listens there, or choose another address with --listen (gRPC) or --http"
+        }
         io::ErrorKind::NotFound if is_unix => "create the directory of the socket",
-        io::ErrorKind::PermissionDenied if is_unix => "let this user write the directory of the socket",
-        io::ErrorKind::PermissionDenied => "choose a port from 1024 up, or let this user use the lower ones",
+        io::ErrorKind::PermissionDenied if is_unix => {
+            "let this user write the directory of the socket"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "choose a port from 1024 up, or let this user use the lower ones"
+        }
         io::ErrorKind::AddrNotAvailable => "choose an address of this machine, such as 127.0.0.1",
         _ => "write HOST:PORT or unix:PATH",
     };
-    Failure::new(Exit::Listen, format!("cannot listen on {address}"), error, mend)
+    Failure::new(
+        Exit::Listen,
+        format!("cannot listen on {address}"),
+        error,
+        mend,
+    )
 }
 
 /// A socket that listens.
@@ -113,7 +127,9 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
         _ => return Ok(()),
     }
     match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
         _ => Ok(()),
     }
 }
@@ -131,10 +147,22 @@ mod tests {
             ("unix:/run/socket", "unix:///run/socket"),
             ("unix:///run/socket", "unix:///run/socket"),
         ] {
-            assert_eq!(parse(text).map(|address| address.to_string()), Ok(printed.to_owned()));
+            assert_eq!(
+                parse(text).map(|address| address.to_string()),
+                Ok(printed.to_owned())
+            );
         }
         assert!(matches!(parse("unix:here/socket"), Ok(Address::Unix(path)) if path.is_absolute()));
-        for text in ["", "5001", ":5001", "localhost", "localhost:http", "localhost:70000", "unix:", "https://localhost:5001"] {
+        for text in [
+            "",
+            "5001",
+            ":5001",
+            "localhost",
+            "localhost:http",
+            "localhost:70000",
+            "unix:",
+            "https://localhost:5001",
+        ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains("HOST:PORT"), "{error}");
         }
@@ -146,7 +174,12 @@ mod tests {
         let error = listen(&taken.address().unwrap()).await.unwrap_err();
         assert_eq!(error.exit(), Exit::Listen);
         let text = error.to_string();
-        assert!(text.contains("cannot listen on 127.0.0.1:") && text.contains("in use") && text.contains("--listen"), "{text}");
+        assert!(
+            text.contains("cannot listen on 127.0.0.1:")
+                && text.contains("in use")
+                && text.contains("--listen"),
+            "{text}"
+        );
     }
 
     #[tokio::test]
@@ -164,7 +197,10 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         listen(&address).await.unwrap_err();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-        let error = listen(&Address::Unix(root.path().join("no/socket"))).await.unwrap_err().to_string();
+        let error = listen(&Address::Unix(root.path().join("no/socket")))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("create the directory"), "{error}");
     }
 }

@@ -62,7 +62,14 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(Exit::Failed, "cannot start", error, "free some threads or memory"))?;
+        .map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                "cannot start",
+                error,
+                "free some threads or memory",
+            )
+        })?;
     let result = runtime.block_on(async {
         // Signals first: one that arrives during the start must not be the default one.
         let mut signals = Signals::install()?;
@@ -133,7 +140,9 @@ impl Agent {
             .sequence_limit(saved.limit())
             .build()
             .map_err(|error| Failure::new(Exit::Failed, "cannot start the engine", error, ""))?;
-        let no_thread = |error: std::io::Error| Failure::new(Exit::Failed, "cannot start a thread", error, "free some");
+        let no_thread = |error: std::io::Error| {
+            Failure::new(Exit::Failed, "cannot start a thread", error, "free some")
+        };
         let resolver = Resolver::start(engine.clone(), saved).map_err(no_thread)?;
 
         let origin = layers.origin(options);
@@ -146,8 +155,12 @@ impl Agent {
             sources,
             server: None,
         };
-        let backend =
-            Backend { engine: engine.clone(), known, resolver: resolver.handle(), status: status.clone() };
+        let backend = Backend {
+            engine: engine.clone(),
+            known,
+            resolver: resolver.handle(),
+            status: status.clone(),
+        };
         let server = Server::builder(engine.clone(), identity, token)
             .origin(origin)
             .hostname(hostname())
@@ -157,7 +170,14 @@ impl Agent {
             .iter()
             .map(Bound::address)
             .collect::<Result<_, _>>()
-            .map_err(|error| Failure::new(Exit::Listen, "cannot tell where this agent listens", error, ""))?;
+            .map_err(|error| {
+                Failure::new(
+                    Exit::Listen,
+                    "cannot tell where this agent listens",
+                    error,
+                    "",
+                )
+            })?;
         let mut sockets = Vec::new();
         let server = server.serve(bound.into_iter().map(|bound| match bound {
             Bound::Tcp(listener) => Listener::from(listener),
@@ -169,9 +189,15 @@ impl Agent {
         status.server = Some(server.observer());
 
         let (http_stop, stopped) = watch::channel(false);
-        let http_address = http_listener.local_addr().map_or_else(|_| options.http.clone(), |address| address.to_string());
+        let http_address = http_listener
+            .local_addr()
+            .map_or_else(|_| options.http.clone(), |address| address.to_string());
         let app = http::router(Arc::new(status), metrics);
-        let http = tokio::spawn(axum::serve(http_listener, app).with_graceful_shutdown(flagged(stopped)).into_future());
+        let http = tokio::spawn(
+            axum::serve(http_listener, app)
+                .with_graceful_shutdown(flagged(stopped))
+                .into_future(),
+        );
 
         let files = match options.files.as_slice() {
             [] => {
@@ -180,13 +206,17 @@ impl Agent {
                 None
             }
             files => Some(
-                FileSource::start(files.to_vec(), known, resolver.handle(), file_report).map_err(no_thread)?,
+                FileSource::start(files.to_vec(), known, resolver.handle(), file_report)
+                    .map_err(no_thread)?,
             ),
         };
         if let Some(address) = addresses.first()
             && let Err(error) = run_dir.announce_address(&address.to_string())
         {
-            tracing::warn!("cannot write {}: {error}; tools need --address", run_dir.address().display());
+            tracing::warn!(
+                "cannot write {}: {error}; tools need --address",
+                run_dir.address().display()
+            );
         }
         Ok(Self {
             engine,
@@ -236,7 +266,15 @@ impl Agent {
     ///
     /// It took longer than [`SHUTDOWN_DEADLINE`], or the sequence could not be saved. Neither loses anything.
     pub async fn stop(self) -> Result<(), Failure> {
-        let Self { engine, server, http_stop, http, files, resolver, .. } = self;
+        let Self {
+            engine,
+            server,
+            http_stop,
+            http,
+            files,
+            resolver,
+            ..
+        } = self;
         let all = async {
             // Files and HTTP are quick; streams get most of the time.
             let _ = http_stop.send(true);
@@ -247,22 +285,34 @@ impl Agent {
             server.shutdown(SHUTDOWN_DEADLINE.mul_f64(0.6)).await;
             let saved = last.await.ok().flatten();
             engine.close();
-            if tokio::time::timeout(Duration::from_millis(500), http).await.is_err() {
+            if tokio::time::timeout(Duration::from_millis(500), http)
+                .await
+                .is_err()
+            {
                 tracing::warn!("HTTP connections that did not finish in time are cut");
             }
             match saved {
-                Some(saved) => saved.save_exact(engine.head().sequence()).map_err(refuse_sequence),
-                None => Err(Failure::new(Exit::Failed, "the resolver failed", "its thread has panicked", "report this")),
+                Some(saved) => saved
+                    .save_exact(engine.head().sequence())
+                    .map_err(refuse_sequence),
+                None => Err(Failure::new(
+                    Exit::Failed,
+                    "the resolver failed",
+                    "its thread has panicked",
+                    "report this",
+                )),
             }
         };
-        tokio::time::timeout(SHUTDOWN_DEADLINE, all).await.unwrap_or_else(|_| {
-            Err(Failure::new(
-                Exit::Failed,
-                format!("the stop took longer than {SHUTDOWN_DEADLINE:?} and was cut short"),
-                "something did not let go in time",
-                "nothing: what was reserved on disk is skipped at the next start",
-            ))
-        })
+        tokio::time::timeout(SHUTDOWN_DEADLINE, all)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Failure::new(
+                    Exit::Failed,
+                    format!("the stop took longer than {SHUTDOWN_DEADLINE:?} and was cut short"),
+                    "something did not let go in time",
+                    "nothing: what was reserved on disk is skipped at the next start",
+                ))
+            })
     }
 
     /// What to say at the start: where it is, and what to type next.
@@ -294,7 +344,10 @@ impl Agent {
 
 impl std::fmt::Debug for Agent {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Agent").field("addresses", &self.addresses).finish_non_exhaustive()
+        formatter
+            .debug_struct("Agent")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
     }
 }
 
@@ -319,8 +372,12 @@ impl Layers {
                 .map_err(|error| refuse("the configuration file is refused", error.to_string()))?,
             environment: environment::assignments(known, &options.env_prefix, std::env::vars_os())
                 .map_err(|error| refuse("an environment variable is refused", error.to_string()))?,
-            command_line: command_line::assignments(known, &options.set)
-                .map_err(|error| refuse("a setting of the command line is refused", error.to_string()))?,
+            command_line: command_line::assignments(known, &options.set).map_err(|error| {
+                refuse(
+                    "a setting of the command line is refused",
+                    error.to_string(),
+                )
+            })?,
         })
     }
 
@@ -345,7 +402,10 @@ impl Layers {
 
     fn origin(&self, options: &Options) -> String {
         let name = options.files.first().and_then(|path| path.file_name());
-        name.map_or_else(|| Server::<Settings>::DEFAULT_ORIGIN.to_owned(), |name| name.to_string_lossy().into_owned())
+        name.map_or_else(
+            || Server::<Settings>::DEFAULT_ORIGIN.to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        )
     }
 
     /// A report for each layer, and the one that the file source keeps current.
@@ -353,19 +413,39 @@ impl Layers {
         let named = |source, detail: String, settings: usize| {
             let report = SourceReport::default();
             report.good(settings);
-            NamedSource { source, detail, report }
+            NamedSource {
+                source,
+                detail,
+                report,
+            }
         };
-        let mut sources = vec![named(Source::Default, "embedded example".to_owned(), self.defaults.len())];
+        let mut sources = vec![named(
+            Source::Default,
+            "embedded example".to_owned(),
+            self.defaults.len(),
+        )];
         let mut file_report = SourceReport::default();
         if !options.files.is_empty() {
-            let paths: Vec<String> = options.files.iter().map(|path| path.display().to_string()).collect();
+            let paths: Vec<String> = options
+                .files
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
             let file = named(Source::File, paths.join(", "), self.file.len());
             file_report = file.report.clone();
             sources.push(file);
         }
         let prefix = format!("{}_*", options.env_prefix.trim_end_matches('_'));
-        sources.push(named(Source::EnvironmentVariable, prefix, self.environment.len()));
-        sources.push(named(Source::Cli, "--set".to_owned(), self.command_line.len()));
+        sources.push(named(
+            Source::EnvironmentVariable,
+            prefix,
+            self.environment.len(),
+        ));
+        sources.push(named(
+            Source::Cli,
+            "--set".to_owned(),
+            self.command_line.len(),
+        ));
         (sources, file_report)
     }
 }
@@ -379,7 +459,8 @@ struct Signals {
 impl Signals {
     fn install() -> Result<Self, Failure> {
         let install = |kind| {
-            signal(kind).map_err(|error| Failure::new(Exit::Failed, "cannot listen for signals", error, ""))
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::Failed, "cannot listen for signals", error, ""))
         };
         Ok(Self {
             terminate: install(SignalKind::terminate())?,
@@ -408,8 +489,11 @@ impl Signals {
 }
 
 async fn listen_http(address: &str) -> Result<TcpListener, Failure> {
-    let refused = |error: &std::io::Error| listen::refused(&Address::Tcp(address.to_owned()), error);
-    TcpListener::bind(address).await.map_err(|error| refused(&error))
+    let refused =
+        |error: &std::io::Error| listen::refused(&Address::Tcp(address.to_owned()), error);
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| refused(&error))
 }
 
 /// What the server needs of the credentials.
@@ -424,12 +508,18 @@ pub(crate) fn trust(dir: &RunDir, credentials: &Credentials) -> Result<(Identity
     };
     let identity = Identity::from_pem(credentials.pem().as_bytes())
         .map_err(|error| refuse(dir.certificate(), error.to_string()))?;
-    let token = Token::parse(credentials.token()).map_err(|error| refuse(dir.token(), error.to_string()))?;
+    let token = Token::parse(credentials.token())
+        .map_err(|error| refuse(dir.token(), error.to_string()))?;
     Ok((identity, token))
 }
 
 fn refuse_sequence(error: SequenceFileError) -> Failure {
-    Failure::new(Exit::Sequence, "the sequence cannot be kept", &error, error.mend())
+    Failure::new(
+        Exit::Sequence,
+        "the sequence cannot be kept",
+        &error,
+        error.mend(),
+    )
 }
 
 /// Waits for a flag to rise, or for whoever could raise it to be gone.
@@ -450,5 +540,9 @@ fn hostname() -> String {
 /// A word as a shell reads it.
 fn quote(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=:@%+,".contains(letter);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }

@@ -112,16 +112,21 @@ impl RunDir {
             .mode(0o600)
             .open(&path)
             .map_err(unusable)?;
-        match file.try_lock() {
+        // `configstream doctor` looks at the lock for an instant; an agent keeps it.
+        let mut tries = 0;
+        let locked = loop {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) if tries < 3 => {
+                    tries += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                locked => break locked,
+            }
+        };
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Only for the message; a few digits at most.
-                let _ = file.take(20).read_to_string(&mut holder);
-                let holder = holder.trim().parse::<u32>().map_or_else(
-                    |_| "another process".to_owned(),
-                    |pid| format!("process {pid}"),
-                );
+                let holder = name_holder(file);
                 return Err(Failure::new(
                     Exit::Running,
                     format!("another agent runs in {}", self.path.display()),
@@ -137,6 +142,16 @@ impl RunDir {
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(unusable)?;
         Ok(RunDirLock { _file: file })
+    }
+
+    /// Which process runs an agent here, if one does.
+    #[must_use]
+    pub fn holder(&self) -> Option<String> {
+        let file = File::open(self.path.join("configstream.lock")).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(name_holder(file)),
+            _ => None,
+        }
     }
 
     /// The directory.
@@ -190,6 +205,17 @@ impl RunDir {
         let text = text.trim();
         (!text.is_empty()).then(|| text.to_owned())
     }
+}
+
+/// Who has written itself into a lock file; for messages.
+fn name_holder(file: File) -> String {
+    let mut holder = String::new();
+    // A few digits at most.
+    let _ = file.take(20).read_to_string(&mut holder);
+    holder.trim().parse::<u32>().map_or_else(
+        |_| "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    )
 }
 
 /// The claim on a run directory. Dropping it, or the end of the process, gives the directory free.

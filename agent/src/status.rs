@@ -140,7 +140,12 @@ impl StatusSource {
                     flavor: agent.registration.flavor,
                     age_seconds: agent.age.as_secs_f64(),
                     idle_seconds: agent.idle.as_secs_f64(),
-                    lag: agent.streams.iter().map(|stream| stream.figures.lag).max().unwrap_or(0),
+                    lag: agent
+                        .streams
+                        .iter()
+                        .map(|stream| stream.figures.lag)
+                        .max()
+                        .unwrap_or(0),
                     streams: agent.streams.len(),
                 });
                 (Some(status), agents.collect())
@@ -191,7 +196,10 @@ impl StatusSource {
         // Gauges are doubles; all of these stay far below 2^53.
         #[allow(clippy::cast_precision_loss)]
         for (name, value) in [
-            ("configstream_settings", head.state().resolved().len() as f64),
+            (
+                "configstream_settings",
+                head.state().resolved().len() as f64,
+            ),
             ("configstream_sequence_id", head.sequence().get() as f64),
             ("configstream_epoch", head.epoch().get() as f64),
             ("configstream_resolver_queue", self.resolver.queued() as f64),
@@ -203,14 +211,21 @@ impl StatusSource {
 
 impl std::fmt::Debug for StatusSource {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("StatusSource").field("origin", &self.origin).finish_non_exhaustive()
+        formatter
+            .debug_struct("StatusSource")
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
     }
 }
 
 impl NamedSource {
     fn status(&self) -> SourceStatus {
         let state = self.report.state();
-        let failing = state.failing_since.map(|since| SystemTime::now().duration_since(since).unwrap_or(Duration::ZERO));
+        let failing = state.failing_since.map(|since| {
+            SystemTime::now()
+                .duration_since(since)
+                .unwrap_or(Duration::ZERO)
+        });
         SourceStatus {
             source: self.source.as_str(),
             detail: self.detail.clone(),

@@ -29,10 +29,18 @@ use crate::exit::{Exit, Failure};
 /// Another recorder was installed before.
 pub fn install() -> Result<PrometheusHandle, Failure> {
     static INSTALLED: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
-    let installed =
-        INSTALLED.get_or_init(|| PrometheusBuilder::new().install_recorder().map_err(|error| error.to_string()));
+    let installed = INSTALLED.get_or_init(|| {
+        PrometheusBuilder::new()
+            .install_recorder()
+            .map_err(|error| error.to_string())
+    });
     let handle = installed.clone().map_err(|why| {
-        Failure::new(Exit::Failed, "cannot collect metrics", why, "install no other recorder in this process")
+        Failure::new(
+            Exit::Failed,
+            "cannot collect metrics",
+            why,
+            "install no other recorder in this process",
+        )
     })?;
     describe();
     Ok(handle)
@@ -52,14 +60,35 @@ fn describe() {
 const GAUGES: [(&str, &str); 5] = [
     ("configstream_settings", "settings that win now"),
     ("configstream_sequence_id", "the newest sequence"),
-    ("configstream_epoch", "the epoch that the sequence counts in"),
-    ("configstream_resolver_queue", "changes that wait for the resolver"),
-    ("configstream_file_healthy", "1 if the newest content of the configuration files is in force, else 0"),
+    (
+        "configstream_epoch",
+        "the epoch that the sequence counts in",
+    ),
+    (
+        "configstream_resolver_queue",
+        "changes that wait for the resolver",
+    ),
+    (
+        "configstream_file_healthy",
+        "1 if the newest content of the configuration files is in force, else 0",
+    ),
 ];
 
 const COUNTERS: [(&str, &str); 4] = [
-    ("configstream_resolver_queue_full_total", "changes refused because too many waited"),
-    ("configstream_sequence_save_errors_total", "failures to reserve sequences on disk"),
-    ("configstream_file_reloads_total", "times the configuration files took effect, the start included"),
-    ("configstream_file_reload_errors_total", "times the configuration files could not take effect"),
+    (
+        "configstream_resolver_queue_full_total",
+        "changes refused because too many waited",
+    ),
+    (
+        "configstream_sequence_save_errors_total",
+        "failures to reserve sequences on disk",
+    ),
+    (
+        "configstream_file_reloads_total",
+        "times the configuration files took effect, the start included",
+    ),
+    (
+        "configstream_file_reload_errors_total",
+        "times the configuration files could not take effect",
+    ),
 ];
