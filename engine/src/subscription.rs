@@ -63,6 +63,83 @@ use crate::{
 /// assert_eq!((*update, update.sequence().get()), (1, 3));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// It has one cursor, so it is no handle to clone, as an engine is:
+///
+/// ```
+/// # use configstream_engine::{Engine, State, Transition};
+/// # #[derive(Clone)]
+/// # struct Total(i64);
+/// # impl State for Total {
+/// #     type Change = i64;
+/// #     type Update = i64;
+/// #     type Rejection = std::convert::Infallible;
+/// #     fn apply(&self, change: &i64) -> Result<Transition<Self>, Self::Rejection> {
+/// #         Ok(Transition::new(Total(self.0 + change), vec![*change]))
+/// #     }
+/// # }
+/// # let engine = Engine::builder(Total(0)).build().unwrap();
+/// let engine = engine.clone();
+/// ```
+///
+/// ```compile_fail,E0599
+/// # use configstream_engine::{Engine, State, Transition};
+/// # #[derive(Clone)]
+/// # struct Total(i64);
+/// # impl State for Total {
+/// #     type Change = i64;
+/// #     type Update = i64;
+/// #     type Rejection = std::convert::Infallible;
+/// #     fn apply(&self, change: &i64) -> Result<Transition<Self>, Self::Rejection> {
+/// #         Ok(Transition::new(Total(self.0 + change), vec![*change]))
+/// #     }
+/// # }
+/// # let engine = Engine::builder(Total(0)).build().unwrap();
+/// let subscription = engine.subscribe();
+/// let other = subscription.clone();
+/// ```
+///
+/// Any thread may look at it, but reading takes `&mut`, so one reads at a time:
+///
+/// ```
+/// # use configstream_engine::{Engine, State, Transition};
+/// # #[derive(Clone)]
+/// # struct Total(i64);
+/// # impl State for Total {
+/// #     type Change = i64;
+/// #     type Update = i64;
+/// #     type Rejection = std::convert::Infallible;
+/// #     fn apply(&self, change: &i64) -> Result<Transition<Self>, Self::Rejection> {
+/// #         Ok(Transition::new(Total(self.0 + change), vec![*change]))
+/// #     }
+/// # }
+/// # let engine = Engine::builder(Total(0)).build().unwrap();
+/// let mut subscription = engine.subscribe();
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| subscription.stats());
+///     scope.spawn(|| subscription.stats());
+/// });
+/// ```
+///
+/// ```compile_fail,E0499
+/// # use configstream_engine::{Engine, State, Transition};
+/// # #[derive(Clone)]
+/// # struct Total(i64);
+/// # impl State for Total {
+/// #     type Change = i64;
+/// #     type Update = i64;
+/// #     type Rejection = std::convert::Infallible;
+/// #     fn apply(&self, change: &i64) -> Result<Transition<Self>, Self::Rejection> {
+/// #         Ok(Transition::new(Total(self.0 + change), vec![*change]))
+/// #     }
+/// # }
+/// # let engine = Engine::builder(Total(0)).build().unwrap();
+/// let mut subscription = engine.subscribe();
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| subscription.try_next());
+///     scope.spawn(|| subscription.try_next());
+/// });
+/// ```
 #[must_use = "dropping a Subscription unsubscribes"]
 pub struct Subscription<S: State> {
     core: Arc<Core<S>>,
