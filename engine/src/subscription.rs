@@ -476,7 +476,7 @@ pub(crate) fn observe<S: State>(
     let mailbox = ring.beside();
     let balance = mailbox.account.read();
     let lagging = mailbox.is_lagging();
-    let queued = ring.len();
+    let in_ring = ring.len();
     let (head, head_forced) = core.head.peek(|head| (head.ordinal, head.forced));
     let started = balance.first.is_some();
     // The head may be read a little older than the cursor.
@@ -485,6 +485,8 @@ pub(crate) fn observe<S: State>(
     } else {
         0
     };
+    // Some in the ring may be covered by a snapshot already, and will be skipped.
+    let queued = in_ring.min(lag);
     // What a snapshot is to stand in for, told apart as the snapshot will tell it: so neither figure ever falls.
     let (awaiting_snapshot, forced) = if started && lagging {
         let forced = head_forced.saturating_sub(balance.forced_before + balance.forced);
