@@ -47,7 +47,7 @@ pub struct SubscriptionStats {
     pub forced: u64,
     /// Snapshots handed out, the first included.
     pub snapshots: u64,
-    /// Updates waiting in the ring.
+    /// Updates waiting in the ring, to be handed out.
     pub queued: u64,
     /// Published minus handed out, in updates.
     pub lag: u64,
