@@ -62,6 +62,7 @@
 
 mod builder;
 mod distribute;
+pub mod docs;
 mod engine;
 mod error;
 mod mailbox;
@@ -73,6 +74,7 @@ mod registry;
 #[allow(unsafe_code)] // the ring itself
 mod ring;
 mod sequence;
+pub mod settings;
 #[allow(unsafe_code)] // a reference count that is raised by many at once
 mod shared;
 mod state;

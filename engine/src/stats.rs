@@ -25,7 +25,7 @@ pub struct EngineStats {
 
 /// What became of the updates for one subscription, read at a moment of your choice without disturbing it.
 ///
-/// At rest, `published since its first snapshot = delivered + dropped + forced + lag`. Read while the subscription
+/// At rest, `published since its first snapshot = delivered + dropped + forced + queued`. Read while the subscription
 /// moves, each figure is right for some moment during the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -43,7 +43,7 @@ pub struct SubscriptionStats {
     /// Updates that snapshots after the first stood in for, or will: while the subscription lags, those which are
     /// neither handed out nor in the ring are counted already.
     pub dropped: u64,
-    /// Versions that no update leads to, which snapshots after the first brought.
+    /// Versions that no update leads to, which snapshots after the first brought, or will.
     pub forced: u64,
     /// Snapshots handed out, the first included.
     pub snapshots: u64,

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     task::{Context, Poll},
     time::Duration,
 };
@@ -245,7 +246,7 @@ impl<S: State> Subscription<S> {
                 (reason, missed)
             }
             None => {
-                account.start(ordinal, sequence);
+                account.start(ordinal, sequence, version.forced);
                 (SnapshotReason::First, 0)
             }
         };
@@ -290,11 +291,18 @@ impl<S: State> Subscription<S> {
 impl<S: State> Drop for Subscription<S> {
     fn drop(&mut self) {
         self.mailbox().set_gone();
-        while self.consumer.refresh() {
-            while self.consumer.pop().is_some() {}
-        }
+        // Drops updates, so somebody else's code; it must not keep the subscription in the tables.
+        let consumer = &mut self.consumer;
+        let drained = catch_unwind(AssertUnwindSafe(|| {
+            while consumer.refresh() {
+                while consumer.pop().is_some() {}
+            }
+        }));
         let id = self.mailbox().id;
         self.core.forget(id);
+        if let Err(panic) = drained {
+            resume_unwind(panic);
+        }
     }
 }
 
@@ -391,19 +399,22 @@ pub(crate) fn observe<S: State>(
     let mailbox = ring.beside();
     let balance = mailbox.account.read();
     let lagging = mailbox.is_lagging();
-    let queued = ring.len();
-    let head = core.head.peek(|head| head.ordinal);
+    let (head, head_forced) = core.head.peek(|head| (head.ordinal, head.forced));
     let started = balance.first.is_some();
+    // The head may be read a little older than the cursor.
     let lag = if started {
-        // The head may be read a little older than the cursor.
         head.saturating_sub(balance.cursor)
     } else {
         0
     };
-    let awaiting_snapshot = if lagging {
-        lag.saturating_sub(queued)
+    // A round under way during a resync may have pushed what the snapshot covered: that is not queued, it is skipped.
+    let queued = ring.len().min(lag);
+    // What a snapshot is to stand in for, told apart as the snapshot will tell it: so neither figure ever falls.
+    let (awaiting_snapshot, forced) = if started && lagging {
+        let forced = head_forced.saturating_sub(balance.forced_before + balance.forced);
+        (lag.saturating_sub(queued + forced), forced)
     } else {
-        0
+        (0, 0)
     };
     SubscriptionStats {
         id: mailbox.id,
@@ -412,7 +423,7 @@ pub(crate) fn observe<S: State>(
         sequence: started.then_some(Sequence::new(balance.sequence)),
         delivered: balance.delivered,
         dropped: balance.dropped + awaiting_snapshot,
-        forced: balance.forced,
+        forced: balance.forced + forced,
         snapshots: balance.snapshots,
         queued,
         lag,

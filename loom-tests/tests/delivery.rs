@@ -77,9 +77,47 @@ fn after_a_resync_no_update_is_missing() {
     });
 }
 
-/// I3. A round that does not fit: the snapshot comes without another publish.
+/// I2. One who has just taken a head as its snapshot is told by that head's round that it lags: no second snapshot.
 ///
-/// Weakened: L to Relaxed: fails, a head at the cursor is loaded and nothing more comes.
+/// Weakened: a snapshot handed out at the cursor: fails.
+#[test]
+fn no_two_snapshots_come_at_one_ordinal() {
+    check(|| {
+        let engine = engine(1);
+        let mut follower = Follower::new(engine.subscribe());
+        let publishing = thread::spawn(move || {
+            engine.publish_batch(&[Up, Up]).unwrap();
+            engine
+        });
+        follower.step();
+        let _engine = publishing.join().unwrap();
+        follower.converge();
+    });
+}
+
+/// I3 and I4. What was pushed before the round that did not fit is delivered, and not counted as dropped.
+///
+/// Weakened: L loaded Relaxed; lagging looked at after the ring: each fails, the update is skipped.
+#[test]
+fn what_is_in_the_ring_is_delivered_before_the_snapshot() {
+    check(|| {
+        let engine = engine(1);
+        let mut follower = Follower::new(engine.subscribe());
+        follower.step();
+        let publishing = thread::spawn(move || {
+            engine.publish(&Up).unwrap();
+            engine.publish_batch(&[Up, Up]).unwrap();
+            engine
+        });
+        follower.step();
+        follower.step();
+        let _engine = publishing.join().unwrap();
+        follower.converge();
+        assert_eq!((follower.updates, follower.missed), (1, 2));
+    });
+}
+
+/// I3. A round that does not fit: the snapshot comes without another publish.
 #[test]
 fn a_drop_leads_to_a_snapshot_without_another_publish() {
     check(|| {
@@ -244,6 +282,8 @@ fn adopting_a_lower_sequence_converges() {
             .build()
             .unwrap();
         let mut subscription = engine.subscribe();
+        subscription.try_next().unwrap();
+        engine.publish(&Up).unwrap();
         subscription.try_next().unwrap();
         let publisher = engine.clone();
         let publishing = thread::spawn(move || {

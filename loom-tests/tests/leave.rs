@@ -41,6 +41,26 @@ fn what_a_leaver_leaves_is_freed_once() {
     });
 }
 
+/// One leaves while a round finds that its ring is full.
+///
+/// Weakened: lagging set by a plain store, which overwrites "gone": fails, the sweep never finds it.
+#[test]
+fn one_that_leaves_while_it_overflows_is_not_forgotten() {
+    check(|| {
+        let witness = Arc::new(());
+        let engine = Engine::builder(Witnessed).ring_capacity(1).build().unwrap();
+        let mut leaver = engine.subscribe();
+        leaver.try_next().unwrap();
+        let leaving = thread::spawn(move || drop(leaver));
+        engine
+            .publish_batch(&[witness.clone(), witness.clone()])
+            .unwrap();
+        leaving.join().unwrap();
+        drop(engine);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    });
+}
+
 /// Two leave at once, one of them before any round has met it: whoever sweeps, nobody lingers.
 #[test]
 fn nobody_lingers_after_leaving() {

@@ -133,7 +133,8 @@ fn the_last_waker_is_the_one_that_is_woken() {
 
 /// The waiter by itself, at a higher bound: armed three times, with two wakers, against two rounds.
 ///
-/// Weakened: `waiting` cleared before the lock is tried: deadlocks, though nothing else in the engine changed.
+/// Weakened: the waker stored after `waiting` is set; an old waker kept: both deadlock. What this cannot show is
+/// `waiting` cleared before the lock is tried: `loom` orders stores as they execute, so that store cannot be late.
 #[test]
 fn arming_again_loses_no_wakeup() {
     check_with(3, || {

@@ -1,0 +1,178 @@
+//! States and updates are somebody else's code, and may panic when they are dropped, or applied: whoever called the
+//! engine gets the panic, and nobody else is harmed.
+
+use std::{
+    convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use configstream_engine::{Engine, Event, State, Subscription, Transition, TryNextError};
+
+/// Panics when it is dropped, if its fuse is lit.
+#[derive(Clone, Debug)]
+struct Bomb {
+    lit: bool,
+    number: u64,
+}
+
+/// The last bomb. Its own drop does not panic.
+#[derive(Clone)]
+struct Arsenal {
+    number: u64,
+    /// Panics when the state goes.
+    bomb: Option<Arc<Bomb>>,
+    dropped: Arc<AtomicU64>,
+}
+
+enum Order {
+    Quiet,
+    LitUpdate,
+    LitState,
+    /// Panics as it is applied.
+    Dud,
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!self.lit, "bomb {}", self.number);
+    }
+}
+
+impl Drop for Arsenal {
+    fn drop(&mut self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl State for Arsenal {
+    type Change = Order;
+    type Update = Bomb;
+    type Rejection = Infallible;
+
+    fn apply(&self, order: &Order) -> Result<Transition<Self>, Infallible> {
+        let number = self.number + 1;
+        let bomb = |lit| Bomb { lit, number };
+        let state = Self {
+            number,
+            bomb: matches!(order, Order::LitState).then(|| Arc::new(bomb(true))),
+            dropped: self.dropped.clone(),
+        };
+        assert!(!matches!(order, Order::Dud), "a dud");
+        let lit = matches!(order, Order::LitUpdate);
+        Ok(Transition::new(state, vec![bomb(lit)]))
+    }
+}
+
+fn engine() -> Engine<Arsenal> {
+    let state = Arsenal {
+        number: 0,
+        bomb: None,
+        dropped: Arc::default(),
+    };
+    Engine::builder(state).ring_capacity(4).build().unwrap()
+}
+
+fn subscribe(engine: &Engine<Arsenal>) -> Subscription<Arsenal> {
+    let mut subscription = engine.subscribe();
+    assert!(matches!(subscription.try_next(), Ok(Event::Snapshot(_))));
+    subscription
+}
+
+fn numbers(subscription: &mut Subscription<Arsenal>) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    loop {
+        match subscription.try_next() {
+            Ok(event) => numbers.push(event.sequence().get()),
+            Err(TryNextError::Empty) => return numbers,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn panics(f: impl FnOnce()) -> String {
+    let payload = catch_unwind(AssertUnwindSafe(f)).unwrap_err();
+    match payload.downcast::<String>() {
+        Ok(message) => *message,
+        Err(payload) => payload.downcast_ref::<&str>().copied().unwrap().into(),
+    }
+}
+
+fn publish(engine: &Engine<Arsenal>, order: Order) {
+    engine.publish(&order).unwrap();
+}
+
+#[test]
+fn a_change_that_panics_as_it_is_applied_changes_nothing() {
+    let engine = engine();
+    let mut subscription = subscribe(&engine);
+    assert_eq!(panics(|| publish(&engine, Order::Dud)), "a dud");
+    publish(&engine, Order::Quiet);
+    assert_eq!(numbers(&mut subscription), [1]);
+}
+
+#[test]
+fn an_update_that_panics_as_it_goes_panics_after_everybody_was_served() {
+    let engine = engine();
+    let mut subscription = subscribe(&engine);
+    publish(&engine, Order::LitUpdate);
+    assert_eq!(numbers(&mut subscription), [1]);
+    // The version before goes with this round, and the update with it.
+    assert_eq!(panics(|| publish(&engine, Order::Quiet)), "bomb 1");
+    assert_eq!(engine.head().sequence().get(), 2);
+    assert_eq!(numbers(&mut subscription), [2]);
+    publish(&engine, Order::Quiet);
+    assert_eq!(numbers(&mut subscription), [3]);
+}
+
+#[test]
+fn a_state_that_panics_as_it_goes_panics_after_everybody_was_served() {
+    let engine = engine();
+    let mut subscription = subscribe(&engine);
+    publish(&engine, Order::LitState);
+    assert!(engine.head().state().bomb.is_some());
+    assert_eq!(numbers(&mut subscription), [1]);
+    assert_eq!(panics(|| publish(&engine, Order::Quiet)), "bomb 1");
+    assert_eq!(numbers(&mut subscription), [2]);
+    publish(&engine, Order::Quiet);
+    assert_eq!(numbers(&mut subscription), [3]);
+}
+
+#[test]
+fn a_state_that_panics_as_it_goes_does_not_leak_the_others() {
+    let engine = engine();
+    let dropped = engine.read_head(|head| head.state().dropped.clone());
+    publish(&engine, Order::LitState);
+    assert_eq!(panics(|| publish(&engine, Order::Quiet)), "bomb 1");
+    publish(&engine, Order::Quiet);
+    drop(engine);
+    // The first, one by each publish, and the one that closed.
+    assert_eq!(dropped.load(Ordering::Relaxed), 5);
+}
+
+#[test]
+fn a_reader_whose_update_panics_as_it_goes_can_go_on() {
+    let engine = engine();
+    let mut subscription = subscribe(&engine);
+    publish(&engine, Order::LitUpdate);
+    publish(&engine, Order::Quiet);
+    let event = subscription.try_next().unwrap();
+    assert_eq!(panics(|| drop(event)), "bomb 1");
+    assert_eq!(numbers(&mut subscription), [2]);
+}
+
+#[test]
+fn a_subscription_leaves_even_if_an_update_in_its_ring_panics_as_it_goes() {
+    let engine = engine();
+    let subscription = subscribe(&engine);
+    publish(&engine, Order::LitUpdate);
+    publish(&engine, Order::Quiet);
+    // The ring holds the last handle to the update.
+    assert_eq!(panics(|| drop(subscription)), "bomb 1");
+    assert_eq!(engine.stats().subscriptions, 0);
+    assert_eq!(engine.subscriptions().len(), 0);
+    publish(&engine, Order::Quiet);
+}
