@@ -21,4 +21,5 @@ pub mod sequence_file;
 pub mod sources;
 pub mod status;
 pub mod telemetry;
+pub mod test_client;
 pub mod yaml;

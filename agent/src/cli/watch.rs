@@ -236,9 +236,13 @@ impl View<'_> {
         }
         let unset = update.update.unset();
         if self.output.is_json() {
-            let mut object = setting_json(setting);
-            object["event"] = "update".into();
-            object["sequence"] = update.sequence.get().into();
+            let mut object = json!({
+                "event": "update",
+                "sequence": update.sequence.get(),
+                "key": setting.key().as_str(),
+                "source": setting.source().as_str(),
+                "value": json::of(setting.value()),
+            });
             if let Some(source) = unset {
                 object["unset_source"] = source.as_str().into();
             }

@@ -214,6 +214,7 @@ impl Worker {
                 if committed.updates > 0 || committed.needs_snapshot || was_bad {
                     tracing::info!(
                         updates = committed.updates,
+                        snapshot = committed.needs_snapshot,
                         sequence = committed.sequence.get(),
                         "configuration files {}",
                         if was_bad {
