@@ -1,7 +1,7 @@
 //! `configstream`: the command line, and what each verb does.
 //!
-//! Data goes to standard output, narration to standard error. On a terminal data is a table; elsewhere, or with `--json`, it is one
-//! JSON object per line. Exit codes: [`exit`](crate::exit).
+//! Data goes to standard output, narration to standard error. On a terminal data is a table; elsewhere, or with
+//! `--json`, it is one JSON object per line. Exit codes: [`exit`](crate::exit).
 
 mod doctor;
 mod output;

@@ -1,7 +1,8 @@
 //! The layer of the command line: `--set key=value`.
 //!
-//! A value is read as the type of the known default, like a scalar in a file ([`scalar`](crate::scalar)); a list or a map is written
-//! the way YAML writes it on one line (`[a, b]`, `{key: value}`). A key that is not known is read as YAML by its looks.
+//! A value is read as the type of the known default, like a scalar in a file ([`scalar`]); a list or a
+//! map is written the way YAML writes it on one line (`[a, b]`, `{key: value}`). A key that is not known is read as
+//! YAML by its looks.
 
 use std::error::Error;
 use std::fmt;

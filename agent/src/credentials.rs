@@ -1,17 +1,18 @@
 //! Certificate and token: created once by whoever starts first, checked by everybody who reads them.
 //!
-//! * `ipc_cert.pem`: one self-signed ECDSA P-256 certificate that is authority, server and client at once, and its key. The key is
-//!   written as SEC1 (`EC PRIVATE KEY`), which is the only form that stock clients read; PKCS#8 is accepted when reading.
+//! * `ipc_cert.pem`: one self-signed ECDSA P-256 certificate that is authority, server and client at once, and its
+//!   key. The key is written as SEC1 (`EC PRIVATE KEY`), which is the only form that stock clients read; PKCS#8 is
+//!   accepted when reading.
 //! * `auth_token`: 32 random bytes as 64 hex characters.
 //!
-//! Both have mode 0600. Each is written under another name and then linked to its own, which fails if the name is taken: of several
-//! starters exactly one wins, and nobody ever reads half a file.
+//! Both have mode 0600. Each is written under another name and then linked to its own, which fails if the name is
+//! taken: of several starters exactly one wins, and nobody ever reads half a file.
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use p256::pkcs8::DecodePrivateKey;
@@ -218,7 +219,8 @@ fn new_certificate() -> Result<String, Box<dyn std::error::Error + Send + Sync>>
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
     ];
-    // Everybody compares the whole certificate byte for byte, so its dates protect nothing; they must only never be in the way.
+    // Everybody compares the whole certificate byte for byte, so its dates protect nothing; they must only never be
+    // in the way.
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2120, 1, 1);
     let certificate = params.self_signed(&key)?.pem();
@@ -243,15 +245,6 @@ const TOKEN_BYTES: usize = 32;
 
 /// Far more than a certificate and its key take.
 const LONGEST_FILE: u64 = 64 * 1024;
-
-/// Where credentials are, for programs that are told so file by file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Places {
-    /// The certificate file.
-    pub certificate: PathBuf,
-    /// The token file.
-    pub token: PathBuf,
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,8 @@
 //! Spans of time as people write them: `30s`, `1m30s`, `1.5h`, `250ms`.
 //!
 //! The notation is Go's, which agents of this kind have always used: one or more decimal numbers, each with a unit of
-//! `ns`, `us` (or `µs`), `ms`, `s`, `m`, `h`, without a sign. A lone `0` needs no unit. Arithmetic is exact, in whole nanoseconds.
+//! `ns`, `us` (or `µs`), `ms`, `s`, `m`, `h`, without a sign. A lone `0` needs no unit. Arithmetic is exact, in whole
+//! nanoseconds.
 
 use std::error::Error;
 use std::fmt;
@@ -41,7 +42,8 @@ impl Error for DurationError {}
 ///
 /// # Errors
 ///
-/// What is wrong with the text, as a [`DurationError`]. A negative span is refused: none of the settings knows what to do with one.
+/// What is wrong with the text, as a [`DurationError`]. A negative span is refused: none of the settings knows what
+/// to do with one.
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     match text {
         "" => return Err(DurationError::Empty),

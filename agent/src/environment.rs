@@ -1,10 +1,11 @@
 //! The layer of environment variables.
 //!
-//! The variable of a key is the prefix (`DD_` unless told otherwise), then the key in upper case with `.` as `_`: `apm_config.enabled`
-//! is `DD_APM_CONFIG_ENABLED`. Only known keys have variables, since `_` does not say where a dot was. An empty variable is unset.
+//! The variable of a key is the prefix (`DD_` unless told otherwise), then the key in upper case with `.` as `_`:
+//! `apm_config.enabled` is `DD_APM_CONFIG_ENABLED`. Only known keys have variables, since `_` does not say where a
+//! dot was. An empty variable is unset.
 //!
-//! A value is read as the type of the known default: scalars as in [`scalar`](crate::scalar); a list as JSON if it starts with `[`,
-//! else cut at commas, or at white space if there is no comma; a map as JSON.
+//! A value is read as the type of the known default: scalars as in [`scalar`]; a list as JSON if it
+//! starts with `[`, else cut at commas, or at white space if there is no comma; a map as JSON.
 
 use std::error::Error;
 use std::ffi::OsString;

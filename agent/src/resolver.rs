@@ -1,11 +1,11 @@
 //! The resolver: one thread that owns the writing side of the engine.
 //!
-//! Every source sends its changes through one bounded queue and gets back the sequence they were committed at, or why they were
-//! not. Before a sequence is used it is reserved on disk ([`SequenceFile`]); where the wire's sequences end, the resolver begins the
-//! next epoch.
+//! Every source sends its changes through one bounded queue and gets back the sequence they were committed at, or why
+//! they were not. Before a sequence is used it is reserved on disk ([`SequenceFile`]); where the wire's sequences
+//! end, the resolver begins the next epoch.
 //!
-//! A full queue is the sender's to deal with: [`try_submit`](ResolverHandle::try_submit), for callers at runtime, refuses;
-//! [`submit_and_wait`](ResolverHandle::submit_and_wait), for files, waits.
+//! A full queue is the sender's to deal with: [`try_submit`](ResolverHandle::try_submit), for callers at runtime,
+//! refuses; [`submit_and_wait`](ResolverHandle::submit_and_wait), for files, waits.
 
 use std::error::Error;
 use std::fmt;
@@ -191,7 +191,8 @@ impl Worker {
                 Err(PublishError::Rejected(rejection)) => {
                     return Err(ResolveError::Rejected(rejection));
                 }
-                // Each turn either fails or raises the limit to what is needed, so the next one passes: nobody else publishes.
+                // Each turn either fails or raises the limit to what is needed, so the next one passes: nobody else
+                // publishes.
                 Err(PublishError::SequenceLimit { needed }) => self.make_room(needed)?,
                 Err(_) => return Err(ResolveError::Closed),
             }

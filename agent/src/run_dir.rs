@@ -1,8 +1,9 @@
-//! The run directory: where an agent keeps its certificate, its token and its saved sequence, and where clients find them.
+//! The run directory: where an agent keeps its certificate, its token and its saved sequence, and where clients find
+//! them.
 //!
-//! Unless told otherwise it is `$XDG_STATE_HOME/configstream`, or `~/.local/state/configstream`. It is created with mode 0700 on
-//! first start. One agent at a time uses it, which a lock on `configstream.lock` sees to; the system releases the lock when the agent
-//! ends, however it ends.
+//! Unless told otherwise it is `$XDG_STATE_HOME/configstream`, or `~/.local/state/configstream`. It is created with
+//! mode 0700 on first start. One agent at a time uses it, which a lock on `configstream.lock` sees to; the system
+//! releases the lock when the agent ends, however it ends.
 
 use std::env;
 use std::ffi::OsString;
@@ -52,8 +53,8 @@ impl RunDir {
         Ok(Self { path })
     }
 
-    /// Creates the directory if it is missing. Of a directory that was asked for, its parent must exist: a slip in a path should not
-    /// leave a tree of directories behind.
+    /// Creates the directory if it is missing. Of a directory that was asked for, its parent must exist: a slip in a
+    /// path should not leave a tree of directories behind.
     ///
     /// # Errors
     ///

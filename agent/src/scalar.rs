@@ -10,7 +10,8 @@
 //! | a span of time | `30s`, `1m30s`, or a whole number of nanoseconds |
 //! | a string | anything; the text is kept as written (`010` stays `010`) |
 //!
-//! A key without a known default is read by YAML's core schema ([`plain`]): `true`, `12`, `1.5`, and all else is a string.
+//! A key without a known default is read by YAML's core schema ([`plain`]): `true`, `12`, `1.5`, and all else is a
+//! string.
 
 use std::error::Error;
 use std::fmt;

@@ -1,6 +1,7 @@
 //! The saved sequence: so that sequences never go back over a restart, however the agent ended.
 //!
-//! Sequences are reserved before they are used, in blocks of [`BLOCK`]. The file says up to which sequence they may have been used:
+//! Sequences are reserved before they are used, in blocks of [`BLOCK`]. The file says up to which sequence they may
+//! have been used:
 //!
 //! ```text
 //! configstream sequence 1
@@ -9,15 +10,17 @@
 //! crc32 0a1b2c3d
 //! ```
 //!
-//! A start continues one behind that, so it spends a sequence even if nothing is ever published: clients that keep the last sequence
-//! they saw refuse a snapshot at or below it. A clean stop writes the exact head, and wastes nothing. The wire's sequences are 31
-//! bits; where they run out the next epoch begins at 1. The first epoch is the time of creation in seconds, so that a file that was
-//! lost, and with it the sequence, comes back with an epoch nobody has seen.
+//! A start continues one behind that, so it spends a sequence even if nothing is ever published: clients that keep
+//! the last sequence they saw refuse a snapshot at or below it. A clean stop writes the exact head, and wastes
+//! nothing. The wire's sequences are 31 bits; where they run out the next epoch begins at 1. The first epoch is the
+//! time of creation in seconds, so that a file that was lost, and with it the sequence, comes back with an epoch
+//! nobody has seen.
 //!
 //! # Durability
 //!
-//! Each write goes to `sequence.new`, which is synced, renamed over `sequence`, and the directory is synced; only then are the
-//! sequences handed out. A crash at any point leaves the old file or the new one, and each is at or above everything used.
+//! Each write goes to `sequence.new`, which is synced, renamed over `sequence`, and the directory is synced; only
+//! then are the sequences handed out. A crash at any point leaves the old file or the new one, and each is at or
+//! above everything used.
 
 use std::error::Error;
 use std::fmt;
@@ -29,8 +32,8 @@ use std::time::SystemTime;
 
 use configstream_engine::{Epoch, Sequence};
 
-/// How many sequences are reserved at once. At 100,000 updates a second that is a hundred syncs a second; one crash wastes at most this
-/// many of two thousand million.
+/// How many sequences are reserved at once. At 100,000 updates a second that is a hundred syncs a second; one crash
+/// wastes at most this many of two thousand million.
 pub const BLOCK: u64 = 1024;
 
 /// The last sequence of an epoch: what the wire's `int32` holds.

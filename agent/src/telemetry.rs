@@ -21,8 +21,8 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::exit::{Exit, Failure};
 
-/// Installs the recorder that all metrics of this process go to, and makes the agent's own metrics appear from the start.
-/// Installing again gives the same one.
+/// Installs the recorder that all metrics of this process go to, and makes the agent's own metrics appear from the
+/// start. Installing again gives the same one.
 ///
 /// # Errors
 ///

@@ -1,7 +1,9 @@
-//! `config-stream-client`: the documented test client. It registers, streams for a while, prints what comes, and judges.
+//! `config-stream-client`: the documented test client. It registers, streams for a while, prints what comes, and
+//! judges.
 //!
-//! Good (exit code 0) is a snapshot first, and then every update with exactly the sequence that follows. Not good (exit code 1) is a set-up
-//! that fails, no snapshot, an update out of order, or a gap. It never refreshes its session: an open stream counts as life.
+//! Good (exit code 0) is a snapshot first, and then every update with exactly the sequence that follows. Not good
+//! (exit code 1) is a set-up that fails, no snapshot, an update out of order, or a gap. It never refreshes its
+//! session: an open stream counts as life.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -5,8 +5,9 @@
 //!
 //! # Bounds
 //!
-//! A file is at most [`MAX_FILE_BYTES`] long, nests at most [`MAX_DEPTH`] deep and has at most [`MAX_NODES`] nodes **with every alias
-//! written out**. Aliases share their target, so a small file that stands for billions of nodes is refused without building them.
+//! A file is at most [`MAX_FILE_BYTES`] long, nests at most [`MAX_DEPTH`] deep and has at most [`MAX_NODES`] nodes
+//! **with every alias written out**. Aliases share their target, so a small file that stands for billions of nodes is
+//! refused without building them.
 
 mod document;
 mod error;

@@ -1,4 +1,5 @@
-//! What keeps an agent from starting: each has an exit code, a reason, and what to do. A start that fails spends nothing.
+//! What keeps an agent from starting: each has an exit code, a reason, and what to do. A start that fails spends
+//! nothing.
 
 mod support;
 

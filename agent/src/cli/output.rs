@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::Value as Json;
 
@@ -63,9 +63,9 @@ impl Output {
     ) -> Result<(), Failure> {
         let mut table = Table::new();
         table
-            .load_preset(UTF8_HORIZONTAL_ONLY)
+            .load_preset(NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header(header);
+            .set_header(header.map(str::to_uppercase));
         for row in rows {
             // A control character in a value must not reach the terminal.
             table.add_row(row.map(|cell| printable(&cell)));

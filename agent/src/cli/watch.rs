@@ -1,7 +1,8 @@
 //! `configstream watch`: the stream as it comes.
 //!
-//! It registers like any remote agent, takes the stream, and when the stream ends for whatever reason it starts again, after a pause
-//! that grows with each failure. What a person sees after a later snapshot is what differs from before.
+//! It registers like any remote agent, takes the stream, and when the stream ends for whatever reason it starts
+//! again, after a pause that grows with each failure. What a person sees after a later snapshot is what differs from
+//! before.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -128,8 +129,8 @@ fn registration() -> Registration {
     registration
 }
 
-/// How long to wait after some failures in a row: doubling from 0.2 s to 10 s, of which a random half is left out, so that many who
-/// lost the same agent do not return at once.
+/// How long to wait after some failures in a row: doubling from 0.2 s to 10 s, of which a random half is left out, so
+/// that many who lost the same agent do not return at once.
 fn pause(failures: u32) -> Duration {
     let longest = Duration::from_millis(200)
         .saturating_mul(1 << failures.min(6))

@@ -1,15 +1,15 @@
 //! The layer of configuration files, and its reload while the agent runs.
 //!
-//! Several files are merged in the order given; where two set the same key, the later one wins. The whole layer is replaced at once,
-//! so what streams is exactly the difference, in one batch, and nothing if nothing differs.
+//! Several files are merged in the order given; where two set the same key, the later one wins. The whole layer is
+//! replaced at once, so what streams is exactly the difference, in one batch, and nothing if nothing differs.
 //!
 //! # What counts as a change
 //!
-//! The directories of the files are watched, and those that symbolic links lead to. So a file may be written in place, replaced by
-//! a rename, or swapped through a link, as Kubernetes does with `..data`. A file is read once it has been quiet for [`DEBOUNCE`],
-//! or has been written to for ten times that. Because
-//! some file systems send no events, and a watched directory can itself be replaced, the files are also looked at every
-//! [`POLL_INTERVAL`]. [`FileSource::reload`] reloads at once, changed or not.
+//! The directories of the files are watched, and those that symbolic links lead to. So a file may be written in
+//! place, replaced by a rename, or swapped through a link, as Kubernetes does with `..data`. A file is read once it
+//! has been quiet for [`DEBOUNCE`], or has been written to for ten times that. Because some file systems send no
+//! events, and a watched directory can itself be replaced, the files are also looked at every [`POLL_INTERVAL`].
+//! [`FileSource::reload`] reloads at once, changed or not.
 //!
 //! # A bad file never replaces a good one
 //!
@@ -344,7 +344,8 @@ impl Watching {
     }
 }
 
-/// The directories in which a change can give a path another content: those of the path itself and of every link on the way.
+/// The directories in which a change can give a path another content: those of the path itself and of every link on
+/// the way.
 fn directories(path: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut next = Some(path.to_owned());

@@ -1,12 +1,13 @@
 //! From a tree to settings.
 //!
-//! A mapping is a **section**: its keys continue the path. It is **one map value** instead if the known default of its key is a map, if
-//! it is tagged `!map`, if it is empty, or if one of its own keys is no plain segment (`[a-z0-9_-]+`), such as a URL or a name with a
-//! dot. Sections that are known to exist stay sections: empty they set nothing, and a key in them that is no plain segment is an error.
-//! At the outermost level a key may be written with dots (`apm_config.enabled: true`).
+//! A mapping is a **section**: its keys continue the path. It is **one map value** instead if the known default of
+//! its key is a map, if it is tagged `!map`, if it is empty, or if one of its own keys is no plain segment
+//! (`[a-z0-9_-]+`), such as a URL or a name with a dot. Sections that are known to exist stay sections: empty they
+//! set nothing, and a key in them that is no plain segment is an error. At the outermost level a key may be written
+//! with dots (`apm_config.enabled: true`).
 //!
-//! A setting whose default is known is read as that type, whether its text stands in quotes or not; any other is read by YAML's core
-//! schema, where quotes make a string.
+//! A setting whose default is known is read as that type, whether its text stands in quotes or not; any other is read
+//! by YAML's core schema, where quotes make a string.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -14,15 +14,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// How long anything may take on a machine that is busy.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `configstream` with an empty environment of its own.
-pub fn configstream() -> Command {
+pub(crate) fn configstream() -> Command {
     program(env!("CARGO_BIN_EXE_configstream"))
 }
 
 /// `config-stream-client` with an empty environment of its own.
-pub fn client() -> Command {
+pub(crate) fn client() -> Command {
     program(env!("CARGO_BIN_EXE_config-stream-client"))
 }
 
@@ -41,21 +41,21 @@ fn program(path: &str) -> Command {
 }
 
 /// A running agent. Dropping it kills it.
-pub struct Agent {
+pub(crate) struct Agent {
     child: Child,
     errors: Receiver<String>,
     said: Vec<String>,
-    pub run_dir: PathBuf,
-    pub http: String,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) http: String,
 }
 
 impl Agent {
     /// Starts an agent on ports of its own, and waits until it serves.
-    pub fn start(run_dir: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(run_dir: &Path, arguments: &[&str]) -> Self {
         Self::start_with(run_dir, arguments, |command| command)
     }
 
-    pub fn start_with(
+    pub(crate) fn start_with(
         run_dir: &Path,
         arguments: &[&str],
         prepare: impl FnOnce(&mut Command) -> &mut Command,
@@ -103,7 +103,7 @@ impl Agent {
     }
 
     /// Waits for a line on standard error.
-    pub fn until_said(&mut self, what: &str) -> String {
+    pub(crate) fn until_said(&mut self, what: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -119,7 +119,7 @@ impl Agent {
         }
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill(
             Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
             signal,
@@ -128,7 +128,7 @@ impl Agent {
     }
 
     /// Waits for the end and gives the exit code; `None` if a signal ended it.
-    pub fn wait(&mut self) -> Option<i32> {
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.child.try_wait().unwrap() {
@@ -140,7 +140,7 @@ impl Agent {
     }
 
     /// The body of an HTTP page, and its status line.
-    pub fn page(&self, path: &str) -> (String, String) {
+    pub(crate) fn page(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(&self.http).unwrap();
         write!(
             stream,
@@ -154,13 +154,13 @@ impl Agent {
         (head.lines().next().unwrap().to_owned(), body.to_owned())
     }
 
-    pub fn status(&self) -> serde_json::Value {
+    pub(crate) fn status(&self) -> serde_json::Value {
         let (_, body) = self.page("/status");
         serde_json::from_str(&body).unwrap()
     }
 
     /// The value of a metric.
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let (_, body) = self.page("/metrics");
         let line = body
             .lines()
@@ -170,12 +170,12 @@ impl Agent {
             .unwrap()
     }
 
-    pub fn sequence(&self) -> u64 {
+    pub(crate) fn sequence(&self) -> u64 {
         self.status()["head"]["sequence"].as_u64().unwrap()
     }
 
     /// Waits until something is so.
-    pub fn until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+    pub(crate) fn until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition(self) {
             assert!(
@@ -188,7 +188,7 @@ impl Agent {
     }
 
     /// Runs a verb against this agent.
-    pub fn verb(&self, arguments: &[&str]) -> Done {
+    pub(crate) fn verb(&self, arguments: &[&str]) -> Done {
         Done::of(
             configstream()
                 .arg("--run-dir")
@@ -216,13 +216,13 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Strin
 }
 
 /// A program whose lines are read as they come. Dropping it kills it.
-pub struct Lines {
+pub(crate) struct Lines {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Lines {
-    pub fn of(command: &mut Command) -> Self {
+    pub(crate) fn of(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -240,7 +240,7 @@ impl Lines {
         Self { child, lines }
     }
 
-    pub fn next(&self) -> serde_json::Value {
+    pub(crate) fn next(&self) -> serde_json::Value {
         serde_json::from_str(&self.lines.recv_timeout(PATIENCE).unwrap()).unwrap()
     }
 }
@@ -254,14 +254,14 @@ impl Drop for Lines {
 
 /// A program that has ended.
 #[derive(Debug)]
-pub struct Done {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Done {
-    pub fn of(command: &mut Command) -> Self {
+    pub(crate) fn of(command: &mut Command) -> Self {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -272,7 +272,7 @@ impl Done {
     }
 
     /// Waits for a program whose output is piped.
-    pub fn after(mut child: Child) -> Self {
+    pub(crate) fn after(mut child: Child) -> Self {
         let out = collect(child.stdout.take());
         let err = collect(child.stderr.take());
         let deadline = Instant::now() + PATIENCE;
@@ -294,13 +294,13 @@ impl Done {
     }
 
     /// The one JSON object on standard output.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         assert_eq!(self.code, Some(0), "{self:?}");
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Demands an exit code, and parts of what was said.
-    pub fn demand(&self, code: i32, parts: &[&str]) {
+    pub(crate) fn demand(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
         for part in parts {
             assert!(self.err.contains(part), "lacks {part:?}: {self:?}");
