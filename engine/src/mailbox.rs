@@ -40,7 +40,7 @@ pub(crate) struct Flags(u8);
 pub(crate) struct Account {
     /// One more than the ordinal of the first snapshot; 0 before it.
     first: AtomicU64,
-    /// How many versions up to the first snapshot needed one.
+    /// [`Version::forced`](crate::Version) of the first snapshot.
     forced_before: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
@@ -147,7 +147,7 @@ impl Account {
         self.sequence.store(sequence, Ordering::Relaxed);
     }
 
-    /// The first snapshot was handed out; so many versions up to it needed one.
+    /// The first snapshot was handed out.
     pub(crate) fn start(&self, ordinal: u64, sequence: u64, forced: u64) {
         add(&self.snapshots, 1);
         self.forced_before.store(forced, Ordering::Relaxed);
@@ -155,7 +155,8 @@ impl Account {
         self.first.store(ordinal + 1, Ordering::Relaxed);
     }
 
-    /// A later snapshot was handed out, in place of `missed` updates and of `forced` versions that no update leads to.
+    /// A later snapshot was handed out, in place of `missed` updates, and of `forced` ordinals that nobody
+    /// gets as updates.
     pub(crate) fn resync(&self, sequence: u64, missed: u64, forced: u64) {
         add(&self.snapshots, 1);
         add(&self.dropped, missed);

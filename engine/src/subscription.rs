@@ -146,7 +146,7 @@ pub struct Subscription<S: State> {
     consumer: Consumer<Shared<Labelled<S>>, Mailbox>,
     /// Ordinal of the last event handed out; `None` before the first.
     cursor: Option<u64>,
-    /// How many versions up to the cursor needed a snapshot.
+    /// [`Version::forced`] at the cursor.
     forced: u64,
     /// The last version has been handed out.
     ended: bool,
