@@ -6,13 +6,9 @@ use std::io;
 use std::sync::Arc;
 
 use configstream_grpc::{Identity, IdentityError};
-use rustls::client::ResolvesClientCert;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, ServerConfig, SignatureScheme};
-use support::Pem;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+use support::{Nobody, Pem, Shows};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -176,46 +172,4 @@ async fn shake(server: ServerConfig, client: ClientConfig) -> (io::Result<()>, i
 fn assert_text(result: io::Result<()>, part: &str) {
     let text = result.unwrap_err().to_string();
     assert!(text.contains(part), "{text}");
-}
-
-/// Shows a certificate and signs with a key, whether they belong together or not.
-#[derive(Debug)]
-struct Shows(Arc<CertifiedKey>);
-
-impl Shows {
-    fn new(pem: &Pem) -> Self {
-        let key = PrivateKeyDer::from_pem_slice(pem.key.as_bytes()).unwrap();
-        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
-        let certificate = CertificateDer::from_pem_slice(pem.certificate.as_bytes()).unwrap();
-        Self(Arc::new(CertifiedKey::new(vec![certificate], key)))
-    }
-}
-
-impl ResolvesClientCert for Shows {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
-    }
-
-    fn has_certs(&self) -> bool {
-        true
-    }
-}
-
-impl ResolvesServerCert for Shows {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
-    }
-}
-
-#[derive(Debug)]
-struct Nobody;
-
-impl ResolvesClientCert for Nobody {
-    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        None
-    }
-
-    fn has_certs(&self) -> bool {
-        false
-    }
 }
