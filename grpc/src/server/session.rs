@@ -399,10 +399,11 @@ impl Tables {
     fn sweep(&mut self, now: Instant, settings: &Sessions, stall_timeout: Duration) {
         for attached in self.streams.values_mut() {
             let takes = attached.look(now);
-            if takes && !attached.stream.has_ended() {
-                if let Some(session) = self.sessions.get_mut(&attached.stream.session_id) {
-                    session.alive = now;
-                }
+            if takes
+                && !attached.stream.has_ended()
+                && let Some(session) = self.sessions.get_mut(&attached.stream.session_id)
+            {
+                session.alive = now;
             }
             if attached
                 .stalled
