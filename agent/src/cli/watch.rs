@@ -9,9 +9,9 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use configstream_engine::settings::Setting;
 use configstream_grpc::{Client, ConfigEvent, ConfigSnapshot, ConfigUpdate, Registration, Session};
-use rand::Rng;
 use serde_json::json;
 
 use super::output::{Output, printable};
@@ -34,7 +34,13 @@ pub(super) async fn watch(
         left: events,
         shown: 0,
     };
-    let mut failures = 0;
+    // Doubling, up to ten seconds, with jitter, so that many who lost the same agent do not return at once.
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(200))
+        .with_max_delay(Duration::from_secs(10))
+        .with_jitter()
+        .without_max_times();
+    let mut pauses = backoff.build();
     // What cannot get better by waiting ends the watch: no credentials at the very start, for instance.
     let _connector = target.connector()?;
     loop {
@@ -44,10 +50,9 @@ pub(super) async fn watch(
             Err(Interruption::Output(failure)) => return Err(failure),
             Err(Interruption::Stream(failure)) => {
                 if view.shown > shown {
-                    failures = 0;
+                    pauses = backoff.build();
                 }
-                let pause = pause(failures);
-                failures += 1;
+                let pause = pauses.next().unwrap_or(Duration::from_secs(10));
                 let why = failure.to_string();
                 let mut lines = why.lines().map(str::trim);
                 eprintln!(
@@ -127,15 +132,6 @@ fn registration() -> Registration {
     registration.flavor = "configstream-watch".to_owned();
     registration.pid = std::process::id().to_string();
     registration
-}
-
-/// How long to wait after some failures in a row: doubling from 0.2 s to 10 s, of which a random half is left out, so
-/// that many who lost the same agent do not return at once.
-fn pause(failures: u32) -> Duration {
-    let longest = Duration::from_millis(200)
-        .saturating_mul(1 << failures.min(6))
-        .min(Duration::from_secs(10));
-    longest.mul_f64(rand::rng().random_range(0.5..=1.0))
 }
 
 struct View<'a> {
@@ -284,20 +280,3 @@ fn setting_json(setting: &Setting) -> serde_json::Value {
 }
 
 const NAME: &str = "configstream-watch";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_and_stay_bounded() {
-        for failures in 0..100 {
-            let pause = pause(failures);
-            assert!(
-                pause >= Duration::from_millis(100) && pause <= Duration::from_secs(10),
-                "{failures}: {pause:?}"
-            );
-        }
-        assert!(pause(6) >= Duration::from_secs(5));
-    }
-}
