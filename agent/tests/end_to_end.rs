@@ -15,6 +15,9 @@ use configstream_grpc::{
     Address, Client, ConfigEvent, ConnectError, Connector, Events, Identity, Registration,
     StreamError, Token,
 };
+use configstream_proto::datadog::api::v1::agent_secure_client::AgentSecureClient;
+use configstream_proto::datadog::model::v1::ConfigStreamRequest;
+use hyper_util::rt::TokioIo;
 use nix::sys::signal::Signal;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::ring::sign::any_ecdsa_type;
@@ -24,6 +27,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConnection, SignatureScheme};
 use serde_json::{Value as Json, json};
 use support::{Agent, Lines, PATIENCE, configstream};
+use tokio_rustls::TlsConnector;
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 fn watch(agent: &Agent) -> Lines {
@@ -109,6 +114,35 @@ async fn set(client: &Client, key: &str, value: impl Into<Value>) -> u64 {
     let (key, value) = (Key::parse(key).unwrap(), value.into());
     let committed = client.set(Source::AgentRuntime, &key, &value, "a test");
     within(committed).await.unwrap().sequence
+}
+
+/// Asks for the stream as our own client never would: without naming a session.
+async fn stream_without_session(right: &Credentials) -> Status {
+    let Address::Tcp(address) = right.address.clone() else {
+        panic!("an address with a port");
+    };
+    let config = Identity::from_pem(&right.pem).unwrap().client_config();
+    let connector = TlsConnector::from(Arc::new(config));
+    let dial = tower::service_fn(move |_| {
+        let (address, connector) = (address.clone(), connector.clone());
+        async move {
+            let socket = tokio::net::TcpStream::connect(address).await?;
+            let name = "localhost".try_into().unwrap();
+            let tls = connector.connect(name, socket).await?;
+            Ok::<_, io::Error>(TokioIo::new(tls))
+        }
+    });
+    let channel = Endpoint::from_static("http://localhost")
+        .connect_with_connector(dial)
+        .await
+        .unwrap();
+    let mut request = tonic::Request::new(ConfigStreamRequest::default());
+    let token = format!("Bearer {}", right.token).parse().unwrap();
+    request.metadata_mut().insert("authorization", token);
+    AgentSecureClient::new(channel)
+        .stream_config_events(request)
+        .await
+        .unwrap_err()
 }
 
 /// Shows the right certificate, signs with another key, and tells what the server said to that.
@@ -328,6 +362,11 @@ fn only_who_has_everything_may_read() {
         let refused = |status: Status, code: Code, text: &str| {
             assert_eq!((status.code(), status.message()), (code, text));
         };
+        refused(
+            stream_without_session(&right).await,
+            Code::Unauthenticated,
+            "session_id required in metadata: remote agent must register with RAR before subscribing to config stream",
+        );
         let unknown = client.stream("x", "never-given").await.unwrap_err();
         refused(
             unknown,
