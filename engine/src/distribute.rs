@@ -39,8 +39,8 @@
 //! with the push onto the list, which precedes the clear, in place of the flag). If step 1 came after step 4's reads, in
 //! case 1 an update could be committed in between, loaded by the round, and be in neither.
 //!
-//! **A drop leads to a snapshot, with no further publish (I3).** Lagging is set by Release after the head was loaded, so
-//! the consumer which sees it (L) loads that head or a newer one; and if it parks meanwhile, I8 wakes it.
+//! **A drop leads to a snapshot, with no further publish (I3).** Lagging is set after the head was loaded and F1 passed,
+//! so the consumer which sees it (L) loads that head or a newer one; and if it parks meanwhile, I8 wakes it.
 //!
 //! **Nothing stays undistributed (I5).** A publisher that leaves because `role.swap` returned "taken" has committed
 //! before. Its swap stands in the word's order before the give-back swap of some holder, which reads it, directly or

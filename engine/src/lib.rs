@@ -62,14 +62,19 @@
 
 mod builder;
 mod distribute;
+pub mod docs;
 mod engine;
 mod error;
 mod mailbox;
 mod memo;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod model;
 mod registry;
 #[allow(unsafe_code)] // the ring itself
 mod ring;
 mod sequence;
+pub mod settings;
 #[allow(unsafe_code)] // a reference count that is raised by many at once
 mod shared;
 mod state;

@@ -1,8 +1,8 @@
 //! What a subscription shares with the distributor and with onlookers, beside its ring.
 //!
 //! # Sync points
-//! * L: `flags`, set to lagging by the distributor (Release) after it loaded a head and pushed what it pushed; read by
-//!   the consumer (Acquire), which therefore sees those pushes and that head.
+//! * L: `flags`, set to lagging by the distributor after fence F1 of its round, so after it loaded a head and after all
+//!   earlier pushes; read by the consumer (Acquire), which therefore sees those pushes and that head.
 //! * L0: `flags`, lagging cleared by the consumer, then `fence(SeqCst)` F2, then it loads the head. Partner: a round
 //!   loads the head, passes `fence(SeqCst)` F1, then reads `flags`. See the argument in `distribute.rs`.
 //! * G: `flags`, gone set by the consumer, before it is counted (see `distribute.rs`).
@@ -36,14 +36,12 @@ pub(crate) struct Flags(u8);
 
 /// What became of every update, by the consumer's count. Only the consumer stores, so plain stores do.
 ///
-/// `delivered + dropped + forced` = cursor - first, always (invariant I4).
+/// The cursor is not kept here: it is `first + delivered + dropped + forced`, which is the accounting equation (I4).
 pub(crate) struct Account {
     /// One more than the ordinal of the first snapshot; 0 before it.
     first: AtomicU64,
-    /// How many versions up to the first snapshot needed one.
+    /// [`Version::forced`](crate::Version) of the first snapshot.
     forced_before: AtomicU64,
-    /// Ordinal of the last event handed out.
-    cursor: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
     forced: AtomicU64,
@@ -57,7 +55,6 @@ pub(crate) struct Account {
 pub(crate) struct Balance {
     pub(crate) first: Option<u64>,
     pub(crate) forced_before: u64,
-    pub(crate) cursor: u64,
     pub(crate) delivered: u64,
     pub(crate) dropped: u64,
     pub(crate) forced: u64,
@@ -78,7 +75,6 @@ impl Mailbox {
             account: Padded(Account {
                 first: AtomicU64::new(0),
                 forced_before: AtomicU64::new(0),
-                cursor: AtomicU64::new(0),
                 delivered: AtomicU64::new(0),
                 dropped: AtomicU64::new(0),
                 forced: AtomicU64::new(0),
@@ -97,11 +93,11 @@ impl Mailbox {
 
     /// The distributor's word that this subscription needs a snapshot.
     pub(crate) fn set_lagging(&self) {
-        // Sync point L: pairs with the Acquire load in `is_lagging`. A read-modify-write, so that a "gone" stored
-        // meanwhile stays.
+        // Sync point L: pairs with the Acquire load in `is_lagging`. Relaxed, since fence F1 of this round stands before
+        // it and after all earlier pushes. A read-modify-write, so that a "gone" set meanwhile stays.
         self.signals
             .flags
-            .fetch_or(Flags::LAGGING, Ordering::Release);
+            .fetch_or(Flags::LAGGING, Ordering::Relaxed);
     }
 
     /// The consumer's look.
@@ -144,29 +140,27 @@ impl Flags {
 }
 
 impl Account {
-    /// An update with this ordinal was handed out.
-    pub(crate) fn deliver(&self, ordinal: u64, sequence: u64) {
+    /// An update was handed out.
+    pub(crate) fn deliver(&self, sequence: u64) {
         add(&self.delivered, 1);
         // Relaxed, here and below: a statistic; onlookers act on none of it.
-        self.cursor.store(ordinal, Ordering::Relaxed);
         self.sequence.store(sequence, Ordering::Relaxed);
     }
 
-    /// The first snapshot was handed out; so many versions up to it needed one.
+    /// The first snapshot was handed out.
     pub(crate) fn start(&self, ordinal: u64, sequence: u64, forced: u64) {
         add(&self.snapshots, 1);
         self.forced_before.store(forced, Ordering::Relaxed);
-        self.cursor.store(ordinal, Ordering::Relaxed);
         self.sequence.store(sequence, Ordering::Relaxed);
         self.first.store(ordinal + 1, Ordering::Relaxed);
     }
 
-    /// A later snapshot was handed out, in place of `missed` updates and of `forced` versions that no update leads to.
-    pub(crate) fn resync(&self, ordinal: u64, sequence: u64, missed: u64, forced: u64) {
+    /// A later snapshot was handed out, in place of `missed` updates, and of `forced` ordinals that nobody
+    /// gets as updates.
+    pub(crate) fn resync(&self, sequence: u64, missed: u64, forced: u64) {
         add(&self.snapshots, 1);
         add(&self.dropped, missed);
         add(&self.forced, forced);
-        self.cursor.store(ordinal, Ordering::Relaxed);
         self.sequence.store(sequence, Ordering::Relaxed);
     }
 
@@ -174,13 +168,19 @@ impl Account {
         Balance {
             first: self.first.load(Ordering::Relaxed).checked_sub(1),
             forced_before: self.forced_before.load(Ordering::Relaxed),
-            cursor: self.cursor.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
             forced: self.forced.load(Ordering::Relaxed),
             snapshots: self.snapshots.load(Ordering::Relaxed),
             sequence: self.sequence.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Balance {
+    /// Ordinal of the last event handed out; `None` before the first.
+    pub(crate) fn cursor(&self) -> Option<u64> {
+        Some(self.first? + self.delivered + self.dropped + self.forced)
     }
 }
 

@@ -146,7 +146,7 @@ pub struct Subscription<S: State> {
     consumer: Consumer<Shared<Labelled<S>>, Mailbox>,
     /// Ordinal of the last event handed out; `None` before the first.
     cursor: Option<u64>,
-    /// How many versions up to the cursor needed a snapshot.
+    /// [`Version::forced`] at the cursor.
     forced: u64,
     /// The last version has been handed out.
     ended: bool,
@@ -232,9 +232,7 @@ impl<S: State> Subscription<S> {
             if self.cursor.is_none_or(|cursor| update.ordinal() > cursor) {
                 debug_assert_eq!(self.cursor, Some(update.ordinal() - 1), "no gap");
                 self.cursor = Some(update.ordinal());
-                self.mailbox()
-                    .account
-                    .deliver(update.ordinal(), update.sequence().get());
+                self.mailbox().account.deliver(update.sequence().get());
                 return Ok(Event::Update(update));
             }
         }
@@ -315,7 +313,7 @@ impl<S: State> Subscription<S> {
             Some(cursor) => {
                 let forced = version.forced - self.forced;
                 let missed = ordinal - cursor - forced;
-                account.resync(ordinal, sequence, missed, forced);
+                account.resync(sequence, missed, forced);
                 let reason = match missed {
                     0 => SnapshotReason::Forced,
                     _ => SnapshotReason::Lagged,
@@ -478,13 +476,10 @@ pub(crate) fn observe<S: State>(
     let lagging = mailbox.is_lagging();
     let in_ring = ring.len();
     let (head, head_forced) = core.head.peek(|head| (head.ordinal, head.forced));
-    let started = balance.first.is_some();
+    let cursor = balance.cursor();
+    let started = cursor.is_some();
     // The head may be read a little older than the cursor.
-    let lag = if started {
-        head.saturating_sub(balance.cursor)
-    } else {
-        0
-    };
+    let lag = cursor.map_or(0, |cursor| head.saturating_sub(cursor));
     // Some in the ring may be covered by a snapshot already, and will be skipped.
     let queued = in_ring.min(lag);
     // What a snapshot is to stand in for, told apart as the snapshot will tell it: so neither figure ever falls.

@@ -26,7 +26,7 @@ pub struct Version<S: State> {
     /// Private number of the version itself: grows as the ordinal does, and by at least one. "Distributed up to here"
     /// compares this, so that versions which nobody can see move on too, and cannot pile up.
     pub(crate) position: u64,
-    /// How many versions up to this one needed a snapshot.
+    /// How many of the ordinals up to this one went to versions that needed a snapshot: nobody gets them as updates.
     pub(crate) forced: u64,
     /// The updates that led here; empty if the version needs a snapshot.
     pub(crate) updates: Box<[Shared<Labelled<S>>]>,
@@ -106,7 +106,7 @@ impl<S: State> Version<S> {
             closed: draft.closed,
             ordinal: previous.ordinal + spent,
             position: previous.position + spent.max(1),
-            forced: previous.forced + u64::from(draft.needs_snapshot),
+            forced: previous.forced + if draft.needs_snapshot { spent } else { 0 },
             updates: if draft.needs_snapshot {
                 Box::default()
             } else {

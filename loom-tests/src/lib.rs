@@ -1,1 +1,156 @@
-//! Placeholder.
+//! What the models share: how they are run, and the state that they publish.
+//!
+//! Models live in `tests/`, one file per protocol, one model per invariant of the engine. `cargo loom` runs them.
+#![cfg(loom)]
+
+use configstream_engine::{Event, State, Subscription, Transition, TryNextError};
+
+/// Explores every interleaving of `model` with at most two preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
+pub fn check(model: impl Fn() + Sync + Send + 'static) {
+    check_with(2, model);
+}
+
+/// As [`check`], with another bound by default.
+pub fn check_with(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
+    builder.max_branches = 20_000;
+    builder.check(model);
+}
+
+/// A count that grows by steps. An update is the count after its step, so that a reader can check what it follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count(pub u64);
+
+/// What to do to a [`Count`].
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// Add one, by an update.
+    Up,
+    /// Add one, in a way that no update can say.
+    Jump,
+    /// Change nothing that anybody could see.
+    Still,
+}
+
+impl State for Count {
+    type Change = Step;
+    type Update = u64;
+    type Rejection = ();
+
+    fn apply(&self, step: &Step) -> Result<Transition<Self>, ()> {
+        let next = Count(self.0 + 1);
+        Ok(match step {
+            Step::Up => Transition::new(next, vec![self.0 + 1]),
+            Step::Jump => Transition::snapshot(next),
+            Step::Still => Transition::unobservable(self.clone()),
+        })
+    }
+}
+
+/// Follows a subscription to a [`Count`] and checks all that a single reader can check.
+#[derive(Debug)]
+pub struct Follower {
+    /// The subscription followed.
+    pub subscription: Subscription<Count>,
+    /// The count and the sequence that the events add up to; `None` before the first.
+    pub seen: Option<(u64, u64)>,
+    /// Updates received.
+    pub updates: u64,
+    /// Snapshots received.
+    pub snapshots: u64,
+    /// Updates that snapshots stood in for.
+    pub missed: u64,
+    /// The end has been reported.
+    pub ended: bool,
+}
+
+impl Follower {
+    /// Nothing received so far.
+    pub fn new(subscription: Subscription<Count>) -> Self {
+        Self {
+            subscription,
+            seen: None,
+            updates: 0,
+            snapshots: 0,
+            missed: 0,
+            ended: false,
+        }
+    }
+
+    /// Takes one event if there is one. `false`: there was none.
+    pub fn step(&mut self) -> bool {
+        match self.subscription.try_next() {
+            Ok(event) => {
+                self.take(&event);
+                true
+            }
+            Err(TryNextError::Closed) => {
+                self.ended = true;
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Takes all there is now.
+    pub fn drain(&mut self) {
+        while self.step() {}
+    }
+
+    /// Waits for the end, taking all that comes.
+    pub fn run(&mut self) {
+        while let Some(event) = self.subscription.next() {
+            self.take(&event);
+        }
+        self.ended = true;
+    }
+
+    /// Waits until the count is `count`, taking all that comes.
+    pub fn run_until(&mut self, count: u64) {
+        while self.seen.is_none_or(|(seen, _)| seen < count) {
+            let event = self.subscription.next().expect("the engine is open");
+            self.take(&event);
+        }
+    }
+
+    fn take(&mut self, event: &Event<Count>) {
+        assert!(!self.ended, "an event after the end");
+        let sequence = event.sequence().get();
+        match event {
+            Event::Snapshot(snapshot) => {
+                let count = snapshot.state().0;
+                if let Some((_, before)) = self.seen {
+                    assert!(sequence > before, "a snapshot that brings nothing new");
+                }
+                self.seen = Some((count, sequence));
+                self.snapshots += 1;
+                self.missed += snapshot.missed();
+            }
+            Event::Update(update) => {
+                let (count, before) = self.seen.expect("the first event is a snapshot");
+                assert_eq!(**update, count + 1, "a gap or a repetition");
+                assert_eq!(sequence, before + 1, "sequences go by one");
+                self.seen = Some((**update, sequence));
+                self.updates += 1;
+            }
+            _ => unreachable!("events are snapshots and updates"),
+        }
+    }
+
+    /// Nothing is running any more: takes all there is, and demands the head, and an account that balances.
+    pub fn converge(&mut self) {
+        self.drain();
+        let head = self.subscription.head();
+        assert_eq!(
+            self.seen,
+            Some((head.state().0, head.sequence().get())),
+            "the subscription reaches the head without another publish"
+        );
+        let stats = self.subscription.stats();
+        assert_eq!(stats.lag, 0);
+        assert_eq!(stats.delivered, self.updates);
+        assert_eq!(stats.dropped, self.missed);
+        assert_eq!(stats.snapshots, self.snapshots);
+    }
+}

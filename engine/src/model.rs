@@ -1,0 +1,98 @@
+//! Internals as the models see them: the same code, under public names, only with `--cfg loom`.
+
+use std::task::Waker;
+
+use crate::{ring, shared, waiter};
+
+pub use ends::{Consumer, Producer};
+
+/// [`ring::ring`] with nothing beside it.
+pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
+    let (producer, consumer) = ring::ring(capacity, ());
+    (ends::Producer(producer), ends::Consumer(consumer))
+}
+
+/// [`shared::Shared`].
+#[derive(Debug, Clone)]
+pub struct Shared<T>(shared::Shared<T>);
+
+impl<T> Shared<T> {
+    /// One handle to a new value.
+    pub fn new(value: T) -> Self {
+        Self(shared::Shared::new(value))
+    }
+
+    /// Two more handles, paid for at once, out of credits for three.
+    pub fn two_more(&self) -> (Self, Self) {
+        let items = std::slice::from_ref(&self.0);
+        let mut credits = shared::Credits::new(items, 3);
+        let mut one = || Self(credits.spend().next().expect("there is one item"));
+        (one(), one())
+    }
+}
+
+impl<T> std::ops::Deref for Shared<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// [`waiter::Waiter`].
+#[allow(missing_debug_implementations)]
+pub struct Waiter(waiter::Waiter);
+
+impl Waiter {
+    /// Nobody waits.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self(waiter::Waiter::new())
+    }
+
+    /// As the consumer does.
+    pub fn arm(&self, waker: &Waker) {
+        self.0.arm(waker);
+    }
+
+    /// As a round does: what was made available, then F3, then the look.
+    pub fn wake(&self) {
+        crate::sync::fence(crate::sync::Ordering::SeqCst);
+        if let Some(waker) = self.0.take() {
+            waker.wake();
+        }
+    }
+}
+
+mod ends {
+    use crate::ring;
+
+    /// [`ring::Producer`].
+    #[allow(missing_debug_implementations)]
+    pub struct Producer<T>(pub(super) ring::Producer<T, ()>);
+
+    /// [`ring::Consumer`].
+    #[allow(missing_debug_implementations)]
+    pub struct Consumer<T>(pub(super) ring::Consumer<T, ()>);
+
+    impl<T> Producer<T> {
+        /// Pushes all of `items` if they fit; otherwise gives them back.
+        pub fn push<const N: usize>(&mut self, items: [T; N]) -> Result<(), [T; N]> {
+            if !self.0.has_room(N) {
+                return Err(items);
+            }
+            self.0.push_all(items.into_iter());
+            Ok(())
+        }
+    }
+
+    impl<T> Consumer<T> {
+        /// The next item, if there is one now.
+        pub fn pop(&mut self) -> Option<T> {
+            if self.0.is_drained() && !self.0.refresh() {
+                return None;
+            }
+            self.0.pop()
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a source can say about where a value came from.
+
+use std::fmt;
+
+use crate::sync::Arc;
+
+/// Where exactly a value came from, for people. It stays in its layer: it is explained, never streamed.
+///
+/// # Examples
+///
+/// ```
+/// use configstream_engine::settings::Provenance;
+///
+/// assert_eq!(Provenance::file("agent.yaml", 12).to_string(), "agent.yaml:12");
+/// assert_eq!(Provenance::environment("DD_SITE").to_string(), "variable DD_SITE");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Provenance {
+    /// A line of a file.
+    File {
+        /// The file as the source knows it.
+        path: Arc<str>,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A variable of the environment.
+    Environment {
+        /// Its name.
+        variable: Arc<str>,
+    },
+    /// An argument of the command line.
+    CommandLine,
+    /// A change at run time.
+    Runtime {
+        /// Who asked for it.
+        who: Arc<str>,
+    },
+    /// A line of the configuration that the program carries inside.
+    Embedded {
+        /// Counted from 1.
+        line: usize,
+    },
+}
+
+impl Provenance {
+    /// A line of a file, counted from 1.
+    #[must_use]
+    pub fn file(path: impl Into<Arc<str>>, line: usize) -> Self {
+        Self::File {
+            path: path.into(),
+            line,
+        }
+    }
+
+    /// A variable of the environment.
+    #[must_use]
+    pub fn environment(variable: impl Into<Arc<str>>) -> Self {
+        Self::Environment {
+            variable: variable.into(),
+        }
+    }
+
+    /// A change at run time, and who asked for it.
+    #[must_use]
+    pub fn runtime(who: impl Into<Arc<str>>) -> Self {
+        Self::Runtime { who: who.into() }
+    }
+}
+
+impl fmt::Display for Provenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{path}:{line}"),
+            Self::Environment { variable } => write!(f, "variable {variable}"),
+            Self::CommandLine => f.write_str("command line"),
+            Self::Runtime { who } => write!(f, "at run time by {who}"),
+            Self::Embedded { line } => write!(f, "built in, line {line}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_provenance_reads_well() {
+        for (provenance, text) in [
+            (Provenance::file("/etc/agent.yaml", 3), "/etc/agent.yaml:3"),
+            (Provenance::environment("DD_X"), "variable DD_X"),
+            (Provenance::CommandLine, "command line"),
+            (Provenance::runtime("root"), "at run time by root"),
+            (Provenance::Embedded { line: 7 }, "built in, line 7"),
+        ] {
+            assert_eq!(provenance.to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The server's metrics, by the names that dashboards know. The host installs the exporter, before it builds a server.
+
+use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+
+/// Handles to the metrics, so that counting costs no look-up.
+pub(crate) struct Telemetry {
+    pub(crate) subscribers: Gauge,
+    pub(crate) snapshots_sent: Counter,
+    pub(crate) updates_sent: Counter,
+    pub(crate) discontinuities: Counter,
+    pub(crate) dropped_updates: Counter,
+    pub(crate) refused_handshakes: Counter,
+}
+
+impl Telemetry {
+    pub(crate) fn new() -> Self {
+        describe_gauge!("configstream.subscribers", "streams subscribed now");
+        describe_counter!(
+            "configstream.snapshots_sent",
+            "snapshots handed to the transport, resyncs included"
+        );
+        describe_counter!(
+            "configstream.updates_sent",
+            "updates handed to the transport"
+        );
+        describe_counter!("configstream.discontinuities", "gaps that led to a resync");
+        describe_counter!(
+            "configstream.dropped_updates",
+            "updates a slow subscriber did not get as updates"
+        );
+        describe_counter!(
+            "configstream.refused_handshakes",
+            "connections that ended before they were trusted"
+        );
+        Self {
+            subscribers: gauge!("configstream.subscribers"),
+            snapshots_sent: counter!("configstream.snapshots_sent"),
+            updates_sent: counter!("configstream.updates_sent"),
+            discontinuities: counter!("configstream.discontinuities"),
+            dropped_updates: counter!("configstream.dropped_updates"),
+            refused_handshakes: counter!("configstream.refused_handshakes"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Telemetry")
+    }
+}

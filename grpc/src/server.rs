@@ -1,0 +1,114 @@
+//! The server: an engine's configuration over gRPC.
+
+mod accept;
+mod admin;
+mod auth;
+mod body;
+mod builder;
+mod core;
+mod handle;
+mod limits;
+mod open_stream;
+mod registration;
+mod routes;
+mod service;
+mod session;
+mod stream;
+
+use std::fmt;
+use std::sync::Arc;
+
+use configstream_engine::Engine;
+use configstream_engine::settings::Resolution;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::time::{MissedTickBehavior, interval};
+use tonic_health::server::HealthReporter;
+
+pub use self::accept::Listener;
+pub use self::admin::{AdminBackend, AdminError, Explanation, HostStatus, SourceReport};
+pub use self::builder::ServerBuilder;
+pub use self::core::ServerStats;
+pub use self::handle::{ServerHandle, ServerObserver};
+pub use self::limits::Limits;
+pub use self::registration::Registration;
+pub use self::session::{AgentReport, Sessions, StreamReport};
+
+use self::accept::Acceptor;
+use crate::tls::Identity;
+use crate::token::Token;
+
+/// A server over an engine: the streams, the registry of remote agents that authorises them, administration, health
+/// and reflection. Generic over what resolves the settings, so that a replica can be served again.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use configstream_grpc::{Identity, Server, Token};
+/// # use configstream_engine::{Engine, settings::Settings};
+/// # async fn example(engine: Engine<Settings>, identity: Identity, token: Token) -> std::io::Result<()> {
+/// let server = Server::builder(engine, identity, token).origin("agent.yaml").build();
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:5001").await?;
+/// let handle = server.serve_tcp(listener);
+/// // … until it is time to go:
+/// handle.shutdown(std::time::Duration::from_secs(5)).await;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a server serves nothing until it is given listeners"]
+pub struct Server<S: Resolution> {
+    acceptor: Arc<Acceptor<S>>,
+    health: HealthReporter,
+}
+
+impl<S: Resolution> Server<S> {
+    /// What streams are said to describe, unless the host knows better.
+    pub const DEFAULT_ORIGIN: &'static str = "core-agent";
+
+    /// A server over `engine`, which only holders of `identity` reach, and only with `token`.
+    pub fn builder(engine: Engine<S>, identity: Identity, token: Token) -> ServerBuilder<S> {
+        ServerBuilder::new(engine, identity, token)
+    }
+
+    /// Serves on a TCP socket. Spawns onto the current tokio runtime.
+    pub fn serve_tcp(self, listener: TcpListener) -> ServerHandle<S> {
+        self.serve([listener.into()])
+    }
+
+    /// Serves on a Unix socket. Spawns onto the current tokio runtime.
+    pub fn serve_unix(self, listener: UnixListener) -> ServerHandle<S> {
+        self.serve([listener.into()])
+    }
+
+    /// Serves on several sockets. Spawns onto the current tokio runtime.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn serve(self, listeners: impl IntoIterator<Item = Listener>) -> ServerHandle<S> {
+        let Self { acceptor, health } = self;
+        for listener in listeners {
+            acceptor.tasks.spawn(acceptor.clone().serve(listener));
+        }
+        acceptor.tasks.spawn(sweep(acceptor.clone()));
+        ServerHandle { acceptor, health }
+    }
+}
+
+impl<S: Resolution> fmt::Debug for Server<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Server").field(&self.acceptor.core).finish()
+    }
+}
+
+/// Looks at sessions and streams until the server closes.
+async fn sweep<S: Resolution>(acceptor: Arc<Acceptor<S>>) {
+    let mut ticks = interval(acceptor.core.registry.sweep_interval());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while acceptor
+        .closing
+        .run_until_cancelled(ticks.tick())
+        .await
+        .is_some()
+    {
+        acceptor.core.registry.sweep();
+    }
+}

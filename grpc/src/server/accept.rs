@@ -1,0 +1,206 @@
+//! Connections: accepted, trusted, served, and let go.
+//!
+//! The loop is ours rather than tonic's, which can neither pin a certificate that is its own authority, nor bound
+//! handshakes, send buffers and stalls.
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use configstream_engine::settings::Resolution;
+use futures_util::future::Either;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::Service;
+
+use crate::server::auth;
+use crate::server::core::Core;
+use crate::server::service::Connection;
+
+/// A bound socket to serve on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+/// What every connection of a server needs.
+pub(crate) struct Acceptor<S: Resolution> {
+    pub(crate) core: Arc<Core<S>>,
+    pub(crate) tls: TlsAcceptor,
+    pub(crate) routes: Routes,
+    /// No new connections; those there are finish their requests.
+    pub(crate) closing: CancellationToken,
+    /// No connections.
+    pub(crate) abort: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl<S: Resolution> Acceptor<S> {
+    /// Accepts until the server closes.
+    pub(crate) async fn serve(self: Arc<Self>, listener: Listener) {
+        loop {
+            let accepted = self.closing.run_until_cancelled(accept(&listener)).await;
+            match accepted {
+                None => return,
+                Some(Ok(Either::Left(stream))) => self.admit(stream),
+                Some(Ok(Either::Right(stream))) => self.admit(stream),
+                Some(Err(error)) => {
+                    // Out of descriptors, mostly. Trying again at once would only burn the processor.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        // Relaxed: one thread's view of the count, so the limit may be passed by as many as there are listeners.
+        let limit = self.core.limits.connections as u64;
+        if self.core.connections.load(Ordering::Relaxed) >= limit {
+            self.core
+                .refused_connections
+                .fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(limit, "too many connections");
+            return;
+        }
+        let counted = Counted::new(self.core.clone());
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            this.connect(stream).await;
+            drop(counted);
+        });
+    }
+
+    async fn connect(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) {
+        let limits = &self.core.limits;
+        let handshake = timeout(limits.handshake_timeout, self.tls.accept(stream));
+        let stream = match self.abort.run_until_cancelled(handshake).await {
+            Some(Ok(Ok(stream))) => stream,
+            Some(Ok(Err(error))) => {
+                self.core.refuse_handshake();
+                tracing::warn!(%error, "Refused a handshake: {error}");
+                return;
+            }
+            Some(Err(_)) => {
+                self.core.refuse_handshake();
+                tracing::warn!(
+                    "Refused a handshake: it took longer than {:?}",
+                    limits.handshake_timeout
+                );
+                return;
+            }
+            None => return,
+        };
+
+        let hang_up = self.abort.child_token();
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .auto_date_header(false)
+            .max_concurrent_streams(limits.streams_per_connection)
+            .max_header_list_size(limits.header_bytes)
+            .max_send_buf_size(limits.send_buffer_bytes)
+            .initial_stream_window_size(RECEIVE_WINDOW_BYTES)
+            .initial_connection_window_size(RECEIVE_WINDOW_BYTES)
+            .keep_alive_interval(limits.keepalive_interval)
+            .keep_alive_timeout(limits.keepalive_timeout);
+        let connection = Connection(hang_up.clone());
+        let service = service_fn(|request| self.call(request, &connection));
+        let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = served.as_mut() => Some(ended),
+            () = hang_up.cancelled() => None,
+            () = self.closing.cancelled() => {
+                served.as_mut().graceful_shutdown();
+                hang_up.run_until_cancelled(served).await
+            }
+        };
+        if let Some(Err(error)) = ended {
+            tracing::debug!(%error, "a connection broke");
+        }
+    }
+
+    /// Lets a request through the gate, and to its handler.
+    fn call(
+        &self,
+        mut request: http::Request<Incoming>,
+        connection: &Connection,
+    ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send + use<S> {
+        let admitted = auth::admit(&self.core.token, request.uri().path(), request.headers());
+        if let Err(refusal) = admitted {
+            return Either::Left(ready(Ok(Status::from(refusal).into_http())));
+        }
+        request.extensions_mut().insert(connection.clone());
+        // Always ready: each route is a service of its own, and none of ours waits.
+        Either::Right(self.routes.clone().call(request))
+    }
+}
+
+/// A connection as long as it is counted.
+struct Counted<S: Resolution>(Arc<Core<S>>);
+
+impl<S: Resolution> Counted<S> {
+    fn new(core: Arc<Core<S>>) -> Self {
+        core.connections.fetch_add(1, Ordering::Relaxed);
+        Self(core)
+    }
+}
+
+impl<S: Resolution> Drop for Counted<S> {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn accept(
+    listener: &Listener,
+) -> io::Result<Either<tokio::net::TcpStream, tokio::net::UnixStream>> {
+    match listener {
+        Listener::Tcp(listener) => {
+            let (stream, _) = listener.accept().await?;
+            // Updates are small and wanted now.
+            stream.set_nodelay(true)?;
+            Ok(Either::Left(stream))
+        }
+        Listener::Unix(listener) => Ok(Either::Right(listener.accept().await?.0)),
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Requests are small, so one window for all is plenty.
+const RECEIVE_WINDOW_BYTES: u32 = 256 * 1024;

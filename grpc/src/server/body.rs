@@ -1,0 +1,150 @@
+//! A stream of frames as an HTTP body.
+//!
+//! Frames are whole gRPC messages already, so there is nothing to encode and, for a frame of some size, nothing to
+//! copy: its pieces are views of the bytes that all streams share. Small frames that are ready together leave as one
+//! piece of data. A large one leaves in pieces, so that the transport comes back for each: a reader that is slow but
+//! moves is told from one that has stopped, and the transport never holds more than a piece.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use tonic::Status;
+
+use configstream_engine::settings::Resolution;
+
+use crate::server::stream::EventStream;
+use crate::status::Refusal;
+
+/// The body of a response that streams events.
+pub(crate) struct EventBody<S: Resolution> {
+    stream: EventStream<S>,
+    /// What remains of a large frame.
+    rest: Bytes,
+    /// Why the stream has ended, until that is said.
+    end: Option<Refusal>,
+    finished: bool,
+}
+
+impl<S: Resolution> EventBody<S> {
+    pub(crate) fn new(stream: EventStream<S>) -> Self {
+        Self {
+            stream,
+            rest: Bytes::new(),
+            end: None,
+            finished: false,
+        }
+    }
+
+    fn next_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
+        if !self.rest.is_empty() {
+            return self.rest_of_frame();
+        }
+        let mut ready = Gathered::default();
+        while self.end.is_none() && ready.len() < PIECE_BYTES {
+            match Pin::new(&mut self.stream).poll_next(cx) {
+                Poll::Pending if ready.len() == 0 => return Poll::Pending,
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(frame))) if frame.len() >= PIECE_BYTES => {
+                    self.rest = frame;
+                    break;
+                }
+                Poll::Ready(Some(Ok(frame))) => ready.add(frame),
+                Poll::Ready(Some(Err(reason))) => self.end = Some(reason),
+                Poll::Ready(None) => break,
+            }
+        }
+        if ready.len() > 0 {
+            return Poll::Ready(Some(Frame::data(ready.into_bytes())));
+        }
+        if !self.rest.is_empty() {
+            return self.rest_of_frame();
+        }
+        self.finished = true;
+        Poll::Ready(
+            self.end
+                .take()
+                .map(|reason| Frame::trailers(trailers(reason))),
+        )
+    }
+
+    fn rest_of_frame(&mut self) -> Poll<Option<Frame<Bytes>>> {
+        let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
+        Poll::Ready(Some(Frame::data(piece)))
+    }
+}
+
+impl<S: Resolution> Body for EventBody<S> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        if this.finished {
+            return Poll::Ready(None);
+        }
+        let piece = this.next_piece(cx);
+        this.stream.polled(!this.rest.is_empty());
+        piece.map(|piece| piece.map(Ok))
+    }
+}
+
+impl<S: Resolution> fmt::Debug for EventBody<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventBody")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Frames that leave together. One alone is not copied.
+#[derive(Default)]
+struct Gathered {
+    only: Bytes,
+    several: BytesMut,
+}
+
+impl Gathered {
+    fn add(&mut self, frame: Bytes) {
+        if self.len() == 0 {
+            self.only = frame;
+            return;
+        }
+        if self.several.is_empty() {
+            self.several.reserve(PIECE_BYTES);
+            self.several
+                .extend_from_slice(&std::mem::take(&mut self.only));
+        }
+        self.several.extend_from_slice(&frame);
+    }
+
+    fn len(&self) -> usize {
+        self.only.len() + self.several.len()
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.several.is_empty() {
+            self.only
+        } else {
+            self.several.freeze()
+        }
+    }
+}
+
+fn trailers(reason: Refusal) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    Status::from(reason)
+        .add_header(&mut trailers)
+        .expect("codes and percent-encoded texts are header values");
+    trailers
+}
+
+/// How much is handed to the transport at a time: four HTTP/2 frames of the default size.
+const PIECE_BYTES: usize = 64 * 1024;

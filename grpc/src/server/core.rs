@@ -1,0 +1,83 @@
+//! What all parts of one server share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use configstream_engine::Engine;
+use configstream_engine::settings::Resolution;
+
+use crate::encode::Encoder;
+use crate::metrics::Telemetry;
+use crate::server::admin::AdminBackend;
+use crate::server::limits::Limits;
+use crate::server::session::Registry;
+use crate::token::Token;
+
+/// One server, behind all of its connections.
+pub(crate) struct Core<S: Resolution> {
+    pub(crate) engine: Engine<S>,
+    pub(crate) encoder: Encoder,
+    pub(crate) registry: Registry,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) admin: Option<Arc<dyn AdminBackend>>,
+    pub(crate) limits: Limits,
+    pub(crate) token: Token,
+    pub(crate) hostname: String,
+    pub(crate) connections: AtomicU64,
+    pub(crate) refused_handshakes: AtomicU64,
+    pub(crate) refused_connections: AtomicU64,
+}
+
+/// What a server has done so far, and what it is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Connections open now, handshakes under way included.
+    pub connections: u64,
+    /// Connections that ended before they were trusted: a wrong certificate, a wrong key, no TLS, too slow.
+    pub refused_handshakes: u64,
+    /// Connections hung up on because there were too many.
+    pub refused_connections: u64,
+    /// Sessions there are now.
+    pub sessions: usize,
+    /// Streams open now.
+    pub streams: usize,
+    /// Frames made of snapshots. Grows with the versions that somebody joined at, not with who joined.
+    pub snapshots_encoded: u64,
+    /// Frames made of updates. Grows with the updates, not with the streams.
+    pub updates_encoded: u64,
+    /// Whether every stream has been handed everything published.
+    pub caught_up: bool,
+}
+
+impl<S: Resolution> Core<S> {
+    pub(crate) fn stats(&self) -> ServerStats {
+        let (sessions, streams) = self.registry.counts();
+        let (snapshots_encoded, updates_encoded) = self.encoder.made();
+        // Relaxed, all: statistics.
+        ServerStats {
+            connections: self.connections.load(Ordering::Relaxed),
+            refused_handshakes: self.refused_handshakes.load(Ordering::Relaxed),
+            refused_connections: self.refused_connections.load(Ordering::Relaxed),
+            sessions,
+            streams,
+            snapshots_encoded,
+            updates_encoded,
+            caught_up: self.registry.is_caught_up(),
+        }
+    }
+
+    pub(crate) fn refuse_handshake(&self) {
+        self.refused_handshakes.fetch_add(1, Ordering::Relaxed);
+        self.telemetry.refused_handshakes.increment(1);
+    }
+}
+
+impl<S: Resolution> fmt::Debug for Core<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("origin", &self.encoder.origin())
+            .finish_non_exhaustive()
+    }
+}

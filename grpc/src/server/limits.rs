@@ -1,0 +1,121 @@
+//! What a server grants its peers at most, and for how long it waits for them.
+
+use std::time::Duration;
+
+/// The bounds of a [`Server`](crate::Server). Every one has a value; none is left at a library's default.
+///
+/// ```
+/// # use configstream_grpc::Limits;
+/// let limits = Limits::default().connections(64).streams_per_connection(16);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "limits take effect when a server is built with them"]
+pub struct Limits {
+    pub(crate) connections: usize,
+    pub(crate) streams_per_connection: u32,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) keepalive_interval: Duration,
+    pub(crate) keepalive_timeout: Duration,
+    pub(crate) header_bytes: u32,
+    pub(crate) request_bytes: usize,
+    pub(crate) event_bytes: usize,
+    pub(crate) send_buffer_bytes: usize,
+}
+
+impl Limits {
+    /// Default of [`connections`](Self::connections).
+    pub const DEFAULT_CONNECTIONS: usize = 1_024;
+    /// Default of [`streams_per_connection`](Self::streams_per_connection).
+    pub const DEFAULT_STREAMS_PER_CONNECTION: u32 = 256;
+    /// Default of [`handshake_timeout`](Self::handshake_timeout).
+    pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Default of [`stall_timeout`](Self::stall_timeout).
+    pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+    /// Default interval of [`keepalive`](Self::keepalive).
+    pub const DEFAULT_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+    /// Default timeout of [`keepalive`](Self::keepalive).
+    pub const DEFAULT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+    /// Default of [`header_bytes`](Self::header_bytes).
+    pub const DEFAULT_HEADER_BYTES: u32 = 16 * 1024;
+    /// Default of [`request_bytes`](Self::request_bytes).
+    pub const DEFAULT_REQUEST_BYTES: usize = 1024 * 1024;
+    /// Default of [`event_bytes`](Self::event_bytes): what clients in the field accept.
+    pub const DEFAULT_EVENT_BYTES: usize = 128 * 1024 * 1024;
+    /// Default of [`send_buffer_bytes`](Self::send_buffer_bytes).
+    pub const DEFAULT_SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+    /// Connections at a time, handshakes under way included. Whoever comes next is hung up on.
+    pub fn connections(mut self, count: usize) -> Self {
+        self.connections = count;
+        self
+    }
+
+    /// Requests at a time on one connection, streams of events included. A client that obeys HTTP/2 waits for its
+    /// turn; one that does not has the request refused.
+    pub fn streams_per_connection(mut self, count: u32) -> Self {
+        self.streams_per_connection = count;
+        self
+    }
+
+    /// How long a TLS handshake may take. Whoever takes longer is hung up on and counts as refused.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// How long a stream may take nothing although something waits for it, before its connection is dropped.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
+    }
+
+    /// How often a connection is pinged, and how long the answer may take before the connection is dropped.
+    pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.keepalive_interval = interval;
+        self.keepalive_timeout = timeout;
+        self
+    }
+
+    /// Size of a request's headers. Larger ones are refused.
+    pub fn header_bytes(mut self, size: u32) -> Self {
+        self.header_bytes = size;
+        self
+    }
+
+    /// Size of a request message. Larger ones are refused with `OutOfRange`.
+    pub fn request_bytes(mut self, size: usize) -> Self {
+        self.request_bytes = size;
+        self
+    }
+
+    /// Size of an event, be it a snapshot or an update. A stream that would have to send a larger one ends with
+    /// `ResourceExhausted`.
+    pub fn event_bytes(mut self, size: usize) -> Self {
+        self.event_bytes = size;
+        self
+    }
+
+    /// How much one stream may have waiting in the transport, beyond the frame being handed over.
+    pub fn send_buffer_bytes(mut self, size: usize) -> Self {
+        self.send_buffer_bytes = size;
+        self
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: Self::DEFAULT_CONNECTIONS,
+            streams_per_connection: Self::DEFAULT_STREAMS_PER_CONNECTION,
+            handshake_timeout: Self::DEFAULT_HANDSHAKE_TIMEOUT,
+            stall_timeout: Self::DEFAULT_STALL_TIMEOUT,
+            keepalive_interval: Self::DEFAULT_KEEPALIVE_INTERVAL,
+            keepalive_timeout: Self::DEFAULT_KEEPALIVE_TIMEOUT,
+            header_bytes: Self::DEFAULT_HEADER_BYTES,
+            request_bytes: Self::DEFAULT_REQUEST_BYTES,
+            event_bytes: Self::DEFAULT_EVENT_BYTES,
+            send_buffer_bytes: Self::DEFAULT_SEND_BUFFER_BYTES,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What the server knows of one open stream: how far it is, whether it still takes, and how to end it.
+//!
+//! Shared by the stream itself, which a connection polls, and the registry, which looks at it once a second.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Instant;
+
+use configstream_engine::SubscriptionStats;
+use futures_util::task::AtomicWaker;
+use metrics::Counter;
+use tokio_util::sync::CancellationToken;
+
+use crate::status::Refusal;
+
+/// One open stream of configuration events.
+pub(crate) struct OpenStream {
+    pub(crate) name: String,
+    pub(crate) session_id: String,
+    pub(crate) opened: Instant,
+    /// Reads the subscription's figures; a closure, since only the stream cares what state is replicated.
+    figures: Box<dyn Fn() -> SubscriptionStats + Send + Sync>,
+    /// Drops the connection that the stream runs over, and all else that does.
+    connection: CancellationToken,
+    /// How often the connection has asked for more. Only its movement says something.
+    polls: AtomicU64,
+    /// A frame has been handed over in part.
+    unfinished: AtomicBool,
+    /// How many dropped updates the metric has heard of.
+    reported_dropped: AtomicU64,
+    end: OnceLock<Refusal>,
+    waker: AtomicWaker,
+}
+
+impl OpenStream {
+    pub(crate) fn new(
+        name: String,
+        session_id: String,
+        opened: Instant,
+        connection: CancellationToken,
+        figures: impl Fn() -> SubscriptionStats + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name,
+            session_id,
+            opened,
+            figures: Box::new(figures),
+            connection,
+            polls: AtomicU64::new(0),
+            unfinished: AtomicBool::new(false),
+            reported_dropped: AtomicU64::new(0),
+            end: OnceLock::new(),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    /// Tells the stream to end with `reason`. The first reason stays.
+    pub(crate) fn end(&self, reason: Refusal) {
+        let _ = self.end.set(reason);
+        self.waker.wake();
+    }
+
+    /// Hangs up on the peer: for a stream that takes nothing, and so cannot be told anything.
+    pub(crate) fn hang_up(&self) {
+        self.connection.cancel();
+    }
+
+    /// Why the stream has to end, if it has to; `waker` hears of a reason that comes later.
+    pub(crate) fn ended(&self, waker: &Waker) -> Option<&Refusal> {
+        self.waker.register(waker);
+        self.end.get()
+    }
+
+    /// The connection asks for more, or has just taken a frame, the rest of which is still here if `unfinished`.
+    pub(crate) fn polled(&self, unfinished: bool) {
+        // Relaxed, both: statistics that the registry compares with what they were a second ago.
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        self.unfinished.store(unfinished, Ordering::Relaxed);
+    }
+
+    pub(crate) fn polls(&self) -> u64 {
+        self.polls.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is something that the connection has not taken yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        if self.unfinished.load(Ordering::Relaxed) || self.end.get().is_some() {
+            return true;
+        }
+        let figures = self.figures();
+        figures.lag > 0 || figures.sequence.is_none()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.end.get().is_some()
+    }
+
+    /// Adds what was dropped since the last report; also for a stream that takes nothing, so that the metric moves.
+    pub(crate) fn report_dropped(&self, metric: &Counter) {
+        let dropped = self.figures().dropped;
+        let reported = self.reported_dropped.fetch_max(dropped, Ordering::Relaxed);
+        metric.increment(dropped.saturating_sub(reported));
+    }
+
+    pub(crate) fn figures(&self) -> SubscriptionStats {
+        (self.figures)()
+    }
+}
+
+impl fmt::Debug for OpenStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenStream")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

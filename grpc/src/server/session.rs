@@ -1,0 +1,458 @@
+//! The registry of remote agents: their sessions, and the streams these authorise.
+//!
+//! # Contract
+//! * A session lives while it shows life within the idle timeout. Life is a register, a refresh, a stream's start, and
+//!   an open stream that took a frame, or had none to take.
+//! * When a session goes, its streams end with `PermissionDenied`. Attaching a stream and losing a session exclude
+//!   each other, so no stream outlives its session unnoticed.
+//! * A stream that takes nothing although something waits for it loses its connection after the stall timeout, since
+//!   HTTP/2 has no way to tell it anything.
+//! * The table is bounded. The clock is the host's, so a test can move it.
+//!
+//! Everything locks: this is the cold path, one call per registration, refresh, stream and sweep.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use configstream_proto::datadog::remoteagent::v1::RegisterRemoteAgentRequest;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::metrics::Telemetry;
+use crate::server::open_stream::OpenStream;
+use crate::server::registration::Registration;
+use crate::status::Refusal;
+
+/// How the registry of remote agents treats its sessions.
+#[derive(Clone)]
+#[must_use = "these take effect when a server is built with them"]
+pub struct Sessions {
+    pub(crate) enabled: bool,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) recommended_refresh_interval: Duration,
+    pub(crate) sweep_interval: Duration,
+    pub(crate) limit: usize,
+    pub(crate) clock: Arc<dyn Fn() -> Instant + Send + Sync>,
+}
+
+impl Sessions {
+    /// Default of [`idle_timeout`](Self::idle_timeout).
+    pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+    /// Default of [`recommended_refresh_interval`](Self::recommended_refresh_interval).
+    pub const DEFAULT_RECOMMENDED_REFRESH_INTERVAL: Duration = Duration::from_secs(10);
+    /// Default of [`sweep_interval`](Self::sweep_interval).
+    pub const DEFAULT_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+    /// Default of [`limit`](Self::limit).
+    pub const DEFAULT_LIMIT: usize = 4_096;
+
+    /// No registry: registering and streaming answer `Unimplemented`.
+    pub fn disabled() -> Self {
+        Self {
+            enabled: false,
+            ..Self::default()
+        }
+    }
+
+    /// How long a session may show no life before it goes.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// How often remote agents are told to refresh; whole seconds.
+    pub fn recommended_refresh_interval(mut self, interval: Duration) -> Self {
+        self.recommended_refresh_interval = interval;
+        self
+    }
+
+    /// How often sessions and streams are looked at.
+    pub fn sweep_interval(mut self, interval: Duration) -> Self {
+        self.sweep_interval = interval;
+        self
+    }
+
+    /// How many sessions there may be. Registering beyond that answers `ResourceExhausted`.
+    pub fn limit(mut self, sessions: usize) -> Self {
+        self.limit = sessions;
+        self
+    }
+
+    /// What time it is, for all of the above but the sweep itself. Default: [`Instant::now`].
+    pub fn clock(mut self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            idle_timeout: Self::DEFAULT_IDLE_TIMEOUT,
+            recommended_refresh_interval: Self::DEFAULT_RECOMMENDED_REFRESH_INTERVAL,
+            sweep_interval: Self::DEFAULT_SWEEP_INTERVAL,
+            limit: Self::DEFAULT_LIMIT,
+            clock: Arc::new(Instant::now),
+        }
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions")
+            .field("enabled", &self.enabled)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A registered remote agent, as the server sees it now.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AgentReport {
+    /// What authorises its streams.
+    pub session_id: String,
+    /// How it described itself.
+    pub registration: Registration,
+    /// Since it registered.
+    pub age: Duration,
+    /// Since it last showed life.
+    pub idle: Duration,
+    /// Its open streams, oldest first.
+    pub streams: Vec<StreamReport>,
+}
+
+/// An open stream, as the server sees it now.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StreamReport {
+    /// As the subscriber gave it.
+    pub name: String,
+    /// Since it was opened.
+    pub age: Duration,
+    /// Its subscription's figures; the sequence there is that of the last event handed to the transport.
+    pub figures: configstream_engine::SubscriptionStats,
+}
+
+/// The sessions and streams there are.
+pub(crate) struct Registry {
+    settings: Sessions,
+    stall_timeout: Duration,
+    telemetry: Arc<Telemetry>,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Default)]
+struct Tables {
+    sessions: HashMap<String, Session>,
+    streams: HashMap<u64, Attached>,
+    next_stream: u64,
+    closing: bool,
+}
+
+struct Session {
+    registration: Registration,
+    registered: Instant,
+    alive: Instant,
+}
+
+struct Attached {
+    stream: Arc<OpenStream>,
+    polls: u64,
+    /// Since when the stream has not taken what waits for it.
+    stalled: Option<Instant>,
+}
+
+impl Registry {
+    pub(crate) fn new(
+        settings: Sessions,
+        stall_timeout: Duration,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
+        Self {
+            settings,
+            stall_timeout,
+            telemetry,
+            tables: Mutex::default(),
+        }
+    }
+
+    /// A new session, and after how many seconds it had better be refreshed.
+    pub(crate) fn register(
+        &self,
+        request: RegisterRemoteAgentRequest,
+    ) -> Result<(String, u32), Refusal> {
+        self.check_enabled()?;
+        let registration = Registration::check(request)?;
+        let now = self.now();
+        let mut tables = self.tables.lock();
+        if tables.closing {
+            return Err(Refusal::ShuttingDown);
+        }
+        if tables.sessions.len() >= self.settings.limit {
+            tables.sweep(now, &self.settings, self.stall_timeout);
+            if tables.sessions.len() >= self.settings.limit {
+                return Err(Refusal::TooManySessions {
+                    limit: self.settings.limit,
+                });
+            }
+        }
+        let id = Uuid::new_v4().to_string();
+        tracing::info!(
+            session_id = id,
+            "Remote agent '{}' registered",
+            registration.display_name
+        );
+        let session = Session {
+            registration,
+            registered: now,
+            alive: now,
+        };
+        tables.sessions.insert(id.clone(), session);
+        let interval = self.settings.recommended_refresh_interval.as_secs();
+        Ok((id, u32::try_from(interval).unwrap_or(u32::MAX)))
+    }
+
+    /// Shows that the agent behind a session is alive.
+    pub(crate) fn refresh(&self, id: &str) -> Result<(), Refusal> {
+        self.check_enabled()?;
+        let now = self.now();
+        let mut tables = self.tables.lock();
+        match tables.live(id, now, &self.settings, self.stall_timeout) {
+            Some(session) => session.alive = now,
+            None => return Err(Refusal::NoSessionForRefresh),
+        }
+        Ok(())
+    }
+
+    /// Who is behind a session.
+    pub(crate) fn registration(&self, id: &str) -> Result<Registration, Refusal> {
+        self.check_enabled()?;
+        let now = self.now();
+        let mut tables = self.tables.lock();
+        match tables.live(id, now, &self.settings, self.stall_timeout) {
+            Some(session) => Ok(session.registration.clone()),
+            None => Err(Refusal::NoSessionForRefresh),
+        }
+    }
+
+    /// Whether `session_id`, as it stands in a request's metadata, may open a stream; the answer is who it is.
+    pub(crate) fn authorise(
+        &self,
+        session_id: Option<&[u8]>,
+    ) -> Result<(String, Registration), Refusal> {
+        self.check_enabled()?;
+        let id = session_id.ok_or(Refusal::NoSessionId)?;
+        if id.is_empty() {
+            return Err(Refusal::EmptySessionId);
+        }
+        let id = String::from_utf8_lossy(id).into_owned();
+        let now = self.now();
+        let mut tables = self.tables.lock();
+        match tables.live(&id, now, &self.settings, self.stall_timeout) {
+            Some(session) => {
+                session.alive = now;
+                Ok((id, session.registration.clone()))
+            }
+            None => Err(Refusal::UnknownSession { id }),
+        }
+    }
+
+    /// Enters a stream under its session, which may have gone since it was authorised. The answer is for
+    /// [`detach`](Self::detach).
+    pub(crate) fn attach(&self, stream: Arc<OpenStream>) -> Result<u64, Refusal> {
+        let now = self.now();
+        let mut tables = self.tables.lock();
+        if tables.closing {
+            return Err(Refusal::ShuttingDown);
+        }
+        let Some(session) = tables.sessions.get_mut(&stream.session_id) else {
+            return Err(Refusal::UnknownSession {
+                id: stream.session_id.clone(),
+            });
+        };
+        session.alive = now;
+        let number = tables.next_stream;
+        tables.next_stream += 1;
+        let attached = Attached {
+            polls: stream.polls(),
+            stream,
+            stalled: None,
+        };
+        tables.streams.insert(number, attached);
+        Ok(number)
+    }
+
+    pub(crate) fn detach(&self, stream: u64) {
+        self.tables.lock().streams.remove(&stream);
+    }
+
+    /// Looks at every stream and session once: who lives, who goes.
+    pub(crate) fn sweep(&self) {
+        let mut tables = self.tables.lock();
+        tables.sweep(self.now(), &self.settings, self.stall_timeout);
+        for attached in tables.streams.values() {
+            attached
+                .stream
+                .report_dropped(&self.telemetry.dropped_updates);
+        }
+    }
+
+    /// Ends every stream, and takes no more.
+    pub(crate) fn close(&self, reason: &Refusal) {
+        let mut tables = self.tables.lock();
+        tables.closing = true;
+        for attached in tables.streams.values() {
+            attached.stream.end(reason.clone());
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        (self.settings.clock)()
+    }
+
+    pub(crate) fn sweep_interval(&self) -> Duration {
+        self.settings.sweep_interval
+    }
+
+    /// Sessions and streams there are now.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let tables = self.tables.lock();
+        (tables.sessions.len(), tables.streams.len())
+    }
+
+    /// Whether every stream has been handed everything published.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.tables
+            .lock()
+            .streams
+            .values()
+            .all(|attached| !attached.stream.is_waiting())
+    }
+
+    /// Every session, oldest first.
+    pub(crate) fn report(&self) -> Vec<AgentReport> {
+        let now = self.now();
+        let tables = self.tables.lock();
+        let mut agents: HashMap<&str, AgentReport> = tables
+            .sessions
+            .iter()
+            .map(|(id, session)| {
+                let report = AgentReport {
+                    session_id: id.clone(),
+                    registration: session.registration.clone(),
+                    age: now.saturating_duration_since(session.registered),
+                    idle: now.saturating_duration_since(session.alive),
+                    streams: Vec::new(),
+                };
+                (id.as_str(), report)
+            })
+            .collect();
+        for Attached { stream, .. } in tables.streams.values() {
+            if let Some(agent) = agents.get_mut(stream.session_id.as_str()) {
+                agent.streams.push(StreamReport {
+                    name: stream.name.clone(),
+                    age: now.saturating_duration_since(stream.opened),
+                    figures: stream.figures(),
+                });
+            }
+        }
+        let mut agents: Vec<_> = agents.into_values().collect();
+        agents.sort_by(|a, b| {
+            b.age
+                .cmp(&a.age)
+                .then_with(|| a.session_id.cmp(&b.session_id))
+        });
+        for agent in &mut agents {
+            agent.streams.sort_by_key(|stream| stream.figures.id);
+        }
+        agents
+    }
+
+    fn check_enabled(&self) -> Result<(), Refusal> {
+        if self.settings.enabled {
+            Ok(())
+        } else {
+            Err(Refusal::RegistryDisabled)
+        }
+    }
+}
+
+impl Tables {
+    /// The session `id`, unless its time is up, which may be found here before the next sweep does.
+    fn live(
+        &mut self,
+        id: &str,
+        now: Instant,
+        settings: &Sessions,
+        stall_timeout: Duration,
+    ) -> Option<&mut Session> {
+        if is_expired(self.sessions.get(id)?, now, settings) {
+            self.sweep(now, settings, stall_timeout);
+        }
+        self.sessions.get_mut(id)
+    }
+
+    fn sweep(&mut self, now: Instant, settings: &Sessions, stall_timeout: Duration) {
+        for attached in self.streams.values_mut() {
+            let takes = attached.look(now);
+            if takes
+                && !attached.stream.has_ended()
+                && let Some(session) = self.sessions.get_mut(&attached.stream.session_id)
+            {
+                session.alive = now;
+            }
+            if attached
+                .stalled
+                .is_some_and(|since| now.saturating_duration_since(since) >= stall_timeout)
+            {
+                tracing::warn!(
+                    subscriber = attached.stream.name,
+                    "Hanging up on subscriber '{}', which takes nothing",
+                    attached.stream.name
+                );
+                attached.stream.hang_up();
+            }
+        }
+        self.sessions.retain(|id, session| {
+            let expired = is_expired(session, now, settings);
+            if expired {
+                tracing::info!(
+                    session_id = id,
+                    "Remote agent '{}' has expired",
+                    session.registration.display_name
+                );
+            }
+            !expired
+        });
+        for Attached { stream, .. } in self.streams.values() {
+            if !stream.has_ended() && !self.sessions.contains_key(&stream.session_id) {
+                stream.end(Refusal::UnknownSession {
+                    id: stream.session_id.clone(),
+                });
+            }
+        }
+    }
+}
+
+impl Attached {
+    /// Whether the stream took something since the last look, or had nothing to take.
+    fn look(&mut self, now: Instant) -> bool {
+        let polls = self.stream.polls();
+        let takes = polls != self.polls || !self.stream.is_waiting();
+        self.polls = polls;
+        if takes {
+            self.stalled = None;
+        } else {
+            self.stalled.get_or_insert(now);
+        }
+        takes
+    }
+}
+
+fn is_expired(session: &Session, now: Instant, settings: &Sessions) -> bool {
+    now.saturating_duration_since(session.alive) >= settings.idle_timeout
+}

@@ -1,0 +1,152 @@
+//! One subscriber's stream: the engine's events as frames, until there is a reason to end.
+//!
+//! # Contract
+//! * First a snapshot, then each update at the sequence after the one before; who falls behind gets a snapshot. All of
+//!   that is the subscription's doing: this file knows nothing of lag or order.
+//! * The stream never ends with OK: `PermissionDenied` when its session has gone, `Unavailable` when the server or the
+//!   engine closes, when a new epoch begins, and when the sequences are used up.
+//! * What a stream holds is bounded by its ring and one frame, which it shares with every other stream.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use configstream_engine::settings::Resolution;
+use configstream_engine::{Epoch, Event, Snapshot, SnapshotReason, Subscription};
+use futures_util::Stream;
+
+use crate::server::core::Core;
+use crate::server::open_stream::OpenStream;
+use crate::status::Refusal;
+
+/// Frames for one subscriber. Ends after its first error. Dropping it unsubscribes.
+pub(crate) struct EventStream<S: Resolution> {
+    core: Arc<Core<S>>,
+    subscription: Subscription<S>,
+    open: Arc<OpenStream>,
+    /// What the registry knows it by.
+    number: u64,
+    /// Of what was sent; `None` before the first snapshot.
+    epoch: Option<Epoch>,
+    ended: bool,
+}
+
+impl<S: Resolution> EventStream<S> {
+    /// Enters a subscription into the registry as a stream.
+    pub(crate) fn open(
+        core: Arc<Core<S>>,
+        subscription: Subscription<S>,
+        open: Arc<OpenStream>,
+    ) -> Result<Self, Refusal> {
+        let number = core.registry.attach(open.clone())?;
+        core.telemetry.subscribers.increment(1.0);
+        tracing::info!(
+            subscriber = open.name,
+            "New subscriber '{}' joining the config stream",
+            open.name
+        );
+        Ok(Self {
+            core,
+            subscription,
+            open,
+            number,
+            epoch: None,
+            ended: false,
+        })
+    }
+
+    /// The transport has asked for more and been given what there was, or that but for a rest.
+    pub(crate) fn polled(&self, unfinished: bool) {
+        self.open.polled(unfinished);
+    }
+
+    fn frame(&mut self, event: &Event<S>) -> Result<Bytes, Refusal> {
+        match event {
+            Event::Snapshot(snapshot) => {
+                // Sequences compare within an epoch only, and clients in the field compare across streams of theirs.
+                if self.epoch.is_some_and(|epoch| epoch != snapshot.epoch()) {
+                    return Err(Refusal::NewEpoch);
+                }
+                let frame = self.core.encoder.snapshot(snapshot.version())?;
+                self.epoch = Some(snapshot.epoch());
+                self.report_snapshot(snapshot);
+                Ok(frame)
+            }
+            Event::Update(update) => {
+                let frame = self.core.encoder.update(update)?;
+                self.core.telemetry.updates_sent.increment(1);
+                Ok(frame)
+            }
+            _ => Err(Refusal::EngineClosed),
+        }
+    }
+
+    fn report_snapshot(&self, snapshot: &Snapshot<S>) {
+        self.core.telemetry.snapshots_sent.increment(1);
+        if snapshot.reason() != SnapshotReason::Lagged {
+            return;
+        }
+        let name = &self.open.name;
+        let (missed, sequence) = (snapshot.missed(), snapshot.sequence());
+        self.core.telemetry.discontinuities.increment(1);
+        self.open
+            .report_dropped(&self.core.telemetry.dropped_updates);
+        tracing::warn!(
+            subscriber = name,
+            missed,
+            "Dropping config update for subscriber '{name}': {missed} did not fit its buffer"
+        );
+        tracing::warn!(
+            subscriber = name,
+            missed,
+            "Discontinuity detected for subscriber '{name}': resyncing with a snapshot at sequence {sequence}"
+        );
+    }
+
+    fn end(&mut self, reason: Refusal) -> Poll<Option<Result<Bytes, Refusal>>> {
+        self.ended = true;
+        tracing::debug!(subscriber = self.open.name, %reason, "config stream ends");
+        Poll::Ready(Some(Err(reason)))
+    }
+}
+
+impl<S: Resolution> Stream for EventStream<S> {
+    type Item = Result<Bytes, Refusal>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        if let Some(reason) = this.open.ended(cx.waker()) {
+            let reason = reason.clone();
+            return this.end(reason);
+        }
+        match ready!(this.subscription.poll_next(cx)) {
+            None => this.end(Refusal::EngineClosed),
+            Some(event) => match this.frame(&event) {
+                Ok(frame) => Poll::Ready(Some(Ok(frame))),
+                Err(reason) => this.end(reason),
+            },
+        }
+    }
+}
+
+impl<S: Resolution> Drop for EventStream<S> {
+    fn drop(&mut self) {
+        self.core.registry.detach(self.number);
+        self.core.telemetry.subscribers.decrement(1.0);
+        self.open
+            .report_dropped(&self.core.telemetry.dropped_updates);
+    }
+}
+
+impl<S: Resolution> fmt::Debug for EventStream<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStream")
+            .field("open", &self.open)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,279 @@
+#!/usr/bin/env python3
+"""Proves that the models bite: seeds one fault at a time into a copy of the engine and demands that a test fails.
+
+    loom-tests/teeth.py [NAME…]      # all faults, or those whose name contains one of the words
+
+Each fault is a piece of source text and what to put in its place, with the test that has to catch it. A fault whose
+text is not found, or that no longer compiles, is an error, so the list cannot go stale unseen.
+Prints a line per fault; exit status 1 unless all were caught.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SRC = "engine/src/"
+
+# name, file, [(text, replacement)…], file of the model (or engine:FILE, a test of the engine), model that has to fail
+FAULTS = [
+    # The ring and the shared count.
+    ("ring: W stored relaxed", "ring.rs",
+     [("self.ring.write.store(self.write, Ordering::Release)", "self.ring.write.store(self.write, Ordering::Relaxed)")],
+     "ring", "items_arrive_once"),
+    ("ring: W loaded relaxed", "ring.rs",
+     [("self.write = self.ring.write.load(Ordering::Acquire)", "self.write = self.ring.write.load(Ordering::Relaxed)")],
+     "ring", "items_arrive_once"),
+    ("ring: R stored relaxed", "ring.rs",
+     [("self.ring.read.store(self.read, Ordering::Release)", "self.ring.read.store(self.read, Ordering::Relaxed)")],
+     "ring", "items_arrive_once"),
+    ("ring: R loaded relaxed", "ring.rs",
+     [("self.read = self.ring.read.load(Ordering::Acquire)", "self.read = self.ring.read.load(Ordering::Relaxed)")],
+     "ring", "items_arrive_once"),
+    ("ring: slot handed back before it is read", "ring.rs",
+     [("        let item = self.ring.slot(self.read).with(", "        self.ring.read.store(self.read + 1, Ordering::Release);\n        let item = self.ring.slot(self.read).with(")],
+     "ring", "items_arrive_once"),
+    ("ring: every item published by itself", "ring.rs",
+     [("            self.write += 1;\n", "            self.write += 1;\n            self.ring.write.store(self.write, Ordering::Release);\n")],
+     "ring", "a_push_enters_whole"),
+    ("shared: count lowered relaxed", "shared.rs",
+     [("fetch_sub(1, Ordering::Release)", "fetch_sub(1, Ordering::Relaxed)")],
+     "shared", "each_update_is_freed_once"),
+    ("shared: nothing acquired before the value is freed", "shared.rs",
+     [("count.load(Ordering::Acquire)", "count.load(Ordering::Relaxed)")],
+     "shared", "each_update_is_freed_once"),
+    ("shared: unspent credits forgotten", "shared.rs",
+     [("item.lower(self.left)", "item.lower(0)")],
+     "shared", "each_update_is_freed_once"),
+    # The nine steps of a round.
+    ("step 1: head loaded after the members were served", "distribute.rs",
+     [("        let head = head.load(); // step 1", "        let cell = head;\n        let head = head.load(); // step 1"),
+      ("        // Relaxed: see `distributed`; the next holder gets it with the role.",
+       "        let head = cell.load();\n        // Relaxed: see `distributed`; the next holder gets it with the role.")],
+     "role", "nothing_committed_stays"),
+    ("step 2: F1 removed", "distribute.rs",
+     [("        fence(Ordering::SeqCst); // step 2", "        // step 2")],
+     "delivery", ""),
+    ("step 3: joiners taken before the head is loaded", "distribute.rs",
+     [("        let head = head.load(); // step 1", "        self.take_joiners(&mut table.members);\n        let head = head.load(); // step 1"),
+      ("        self.take_joiners(&mut table.members); // step 3\n", "")],
+     "delivery", ""),
+    ("step 3: joiners never taken", "distribute.rs",
+     [("        self.take_joiners(&mut table.members); // step 3\n", "")],
+     "delivery", ""),
+    ("step 4: flags read before the head is loaded", "distribute.rs",
+     [("        let head = head.load(); // step 1",
+       "        let flags: Vec<_> = table.members.iter().map(|member| member.mailbox().flags()).collect();\n        let head = head.load(); // step 1"),
+      ("let gone = self.serve(table, &head, &span);", "let gone = self.serve(table, &head, &span, &flags);"),
+      ("        span: &Span<S>,\n", "        span: &Span<S>,\n        flags: &[crate::mailbox::Flags],\n"),
+      ("let flags = member.mailbox().flags();", "let flags = flags.get(index).copied().unwrap_or_else(|| member.mailbox().flags());")],
+     "delivery", ""),
+    ("step 4: pushes although it does not fit whole", "distribute.rs",
+     [("let fits = !span.needs_snapshot && member.producer.has_room(span.updates);",
+       "let fits = !span.needs_snapshot && member.producer.has_room(span.updates);\n                if !fits && !span.needs_snapshot {\n                    for version in &mut credits {\n                        let first: Vec<_> = version.spend().take(1).collect();\n                        if member.producer.has_room(1) { member.producer.push_all(first.into_iter()); }\n                    }\n                }")],
+     "delivery", "a_batch_is_seen_whole"),
+    ("step 4: pushes to one that lags", "distribute.rs",
+     [("if something && !flags.is_lagging() {", "if something {")],
+     "delivery", ""),
+    ("step 4: overflow does not set lagging", "distribute.rs",
+     [("if !fits || head.is_closed() {", "if span.needs_snapshot || head.is_closed() {")],
+     "delivery", "a_drop_leads"),
+    ("step 4: a version that needs a snapshot is taken for nothing", "distribute.rs",
+     [("            span.needs_snapshot |= version.needs_snapshot;\n", "")],
+     "delivery", "a_version_that_needs"),
+    ("step 4: close does not set lagging", "distribute.rs",
+     [("if !fits || head.is_closed() {", "if !fits {")],
+     "close", ""),
+    ("step 4: the chain's oldest version is left out", "distribute.rs",
+     [("        while version.position > distributed {", "        while version.position > distributed + u64::from(distributed > 0) {")],
+     "delivery", ""),
+    ("step 5: distributed not stored", "distribute.rs",
+     [("        self.distributed.store(head.position, Ordering::Relaxed); // step 5\n", "")],
+     "delivery", ""),
+    ("step 5: sequence compared instead of position", "distribute.rs",
+     [("self.distributed.store(head.position, Ordering::Relaxed)", "self.distributed.store(head.sequence().get(), Ordering::Relaxed)"),
+      ("while version.position > distributed", "while version.sequence().get() > distributed")],
+     "delivery", "adopting_a_lower_sequence"),
+    ("step 6: F3 removed", "distribute.rs",
+     [("        fence(Ordering::SeqCst); // step 6", "        // step 6")],
+     "wake", ""),
+    ("step 7: nobody is woken", "distribute.rs",
+     [("                table.due.push(index);\n", "")],
+     "wake", ""),
+    ("step 7: only pushes wake", "distribute.rs",
+     [("                table.due.push(index);\n", "                if fits && !head.is_closed() {\n                    table.due.push(index);\n                }\n")],
+     "wake", ""),
+    ("step 7: a waker's panic ends the round", "distribute.rs",
+     [("if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {\n                panic.get_or_insert(payload);\n            }", "waker.wake();\n            let _ = &panic;")],
+     "wake", "a_waker_that_panics"),
+    ("step 8: the role given back by a plain store", "distribute.rs",
+     [("        self.0.swap(false, Ordering::AcqRel);", "        self.0.store(false, Ordering::Release);")],
+     "role", "nothing_committed"),
+    ("step 8: the role given back without Acquire", "distribute.rs",
+     [("        self.0.swap(false, Ordering::AcqRel);", "        self.0.swap(false, Ordering::Release);")],
+     "role", "nothing_committed"),
+    ("step 8: the role given back without Release", "distribute.rs",
+     [("        self.0.swap(false, Ordering::AcqRel);", "        self.0.swap(false, Ordering::Acquire);")],
+     "role", ""),
+    ("step 8: the role not given back on panic", "distribute.rs",
+     [("            drop(role); // step 8", "            std::mem::forget(role); self.role.swap(false, Ordering::AcqRel);"),
+      ("if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {\n                panic.get_or_insert(payload);\n            }", "waker.wake();\n            let _ = &panic;"),
+      ("            let role = Role(&self.role);", "            let role = std::mem::ManuallyDrop::new(Role(&self.role));")],
+     "wake", "a_waker_that_panics"),
+    ("step 9: the holder does not look again", "distribute.rs",
+     [("let newer = head.peek(|head| head.position > done);", "let newer = head.peek(|head| head.position > done) && false;")],
+     "role", "nothing_committed"),
+    ("step 9: the holder looks before giving back", "distribute.rs",
+     [("            drop(role); // step 8\n            // Step 9.\n            let done = leavings.head.position;\n            let newer = head.peek(|head| head.position > done);",
+       "            let done = leavings.head.position;\n            let newer = head.peek(|head| head.position > done);\n            drop(role);")],
+     "role", "nothing_committed"),
+    ("role: taken with Relaxed", "distribute.rs",
+     [("while !self.role.swap(true, Ordering::AcqRel)", "while !self.role.swap(true, Ordering::Relaxed)")],
+     "role", ""),
+    ("role: an attempt that fails writes nothing", "distribute.rs",
+     [("while !self.role.swap(true, Ordering::AcqRel)",
+       "while self.role.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).is_ok()")],
+     "role", "nothing_committed"),
+    ("join: pushed onto the list without Release", "sync/modelled.rs",
+     [(".compare_exchange(seen, new, Ordering::AcqRel, Ordering::Acquire)", ".compare_exchange(seen, new, Ordering::Relaxed, Ordering::Relaxed)")],
+     "delivery", ""),
+    # The consumer.
+    ("consumer: head loaded before lagging is cleared", "subscription.rs",
+     [("        self.mailbox().clear_lagging();\n        let version = self.core.head.load();", "        let version = self.core.head.load();\n        self.mailbox().clear_lagging();")],
+     "delivery", ""),
+    ("consumer: F2 removed", "mailbox.rs",
+     [("        // F2, partner of F1 in a round.\n        fence(Ordering::SeqCst);\n", "")],
+     "delivery", ""),
+    ("consumer: L loaded relaxed", "mailbox.rs",
+     [("Flags(self.signals.flags.load(Ordering::Acquire)).is_lagging()", "Flags(self.signals.flags.load(Ordering::Relaxed)).is_lagging()")],
+     "delivery", ""),
+    ("consumer: a snapshot handed out at the cursor", "subscription.rs",
+     [("Some(cursor) if ordinal <= cursor => {", "Some(cursor) if ordinal < cursor || (version.is_closed() && ordinal == cursor) => {")],
+     "delivery", ""),
+    ("consumer: what a snapshot covered is not skipped", "subscription.rs",
+     [("self.cursor.is_none_or(|cursor| update.ordinal() > cursor)", "self.cursor.is_none_or(|_| true)"),
+      ("debug_assert_eq!(self.cursor, Some(update.ordinal() - 1), \"no gap\");", "")],
+     "delivery", ""),
+    ("consumer: lagging looked at after the ring", "subscription.rs",
+     [("                let lagging = self.mailbox().is_lagging();\n                if !self.consumer.refresh() {", "                if !self.consumer.refresh() {\n                    let lagging = self.mailbox().is_lagging();")],
+     "delivery", ""),
+    ("consumer: a delivery is not counted", "mailbox.rs",
+     [("        add(&self.delivered, 1);\n", "")],
+     "delivery", ""),
+    ("consumer: what a snapshot forced is counted as dropped", "subscription.rs",
+     [("let forced = version.forced - self.forced;", "let forced = 0;")],
+     "delivery", "every_update_is_accounted_for"),
+    ("consumer: the end comes before what precedes it", "subscription.rs",
+     [("        self.ended = version.is_closed();\n        let (reason", "        self.ended = version.is_closed();\n        if self.ended { return Err(TryNextError::Closed); }\n        let (reason")],
+     "close", ""),
+    # Waiting.
+    ("waiter: P removed", "waiter.rs",
+     [("        // P, partner of F3 in a round: see the argument above.\n        fence(Ordering::SeqCst);\n", "")],
+     "wake", ""),
+    ("waiter: no look after arming", "subscription.rs",
+     [("if !self.consumer.refresh() && !self.mailbox().is_lagging() {", "if true {")],
+     "wake", ""),
+    ("waiter: the look after arming leaves lagging out", "subscription.rs",
+     [("if !self.consumer.refresh() && !self.mailbox().is_lagging() {", "if !self.consumer.refresh() {")],
+     "wake", ""),
+    ("waiter: the waker is stored after waiting is set", "waiter.rs",
+     [("        let replaced = {", "        self.waiting.store(true, Ordering::Relaxed);\n        fence(Ordering::SeqCst);\n        let replaced = {"),
+      ("        // Relaxed: ordered by the fence below.\n        self.waiting.store(true, Ordering::Relaxed);\n        // P, partner of F3 in a round: see the argument above.\n        fence(Ordering::SeqCst);\n", "")],
+     "wake", ""),
+    ("waiter: an old waker is kept", "waiter.rs",
+     [("Some(stored) if stored.will_wake(waker) => None,", "Some(_) => None,")],
+     "wake", ""),
+    # Commit and leave.
+    ("commit: stored without comparing", "engine.rs",
+     [("if self.head.compare_exchange(&head, next.clone()) {", "if { self.head.swap(next.clone()); true } {")],
+     "delivery", ""),
+    ("commit: a closed head accepts more", "engine.rs",
+     [("            if head.is_closed() {\n                return Err(Refusal::Closed);\n            }\n", "")],
+     "close", ""),
+    ("commit: the chain is never cut", "engine.rs",
+     [("<= bound\n", "<= bound.max(u64::MAX)\n")],
+     "engine:bounded", ""),
+    ("commit: an unobservable version starts a new chain", "engine.rs",
+     [("let next = Version::after(&head, draft, self.may_chain(&head));", "let chain = draft.spent() > 0 && self.may_chain(&head);\n            let next = Version::after(&head, draft, chain);")],
+     "delivery", "an_unobservable_change"),
+    ("leave: one that is gone is never dropped", "distribute.rs",
+     [("            if flags.is_gone() {", "            if flags.is_gone() && false {")],
+     "leave", ""),
+    ("leave: nobody sweeps", "distribute.rs",
+     [("        if self.wants_sweep() {\n            self.distribute(head);\n        }\n", "        let _ = head;\n")],
+     "leave", ""),
+    ("leave: set_lagging overwrites gone", "mailbox.rs",
+     [(".fetch_or(Flags::LAGGING, Ordering::Relaxed);", ".store(Flags::LAGGING, Ordering::Relaxed);")],
+     "leave", ""),
+]
+
+
+def copy_workspace(to: pathlib.Path) -> None:
+    """A workspace of the two crates that the models need."""
+    for name in ("engine", "loom-tests", ".cargo"):
+        shutil.copytree(ROOT / name, to / name)
+    for name in ("Cargo.lock", "rust-toolchain.toml"):
+        shutil.copy(ROOT / name, to / name)
+    manifest = (ROOT / "Cargo.toml").read_text()
+    members = 'members = ["proto", "engine", "grpc", "agent", "benches", "loom-tests"]'
+    assert members in manifest, "the workspace's members have changed: mend teeth.py"
+    (to / "Cargo.toml").write_text(manifest.replace(members, 'members = ["engine", "loom-tests"]'))
+
+
+def run(work: pathlib.Path, model_file: str, model: str) -> tuple[bool, str]:
+    env = {k: v for k, v in os.environ.items() if k not in ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS")}
+    env["CARGO_TARGET_DIR"] = str(ROOT / "target" / "teeth")
+    if model_file.startswith("engine:"):
+        command = ["cargo", "test", "-p", "configstream-engine", "--test", model_file.removeprefix("engine:")]
+    else:
+        command = ["cargo", "loom", "--test", model_file]
+    command += ["--", model, "--test-threads=2"] if model else ["--", "--test-threads=2"]
+    try:
+        done = subprocess.run(command, cwd=work, env=env, capture_output=True, text=True, timeout=600)
+    except subprocess.TimeoutExpired:
+        return True, "no end within 600 s"
+    output = done.stdout + done.stderr
+    if "test result:" not in output and "error" in output and "could not compile" in output:
+        return False, "does not compile:\n" + output[-3000:]
+    failed = sorted({line.split()[1] for line in output.splitlines()
+                     if line.startswith("test ") and line.endswith("FAILED")})
+    if failed:
+        return True, ", ".join(failed)
+    if done.returncode != 0 and "running" in output:
+        return True, "the process died: " + output.strip().splitlines()[-1]
+    return False, "nothing failed" if done.returncode == 0 else output[-3000:]
+
+
+def main() -> int:
+    words = sys.argv[1:]
+    faults = [fault for fault in FAULTS if not words or any(word in fault[0] for word in words)]
+    missed = []
+    with tempfile.TemporaryDirectory() as directory:
+        work = pathlib.Path(directory)
+        copy_workspace(work)
+        for name, file, edits, model_file, model in faults:
+            path = work / SRC / file
+            sound = path.read_text()
+            faulty = sound
+            for text, replacement in edits:
+                if faulty.count(text) != 1:
+                    print(f"STALE   {name}: the text occurs {faulty.count(text)} times: {text!r}")
+                    missed.append(name)
+                    break
+                faulty = faulty.replace(text, replacement)
+            else:
+                path.write_text(faulty)
+                caught, by = run(work, model_file, model)
+                path.write_text(sound)
+                print(f"{'caught ' if caught else 'MISSED '} {name}: {by}", flush=True)
+                if not caught:
+                    missed.append(name)
+    print(f"{len(faults) - len(missed)} of {len(faults)} faults were caught")
+    return 1 if missed or not faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+//! I10: everything accepted is delivered, then the end is seen exactly once.
+#![cfg(loom)]
+
+use configstream_engine::{Engine, PublishError};
+use configstream_loom_tests::{Count, Follower, Step::Up, check};
+use loom::thread;
+
+fn engine(capacity: usize) -> Engine<Count> {
+    Engine::builder(Count(0))
+        .ring_capacity(capacity)
+        .build()
+        .unwrap()
+}
+
+/// Close against publish: what was accepted is delivered, what came later is refused.
+#[test]
+fn what_was_accepted_is_delivered_before_the_end() {
+    check(|| {
+        let engine = engine(2);
+        let mut follower = Follower::new(engine.subscribe());
+        follower.step();
+        let publisher = engine.clone();
+        let publishing = thread::spawn(move || match publisher.publish(&Up) {
+            Ok(_) => 1,
+            Err(PublishError::Closed) => 0,
+            Err(other) => panic!("{other:?}"),
+        });
+        engine.close();
+        follower.step();
+        let accepted = publishing.join().unwrap();
+        follower.converge();
+        assert!(follower.ended);
+        assert_eq!(follower.seen, Some((accepted, accepted)));
+    });
+}
+
+/// Close against a sleeping reader with a full ring, and against one who joins.
+#[test]
+fn everybody_sees_the_end() {
+    check(|| {
+        let engine = engine(1);
+        let mut follower = Follower::new(engine.subscribe());
+        follower.step();
+        engine.publish(&Up).unwrap();
+        let closer = engine.clone();
+        let closing = thread::spawn(move || closer.close());
+        let mut joiner = Follower::new(engine.subscribe());
+        joiner.run();
+        follower.run();
+        closing.join().unwrap();
+        assert_eq!(joiner.seen, Some((1, 1)));
+        assert_eq!(follower.seen, Some((1, 1)));
+        assert_eq!(follower.updates, 1);
+    });
+}

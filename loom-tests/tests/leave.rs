@@ -1,0 +1,81 @@
+//! I9, for mailboxes and rings: what a leaver leaves behind is freed once, whoever is in a round meanwhile.
+#![cfg(loom)]
+
+use std::sync::Arc;
+
+use configstream_engine::{Engine, State, Transition};
+use configstream_loom_tests::check;
+use loom::thread;
+
+/// Publishes handles to a witness, whose count tells what has not been freed.
+#[derive(Clone)]
+struct Witnessed;
+
+impl State for Witnessed {
+    type Change = Arc<()>;
+    type Update = Arc<()>;
+    type Rejection = ();
+
+    fn apply(&self, witness: &Arc<()>) -> Result<Transition<Self>, ()> {
+        Ok(Transition::new(Witnessed, vec![witness.clone()]))
+    }
+}
+
+/// One leaves while a round pushes to it.
+#[test]
+fn what_a_leaver_leaves_is_freed_once() {
+    check(|| {
+        let witness = Arc::new(());
+        let engine = Engine::builder(Witnessed).ring_capacity(2).build().unwrap();
+        let mut leaver = engine.subscribe();
+        leaver.try_next().unwrap();
+        let leaving = thread::spawn(move || {
+            let _ = leaver.try_next();
+            drop(leaver);
+        });
+        engine.publish(&witness).unwrap();
+        engine.publish(&witness).unwrap();
+        leaving.join().unwrap();
+        drop(engine);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    });
+}
+
+/// One leaves while a round finds that its ring is full.
+///
+/// Weakened: lagging set by a plain store, which overwrites "gone": fails, the sweep never finds it.
+#[test]
+fn one_that_leaves_while_it_overflows_is_not_forgotten() {
+    check(|| {
+        let witness = Arc::new(());
+        let engine = Engine::builder(Witnessed).ring_capacity(1).build().unwrap();
+        let mut leaver = engine.subscribe();
+        leaver.try_next().unwrap();
+        let leaving = thread::spawn(move || drop(leaver));
+        engine
+            .publish_batch(&[witness.clone(), witness.clone()])
+            .unwrap();
+        leaving.join().unwrap();
+        drop(engine);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    });
+}
+
+/// Two leave at once, one of them before any round has met it: whoever sweeps, nobody lingers.
+#[test]
+fn nobody_lingers_after_leaving() {
+    check(|| {
+        let witness = Arc::new(());
+        let engine = Engine::builder(Witnessed).ring_capacity(2).build().unwrap();
+        let mut first = engine.subscribe();
+        first.try_next().unwrap();
+        engine.publish(&witness).unwrap();
+        let second = engine.subscribe();
+        let leaving = thread::spawn(move || drop(first));
+        drop(second);
+        leaving.join().unwrap();
+        assert_eq!(engine.stats().subscriptions, 0);
+        drop(engine);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    });
+}

@@ -1,0 +1,71 @@
+//! I12: the ring is first in, first out; nothing torn, nothing repeated; what does not fit changes nothing.
+#![cfg(loom)]
+
+use configstream_engine::model::ring;
+use configstream_loom_tests::check_with;
+use loom::thread;
+
+/// Two laps of a small ring, popped while they are pushed.
+///
+/// Weakened: W to Relaxed, R to Relaxed: both fail, by an unordered access to a slot.
+fn items_arrive_once_and_in_order(capacity: usize) {
+    check_with(3, move || {
+        let (mut producer, mut consumer) = ring::<Box<u64>>(capacity);
+        let pushing = thread::spawn(move || {
+            let mut pushed = 0;
+            for _ in 0..4 {
+                if producer.push([Box::new(pushed)]).is_ok() {
+                    pushed += 1;
+                }
+            }
+            pushed
+        });
+        let mut popped = 0;
+        for _ in 0..3 {
+            if let Some(item) = consumer.pop() {
+                assert_eq!(*item, popped);
+                popped += 1;
+            }
+        }
+        let pushed = pushing.join().unwrap();
+        while let Some(item) = consumer.pop() {
+            assert_eq!(*item, popped);
+            popped += 1;
+        }
+        assert_eq!(popped, pushed);
+    });
+}
+
+#[test]
+fn items_arrive_once_and_in_order_at_capacity_1() {
+    items_arrive_once_and_in_order(1);
+}
+
+#[test]
+fn items_arrive_once_and_in_order_at_capacity_2() {
+    items_arrive_once_and_in_order(2);
+}
+
+/// I7 at the ring: the items of one push are there together, or the push was refused and none is.
+#[test]
+fn a_push_enters_whole_or_not_at_all() {
+    check_with(3, || {
+        let (mut producer, mut consumer) = ring::<u64>(3);
+        let pushing = thread::spawn(move || {
+            let first = producer.push([0, 1]).is_ok();
+            let second = producer.push([2, 3]).is_ok();
+            (first, second)
+        });
+        let mut popped = Vec::new();
+        popped.extend(consumer.pop());
+        if !popped.is_empty() {
+            popped.push(consumer.pop().expect("the second came with the first"));
+        }
+        let (first, second) = pushing.join().unwrap();
+        while let Some(item) = consumer.pop() {
+            popped.push(item);
+        }
+        assert!(first);
+        assert_eq!(popped, if second { vec![0, 1, 2, 3] } else { vec![0, 1] });
+    });
+}

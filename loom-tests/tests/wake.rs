@@ -1,0 +1,191 @@
+//! I8: no wake-up is lost. `loom` reports a thread that waits for ever as a deadlock.
+#![cfg(loom)]
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+};
+
+use configstream_engine::{Engine, model::Waiter};
+use configstream_loom_tests::{
+    Count, Follower,
+    Step::{Jump, Up},
+    check, check_with,
+};
+use loom::{
+    sync::{
+        Notify,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+};
+
+/// Wakes whoever waits on a `Notify`.
+struct Bell(Notify);
+
+impl Bell {
+    fn new() -> (Arc<Self>, Waker) {
+        let bell = Arc::new(Self(Notify::new()));
+        (bell.clone(), Waker::from(bell))
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify();
+    }
+}
+
+/// A waker that panics.
+struct Bomb;
+
+impl Wake for Bomb {
+    fn wake(self: Arc<Self>) {
+        panic!("the waker panics, as this model wants");
+    }
+}
+
+fn engine(capacity: usize) -> Engine<Count> {
+    Engine::builder(Count(0))
+        .ring_capacity(capacity)
+        .build()
+        .unwrap()
+}
+
+/// Park against push.
+///
+/// Weakened: F3 removed; P removed; waking before pushing; no look after arming: each deadlocks.
+#[test]
+fn no_wakeup_is_lost_when_updates_are_pushed() {
+    check(|| {
+        let engine = engine(2);
+        let mut follower = Follower::new(engine.subscribe());
+        follower.step();
+        let publishing = thread::spawn(move || {
+            engine.publish(&Up).unwrap();
+            engine.publish(&Up).unwrap();
+            engine
+        });
+        follower.run_until(2);
+        let _engine = publishing.join().unwrap();
+        assert_eq!(follower.updates, 2);
+    });
+}
+
+/// Park against setting lagging: nothing is pushed, and the sleeper must wake all the same.
+///
+/// Weakened: only pushes wake: deadlocks.
+#[test]
+fn no_wakeup_is_lost_when_a_round_does_not_fit() {
+    check(|| {
+        let engine = engine(1);
+        let mut follower = Follower::new(engine.subscribe());
+        follower.step();
+        let publishing = thread::spawn(move || {
+            engine.publish_batch(&[Up, Up]).unwrap();
+            engine.publish(&Jump).unwrap();
+            engine
+        });
+        follower.run_until(3);
+        let _engine = publishing.join().unwrap();
+    });
+}
+
+/// Park against close.
+#[test]
+fn no_wakeup_is_lost_when_the_engine_closes() {
+    check(|| {
+        let engine = engine(1);
+        let mut follower = Follower::new(engine.subscribe());
+        follower.step();
+        let publishing = thread::spawn(move || drop(engine));
+        follower.run();
+        publishing.join().unwrap();
+    });
+}
+
+/// A waker replaced by another while a round is under way: the last one given is the one that counts.
+#[test]
+fn the_last_waker_is_the_one_that_is_woken() {
+    check(|| {
+        let engine = engine(1);
+        let mut subscription = engine.subscribe();
+        subscription.try_next().unwrap();
+        let publishing = thread::spawn(move || {
+            engine.publish(&Up).unwrap();
+            engine
+        });
+        let (_unheard, old) = Bell::new();
+        let (bell, new) = Bell::new();
+        let mut polled = subscription.poll_next(&mut Context::from_waker(&old));
+        if polled.is_pending() {
+            polled = subscription.poll_next(&mut Context::from_waker(&new));
+        }
+        while polled.is_pending() {
+            bell.0.wait();
+            polled = subscription.poll_next(&mut Context::from_waker(&new));
+        }
+        assert!(matches!(polled, Poll::Ready(Some(_))));
+        let _engine = publishing.join().unwrap();
+    });
+}
+
+/// The waiter by itself, at a higher bound: armed three times, with two wakers, against two rounds.
+///
+/// Weakened: the waker stored after `waiting` is set; an old waker kept: both deadlock. What this cannot show is
+/// `waiting` cleared before the lock is tried: `loom` orders stores as they execute, so that store cannot be late.
+#[test]
+fn arming_again_loses_no_wakeup() {
+    check_with(3, || {
+        let waiter = Arc::new(Waiter::new());
+        let flags = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
+        let waking = thread::spawn({
+            let (waiter, flags) = (waiter.clone(), flags.clone());
+            move || {
+                for flag in flags.iter() {
+                    flag.store(true, Relaxed);
+                    waiter.wake();
+                }
+            }
+        });
+        let (bell, waker) = Bell::new();
+        let (_unheard, other) = Bell::new();
+        for flag in flags.iter() {
+            loop {
+                waiter.arm(&other);
+                waiter.arm(&waker);
+                if flag.load(Relaxed) {
+                    break;
+                }
+                bell.0.wait();
+            }
+        }
+        waking.join().unwrap();
+    });
+}
+
+/// A waker that panics: the others are woken, the publisher learns of it, and the role is free again.
+#[test]
+fn a_waker_that_panics_keeps_nobody_asleep() {
+    check(|| {
+        let engine = engine(2);
+        let mut bomb = engine.subscribe();
+        bomb.try_next().unwrap();
+        let mut follower = Follower::new(engine.subscribe());
+        follower.step();
+        let waker = Waker::from(Arc::new(Bomb));
+        assert!(
+            bomb.poll_next(&mut Context::from_waker(&waker))
+                .is_pending()
+        );
+        let publishing = thread::spawn(move || {
+            let first = catch_unwind(AssertUnwindSafe(|| engine.publish(&Up).map(drop)));
+            assert!(first.is_err());
+            engine.publish(&Up).unwrap();
+            engine
+        });
+        follower.run_until(2);
+        let _engine = publishing.join().unwrap();
+    });
+}
