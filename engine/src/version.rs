@@ -317,13 +317,13 @@ mod tests {
         let unseen = after(&three, draft("", false));
         assert_eq!(numbers(&unseen), [5, 73, 3, 4, 0]);
         let forced = after(&unseen, draft("de", true));
-        assert_eq!(numbers(&forced), [5, 76, 6, 7, 1]);
+        assert_eq!(numbers(&forced), [5, 76, 6, 7, 3]);
         assert!(forced.updates.is_empty());
         let adopted = Draft {
             labels: Labels::Given(Epoch::new(9), Sequence::new(1)),
             ..draft("", true)
         };
-        assert_eq!(numbers(&after(&forced, adopted)), [9, 1, 7, 8, 2]);
+        assert_eq!(numbers(&after(&forced, adopted)), [9, 1, 7, 8, 4]);
     }
 
     #[test]
