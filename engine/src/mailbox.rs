@@ -198,3 +198,51 @@ impl fmt::Debug for Mailbox {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_lags_from_its_birth() {
+        let mailbox = Mailbox::new(1, None);
+        assert!(mailbox.is_lagging());
+        assert!(!mailbox.flags().is_gone());
+        mailbox.clear_lagging();
+        assert!(!mailbox.is_lagging());
+    }
+
+    #[test]
+    fn flags_do_not_disturb_each_other() {
+        let mailbox = Mailbox::new(1, None);
+        mailbox.clear_lagging();
+        mailbox.set_gone();
+        assert!(mailbox.flags().is_gone() && !mailbox.flags().is_lagging());
+        mailbox.set_lagging();
+        assert!(mailbox.flags().is_gone() && mailbox.flags().is_lagging());
+    }
+
+    #[test]
+    fn the_account_balances() {
+        let mailbox = Mailbox::new(1, None);
+        let account = &mailbox.account;
+        assert_eq!(account.read().first, None);
+        assert_eq!(account.read().cursor(), None);
+        account.start(10, 110, 2);
+        assert_eq!(account.read().cursor(), Some(10));
+        account.deliver(111);
+        account.resync(120, 8, 1);
+        account.deliver(121);
+        let balance = account.read();
+        assert_eq!((balance.first, balance.forced_before), (Some(10), 2));
+        assert_eq!((balance.cursor(), balance.sequence), (Some(21), 121));
+        assert_eq!(balance.snapshots, 2);
+    }
+
+    #[test]
+    fn a_subscription_can_begin_at_nothing() {
+        let mailbox = Mailbox::new(1, None);
+        mailbox.account.start(0, 0, 0);
+        assert_eq!(mailbox.account.read().cursor(), Some(0));
+    }
+}

@@ -273,15 +273,20 @@ fn nothing_is_left_of_subscriptions_that_came_and_went_while_another_thread_publ
         drain(witness);
         IN_USE.load(Ordering::Relaxed)
     };
-    churn(CYCLES / 10);
-    let before = settle(&mut witness);
-    let published = churn(CYCLES);
-    let after = settle(&mut witness);
-    assert!(published > 0);
+    // The table keeps the room of its busiest moment, and that is when a publisher is held up in a round: it may grow
+    // now and then. What is kept of each cycle would be there every time, a hundred thousand times.
+    let mut left = i64::MAX;
+    for _ in 0..5 {
+        let before = settle(&mut witness);
+        assert!(churn(CYCLES) > 0);
+        left = left.min(settle(&mut witness) - before);
+        if left < 16 * 1024 {
+            break;
+        }
+    }
     assert_eq!(engine.stats().subscriptions, 1);
-    // The table keeps the room of its busiest moment; a single byte kept per cycle would be a hundred thousand.
-    println!("{} bytes after {CYCLES} cycles", after - before);
-    assert!(after - before < 64 * 1024, "{before} before, {after} after");
+    println!("{left} bytes are left of {CYCLES} cycles");
+    assert!(left < 16 * 1024, "{left}");
 }
 
 #[test]
