@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The configstream programs: the core agent, its tools, and the documented test client.
+
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod cli;
+pub mod command_line;
+pub mod credentials;
+pub mod duration;
+pub mod environment;
+pub mod exit;
+pub mod http;
+pub mod json;
+pub mod known;
+pub mod listen;
+pub mod resolver;
+pub mod run;
+pub mod run_dir;
+pub mod scalar;
+pub mod sequence_file;
+pub mod sources;
+pub mod status;
+pub mod telemetry;
+pub mod test_client;
+pub mod yaml;

@@ -1,7 +1,7 @@
 //! How long from publishing to having the update in hand, in another thread? Tails by hdrhistogram.
 //!
 //! Paced: each update has an intended start, and is timed from there, so that a stall counts for all that it delays.
-//! Prints p50, p90, p99, p99.9 and max in nanoseconds. `--test` (as `cargo smoke` gives) runs a short round.
+//! Prints p50, p90, p99, p99.9 and max in nanoseconds. Without `--bench`, which `cargo bench` gives, a short round.
 
 use std::{
     hint::spin_loop,
@@ -19,10 +19,10 @@ use configstream_benches::tick::Tick;
 const PACE: Duration = Duration::from_micros(50);
 
 fn main() {
-    let updates = if std::env::args().any(|arg| arg == "--test") {
-        200
-    } else {
+    let updates = if std::env::args().any(|arg| arg == "--bench") {
         40_000
+    } else {
+        200
     };
     println!("latency, {updates} updates, one every {PACE:?}, in ns");
     println!(

@@ -5,4 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod fan_out;
+pub mod settings;
 pub mod tick;

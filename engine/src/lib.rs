@@ -62,6 +62,7 @@
 
 mod builder;
 mod distribute;
+pub mod docs;
 mod engine;
 mod error;
 mod mailbox;

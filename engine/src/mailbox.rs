@@ -36,14 +36,12 @@ pub(crate) struct Flags(u8);
 
 /// What became of every update, by the consumer's count. Only the consumer stores, so plain stores do.
 ///
-/// `delivered + dropped + forced` = cursor - first, always (invariant I4).
+/// The cursor is not kept here: it is `first + delivered + dropped + forced`, which is the accounting equation (I4).
 pub(crate) struct Account {
     /// One more than the ordinal of the first snapshot; 0 before it.
     first: AtomicU64,
-    /// How many versions up to the first snapshot needed one.
+    /// [`Version::forced`](crate::Version) of the first snapshot.
     forced_before: AtomicU64,
-    /// Ordinal of the last event handed out.
-    cursor: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
     forced: AtomicU64,
@@ -57,7 +55,6 @@ pub(crate) struct Account {
 pub(crate) struct Balance {
     pub(crate) first: Option<u64>,
     pub(crate) forced_before: u64,
-    pub(crate) cursor: u64,
     pub(crate) delivered: u64,
     pub(crate) dropped: u64,
     pub(crate) forced: u64,
@@ -78,7 +75,6 @@ impl Mailbox {
             account: Padded(Account {
                 first: AtomicU64::new(0),
                 forced_before: AtomicU64::new(0),
-                cursor: AtomicU64::new(0),
                 delivered: AtomicU64::new(0),
                 dropped: AtomicU64::new(0),
                 forced: AtomicU64::new(0),
@@ -144,29 +140,27 @@ impl Flags {
 }
 
 impl Account {
-    /// An update with this ordinal was handed out.
-    pub(crate) fn deliver(&self, ordinal: u64, sequence: u64) {
+    /// An update was handed out.
+    pub(crate) fn deliver(&self, sequence: u64) {
         add(&self.delivered, 1);
         // Relaxed, here and below: a statistic; onlookers act on none of it.
-        self.cursor.store(ordinal, Ordering::Relaxed);
         self.sequence.store(sequence, Ordering::Relaxed);
     }
 
-    /// The first snapshot was handed out; so many versions up to it needed one.
+    /// The first snapshot was handed out.
     pub(crate) fn start(&self, ordinal: u64, sequence: u64, forced: u64) {
         add(&self.snapshots, 1);
         self.forced_before.store(forced, Ordering::Relaxed);
-        self.cursor.store(ordinal, Ordering::Relaxed);
         self.sequence.store(sequence, Ordering::Relaxed);
         self.first.store(ordinal + 1, Ordering::Relaxed);
     }
 
-    /// A later snapshot was handed out, in place of `missed` updates and of `forced` versions that no update leads to.
-    pub(crate) fn resync(&self, ordinal: u64, sequence: u64, missed: u64, forced: u64) {
+    /// A later snapshot was handed out, in place of `missed` updates, and of `forced` ordinals that nobody
+    /// gets as updates.
+    pub(crate) fn resync(&self, sequence: u64, missed: u64, forced: u64) {
         add(&self.snapshots, 1);
         add(&self.dropped, missed);
         add(&self.forced, forced);
-        self.cursor.store(ordinal, Ordering::Relaxed);
         self.sequence.store(sequence, Ordering::Relaxed);
     }
 
@@ -174,13 +168,19 @@ impl Account {
         Balance {
             first: self.first.load(Ordering::Relaxed).checked_sub(1),
             forced_before: self.forced_before.load(Ordering::Relaxed),
-            cursor: self.cursor.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
             forced: self.forced.load(Ordering::Relaxed),
             snapshots: self.snapshots.load(Ordering::Relaxed),
             sequence: self.sequence.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Balance {
+    /// Ordinal of the last event handed out; `None` before the first.
+    pub(crate) fn cursor(&self) -> Option<u64> {
+        Some(self.first? + self.delivered + self.dropped + self.forced)
     }
 }
 
@@ -196,5 +196,53 @@ impl fmt::Debug for Mailbox {
             .field("id", &self.id)
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_lags_from_its_birth() {
+        let mailbox = Mailbox::new(1, None);
+        assert!(mailbox.is_lagging());
+        assert!(!mailbox.flags().is_gone());
+        mailbox.clear_lagging();
+        assert!(!mailbox.is_lagging());
+    }
+
+    #[test]
+    fn flags_do_not_disturb_each_other() {
+        let mailbox = Mailbox::new(1, None);
+        mailbox.clear_lagging();
+        mailbox.set_gone();
+        assert!(mailbox.flags().is_gone() && !mailbox.flags().is_lagging());
+        mailbox.set_lagging();
+        assert!(mailbox.flags().is_gone() && mailbox.flags().is_lagging());
+    }
+
+    #[test]
+    fn the_account_balances() {
+        let mailbox = Mailbox::new(1, None);
+        let account = &mailbox.account;
+        assert_eq!(account.read().first, None);
+        assert_eq!(account.read().cursor(), None);
+        account.start(10, 110, 2);
+        assert_eq!(account.read().cursor(), Some(10));
+        account.deliver(111);
+        account.resync(120, 8, 1);
+        account.deliver(121);
+        let balance = account.read();
+        assert_eq!((balance.first, balance.forced_before), (Some(10), 2));
+        assert_eq!((balance.cursor(), balance.sequence), (Some(21), 121));
+        assert_eq!(balance.snapshots, 2);
+    }
+
+    #[test]
+    fn a_subscription_can_begin_at_nothing() {
+        let mailbox = Mailbox::new(1, None);
+        mailbox.account.start(0, 0, 0);
+        assert_eq!(mailbox.account.read().cursor(), Some(0));
     }
 }

@@ -106,19 +106,21 @@ impl<T, B> Producer<T, B> {
     #[inline]
     pub(crate) fn push_all(&mut self, items: impl ExactSizeIterator<Item = T>) {
         assert!(self.has_room(items.len()), "the ring has room for them");
-        let end = self.write + items.len() as u64;
-        // `take` bounds an iterator whose length lies.
-        for item in items.take(self.ring.capacity) {
-            if self.write == end {
-                break;
+        // Two straight runs, up to the end of storage and on from its start; `take` bounds an iterator whose length lies.
+        let mut items = items.take(self.ring.capacity);
+        let (start, end) = self.ring.slots.split_at(self.ring.index(self.write));
+        let mut pushed = 0;
+        for run in [end, start] {
+            for (slot, item) in run.iter().zip(&mut items) {
+                slot.with_mut(|slot| {
+                    // SAFETY: `write - read < capacity` by `has_room`, so the consumer is done with this slot (R) and
+                    // will not look at it before W; this is the only producer.
+                    unsafe { slot.write(MaybeUninit::new(item)) };
+                });
+                pushed += 1;
             }
-            self.ring.slot(self.write).with_mut(|slot| {
-                // SAFETY: `write - read < capacity` by `has_room`, so the consumer is done with this slot (R) and will
-                // not look at it before W; this is the only producer.
-                unsafe { slot.write(MaybeUninit::new(item)) };
-            });
-            self.write += 1;
         }
+        self.write += pushed;
         // Sync point W: hands the slots over to `refresh`.
         self.ring.write.store(self.write, Ordering::Release);
     }
@@ -195,11 +197,18 @@ impl<T, B> Clone for Observer<T, B> {
 }
 
 impl<T, B> Ring<T, B> {
+    /// Which slot a position is.
     #[inline]
-    fn slot(&self, position: u64) -> &UnsafeCell<MaybeUninit<T>> {
+    fn index(&self, position: u64) -> usize {
         // The number of slots is a power of two; the bits above the mask are the lap.
         #[allow(clippy::cast_possible_truncation)]
-        &self.slots[position as usize & (self.slots.len() - 1)]
+        let position = position as usize;
+        position & (self.slots.len() - 1)
+    }
+
+    #[inline]
+    fn slot(&self, position: u64) -> &UnsafeCell<MaybeUninit<T>> {
+        &self.slots[self.index(position)]
     }
 }
 

@@ -31,6 +31,40 @@ use std::fmt;
 ///     }
 /// }
 /// ```
+///
+/// Any thread may read a version, and any thread may be the last to let go of it, so a state is `Send + Sync`:
+///
+/// ```
+/// # use configstream_engine::{State, Transition};
+/// #[derive(Clone)]
+/// struct Name(std::sync::Arc<str>);
+///
+/// impl State for Name {
+///     // ...
+/// #   type Change = String;
+/// #   type Update = ();
+/// #   type Rejection = ();
+/// #   fn apply(&self, name: &String) -> Result<Transition<Self>, ()> {
+/// #       Ok(Transition::new(Name(name.as_str().into()), vec![()]))
+/// #   }
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use configstream_engine::{State, Transition};
+/// #[derive(Clone)]
+/// struct Name(std::rc::Rc<str>);
+///
+/// impl State for Name {
+///     // ...
+/// #   type Change = String;
+/// #   type Update = ();
+/// #   type Rejection = ();
+/// #   fn apply(&self, name: &String) -> Result<Transition<Self>, ()> {
+/// #       Ok(Transition::new(Name(name.as_str().into()), vec![()]))
+/// #   }
+/// }
+/// ```
 pub trait State: Clone + Send + Sync + 'static {
     /// What a publisher asks for.
     type Change;

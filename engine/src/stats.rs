@@ -43,11 +43,12 @@ pub struct SubscriptionStats {
     /// Updates that snapshots after the first stood in for, or will: while the subscription lags, those which are
     /// neither handed out nor in the ring are counted already.
     pub dropped: u64,
-    /// Versions that no update leads to, which snapshots after the first brought, or will.
+    /// Sequences of versions that needed a snapshot, which snapshots after the first brought, or will: no subscription
+    /// gets these as updates, so they are nobody's drops.
     pub forced: u64,
     /// Snapshots handed out, the first included.
     pub snapshots: u64,
-    /// Updates waiting in the ring.
+    /// Updates waiting in the ring, to be handed out.
     pub queued: u64,
     /// Published minus handed out, in updates.
     pub lag: u64,

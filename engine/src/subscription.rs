@@ -63,13 +63,90 @@ use crate::{
 /// assert_eq!((*update, update.sequence().get()), (1, 3));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// It has one cursor, so it is no handle to clone, as an engine is:
+///
+/// ```
+/// # use configstream_engine::{Engine, State, Transition};
+/// # #[derive(Clone)]
+/// # struct Total(i64);
+/// # impl State for Total {
+/// #     type Change = i64;
+/// #     type Update = i64;
+/// #     type Rejection = std::convert::Infallible;
+/// #     fn apply(&self, change: &i64) -> Result<Transition<Self>, Self::Rejection> {
+/// #         Ok(Transition::new(Total(self.0 + change), vec![*change]))
+/// #     }
+/// # }
+/// # let engine = Engine::builder(Total(0)).build().unwrap();
+/// let engine = engine.clone();
+/// ```
+///
+/// ```compile_fail,E0599
+/// # use configstream_engine::{Engine, State, Transition};
+/// # #[derive(Clone)]
+/// # struct Total(i64);
+/// # impl State for Total {
+/// #     type Change = i64;
+/// #     type Update = i64;
+/// #     type Rejection = std::convert::Infallible;
+/// #     fn apply(&self, change: &i64) -> Result<Transition<Self>, Self::Rejection> {
+/// #         Ok(Transition::new(Total(self.0 + change), vec![*change]))
+/// #     }
+/// # }
+/// # let engine = Engine::builder(Total(0)).build().unwrap();
+/// let subscription = engine.subscribe();
+/// let other = subscription.clone();
+/// ```
+///
+/// Any thread may look at it, but reading takes `&mut`, so one reads at a time:
+///
+/// ```
+/// # use configstream_engine::{Engine, State, Transition};
+/// # #[derive(Clone)]
+/// # struct Total(i64);
+/// # impl State for Total {
+/// #     type Change = i64;
+/// #     type Update = i64;
+/// #     type Rejection = std::convert::Infallible;
+/// #     fn apply(&self, change: &i64) -> Result<Transition<Self>, Self::Rejection> {
+/// #         Ok(Transition::new(Total(self.0 + change), vec![*change]))
+/// #     }
+/// # }
+/// # let engine = Engine::builder(Total(0)).build().unwrap();
+/// let mut subscription = engine.subscribe();
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| subscription.stats());
+///     scope.spawn(|| subscription.stats());
+/// });
+/// ```
+///
+/// ```compile_fail,E0499
+/// # use configstream_engine::{Engine, State, Transition};
+/// # #[derive(Clone)]
+/// # struct Total(i64);
+/// # impl State for Total {
+/// #     type Change = i64;
+/// #     type Update = i64;
+/// #     type Rejection = std::convert::Infallible;
+/// #     fn apply(&self, change: &i64) -> Result<Transition<Self>, Self::Rejection> {
+/// #         Ok(Transition::new(Total(self.0 + change), vec![*change]))
+/// #     }
+/// # }
+/// # let engine = Engine::builder(Total(0)).build().unwrap();
+/// let mut subscription = engine.subscribe();
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| subscription.try_next());
+///     scope.spawn(|| subscription.try_next());
+/// });
+/// ```
 #[must_use = "dropping a Subscription unsubscribes"]
 pub struct Subscription<S: State> {
     core: Arc<Core<S>>,
     consumer: Consumer<Shared<Labelled<S>>, Mailbox>,
     /// Ordinal of the last event handed out; `None` before the first.
     cursor: Option<u64>,
-    /// How many versions up to the cursor needed a snapshot.
+    /// [`Version::forced`] at the cursor.
     forced: u64,
     /// The last version has been handed out.
     ended: bool,
@@ -155,9 +232,7 @@ impl<S: State> Subscription<S> {
             if self.cursor.is_none_or(|cursor| update.ordinal() > cursor) {
                 debug_assert_eq!(self.cursor, Some(update.ordinal() - 1), "no gap");
                 self.cursor = Some(update.ordinal());
-                self.mailbox()
-                    .account
-                    .deliver(update.ordinal(), update.sequence().get());
+                self.mailbox().account.deliver(update.sequence().get());
                 return Ok(Event::Update(update));
             }
         }
@@ -238,7 +313,7 @@ impl<S: State> Subscription<S> {
             Some(cursor) => {
                 let forced = version.forced - self.forced;
                 let missed = ordinal - cursor - forced;
-                account.resync(ordinal, sequence, missed, forced);
+                account.resync(sequence, missed, forced);
                 let reason = match missed {
                     0 => SnapshotReason::Forced,
                     _ => SnapshotReason::Lagged,
@@ -399,16 +474,14 @@ pub(crate) fn observe<S: State>(
     let mailbox = ring.beside();
     let balance = mailbox.account.read();
     let lagging = mailbox.is_lagging();
+    let in_ring = ring.len();
     let (head, head_forced) = core.head.peek(|head| (head.ordinal, head.forced));
-    let started = balance.first.is_some();
+    let cursor = balance.cursor();
+    let started = cursor.is_some();
     // The head may be read a little older than the cursor.
-    let lag = if started {
-        head.saturating_sub(balance.cursor)
-    } else {
-        0
-    };
-    // A round under way during a resync may have pushed what the snapshot covered: that is not queued, it is skipped.
-    let queued = ring.len().min(lag);
+    let lag = cursor.map_or(0, |cursor| head.saturating_sub(cursor));
+    // Some in the ring may be covered by a snapshot already, and will be skipped.
+    let queued = in_ring.min(lag);
     // What a snapshot is to stand in for, told apart as the snapshot will tell it: so neither figure ever falls.
     let (awaiting_snapshot, forced) = if started && lagging {
         let forced = head_forced.saturating_sub(balance.forced_before + balance.forced);

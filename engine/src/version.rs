@@ -26,7 +26,7 @@ pub struct Version<S: State> {
     /// Private number of the version itself: grows as the ordinal does, and by at least one. "Distributed up to here"
     /// compares this, so that versions which nobody can see move on too, and cannot pile up.
     pub(crate) position: u64,
-    /// How many versions up to this one needed a snapshot.
+    /// How many of the ordinals up to this one went to versions that needed a snapshot: nobody gets them as updates.
     pub(crate) forced: u64,
     /// The updates that led here; empty if the version needs a snapshot.
     pub(crate) updates: Box<[Shared<Labelled<S>>]>,
@@ -106,7 +106,7 @@ impl<S: State> Version<S> {
             closed: draft.closed,
             ordinal: previous.ordinal + spent,
             position: previous.position + spent.max(1),
-            forced: previous.forced + u64::from(draft.needs_snapshot),
+            forced: previous.forced + if draft.needs_snapshot { spent } else { 0 },
             updates: if draft.needs_snapshot {
                 Box::default()
             } else {
@@ -258,5 +258,120 @@ impl<S: State> fmt::Debug for Update<S> {
             .field("sequence", &self.sequence().get())
             .field("batch_remaining", &self.batch_remaining())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::state::Transition;
+
+    #[derive(Clone)]
+    struct Nothing;
+
+    impl State for Nothing {
+        type Change = ();
+        type Update = char;
+        type Rejection = ();
+
+        fn apply(&self, (): &()) -> Result<Transition<Self>, ()> {
+            Err(())
+        }
+    }
+
+    fn first(sequence: u64) -> Arc<Version<Nothing>> {
+        let sequence = Sequence::new(sequence);
+        Arc::new(Version::initial(Nothing, Epoch::new(5), sequence))
+    }
+
+    fn draft(updates: &str, needs_snapshot: bool) -> Draft<Nothing> {
+        Draft {
+            state: Nothing,
+            updates: updates.chars().collect(),
+            needs_snapshot,
+            labels: Labels::Next,
+            closed: false,
+        }
+    }
+
+    fn after(previous: &Arc<Version<Nothing>>, draft: Draft<Nothing>) -> Arc<Version<Nothing>> {
+        Arc::new(Version::after(previous, draft, true).unwrap())
+    }
+
+    fn numbers(version: &Version<Nothing>) -> [u64; 5] {
+        [
+            version.epoch.get(),
+            version.sequence.get(),
+            version.ordinal,
+            version.position,
+            version.forced,
+        ]
+    }
+
+    #[test]
+    fn numbers_grow_by_what_subscribers_can_see() {
+        let first = first(70);
+        assert_eq!(numbers(&first), [5, 70, 0, 0, 0]);
+        let three = after(&first, draft("abc", false));
+        assert_eq!(numbers(&three), [5, 73, 3, 3, 0]);
+        let unseen = after(&three, draft("", false));
+        assert_eq!(numbers(&unseen), [5, 73, 3, 4, 0]);
+        let forced = after(&unseen, draft("de", true));
+        assert_eq!(numbers(&forced), [5, 76, 6, 7, 3]);
+        assert!(forced.updates.is_empty());
+        let adopted = Draft {
+            labels: Labels::Given(Epoch::new(9), Sequence::new(1)),
+            ..draft("", true)
+        };
+        assert_eq!(numbers(&after(&forced, adopted)), [9, 1, 7, 8, 4]);
+    }
+
+    #[test]
+    fn updates_are_labelled_up_to_their_version() {
+        let version = after(&first(70), draft("abc", false));
+        let labels: Vec<_> = version
+            .updates
+            .iter()
+            .map(|it| (it.update, it.ordinal, it.sequence.get(), it.batch_remaining))
+            .collect();
+        assert_eq!(labels, [('a', 1, 71, 2), ('b', 2, 72, 1), ('c', 3, 73, 0)]);
+    }
+
+    #[test]
+    fn a_version_past_the_last_sequence_is_not_made() {
+        let last = first(u64::MAX - 1);
+        assert!(Version::after(&last, draft("ab", false), true).is_none());
+        let version = after(&last, draft("a", false));
+        assert_eq!(version.sequence, Sequence::MAX);
+        assert!(Version::after(&version, draft("", true), true).is_none());
+        assert!(Version::after(&version, draft("", false), true).is_some());
+    }
+
+    #[test]
+    fn what_was_made_of_a_state_is_kept_while_nothing_changes() {
+        let version = after(&first(0), draft("a", false));
+        version.memo.get_or_init(|| 'x');
+        let unseen = after(&version, draft("", false));
+        assert_eq!(unseen.memo.get::<char>(), Some(&'x'));
+        assert_eq!(after(&unseen, draft("b", false)).memo.get::<char>(), None);
+    }
+
+    #[test]
+    fn a_long_chain_goes_without_the_stack() {
+        let mut head = first(0);
+        for _ in 0..200_000 {
+            head = after(&head, draft("a", false));
+        }
+        drop(head);
+    }
+
+    #[test]
+    fn a_chain_that_somebody_holds_goes_as_far_as_there() {
+        let held = after(&first(0), draft("a", false));
+        let head = after(&after(&held, draft("b", false)), draft("c", false));
+        assert_eq!(Arc::strong_count(&held), 2);
+        drop(head);
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert!(held.previous.with(|previous| previous.is_some()));
     }
 }

@@ -119,3 +119,52 @@ impl Deadline {
             .map_or(Self::Never, Self::At)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn whoever_did_not_ask_is_not_woken() {
+        let waiter = Waiter::new();
+        assert!(waiter.take().is_none());
+        waiter.arm(Waker::noop());
+        waiter.disarm();
+        assert!(waiter.take().is_none());
+    }
+
+    #[test]
+    fn one_request_is_one_wake() {
+        let waiter = Waiter::new();
+        waiter.arm(Waker::noop());
+        assert!(waiter.take().is_some());
+        assert!(waiter.take().is_none());
+        waiter.arm(Waker::noop());
+        assert!(waiter.take().is_some());
+    }
+
+    #[test]
+    fn the_last_waker_asked_with_is_the_one() {
+        let waiter = Waiter::new();
+        let blocking = Blocking::new();
+        waiter.arm(Waker::noop());
+        waiter.arm(blocking.waker());
+        assert!(waiter.take().unwrap().will_wake(blocking.waker()));
+    }
+
+    #[test]
+    fn a_wake_before_the_park_is_kept_once() {
+        let blocking = Blocking::new();
+        blocking.waker().wake_by_ref();
+        blocking.waker().wake_by_ref();
+        assert!(blocking.park(Deadline::Never));
+        assert!(!blocking.park(Deadline::after(Duration::ZERO)));
+    }
+
+    #[test]
+    fn a_deadline_past_the_clock_is_never() {
+        assert!(matches!(Deadline::after(Duration::MAX), Deadline::Never));
+    }
+}

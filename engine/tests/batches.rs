@@ -142,10 +142,10 @@ fn one_change_that_updates_cannot_say_makes_the_whole_batch_a_snapshot() {
     assert_eq!(events.len(), 1);
     assert!(matches!(
         events[0],
-        Seen::Snapshot { sequence: 3, state, missed: 2, .. } if state == Ledger::replaced(50).put(2)
+        Seen::Snapshot { sequence: 3, state, missed: 0, reason: SnapshotReason::Forced, .. } if state == Ledger::replaced(50).put(2)
     ));
     let stats = subscription.stats();
-    assert_eq!((stats.dropped, stats.forced), (2, 1));
+    assert_eq!((stats.dropped, stats.forced), (0, 3));
 }
 
 #[test]

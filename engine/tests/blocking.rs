@@ -143,9 +143,10 @@ fn a_wait_with_a_deadline_is_woken_too() {
                 acknowledge.send(event.sequence().get()).unwrap();
             }
         });
-        for sequence in 0..500 {
-            assert_eq!(acknowledged.recv_timeout(DEADLINE), Ok(sequence));
+        assert_eq!(acknowledged.recv_timeout(DEADLINE), Ok(0));
+        for sequence in 1..=500 {
             put(&engine, [sequence]);
+            assert_eq!(acknowledged.recv_timeout(DEADLINE), Ok(sequence));
         }
         engine.close();
     });

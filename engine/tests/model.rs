@@ -167,7 +167,7 @@ impl Reference {
         self.state = state;
         self.sequence += spent;
         self.published += spent;
-        self.forced += u64::from(needs_snapshot);
+        self.forced += if needs_snapshot { spent } else { 0 };
         if spent == 0 {
             return;
         }

@@ -153,12 +153,11 @@ fn a_head_that_is_held_stays_what_it_was() {
 
 #[test]
 fn publishers_on_several_threads_share_out_the_sequences() {
-    const PUBLISHERS: u64 = 4;
     const EACH: u64 = 500;
     let engine = ledger::engine(8);
-    let start = Barrier::new(usize::try_from(PUBLISHERS).unwrap());
+    let start = Barrier::new(4);
     let mut sequences: Vec<u64> = std::thread::scope(|scope| {
-        let publishers: Vec<_> = (0..PUBLISHERS)
+        let publishers: Vec<_> = (0..4)
             .map(|publisher| {
                 let (engine, start) = (&engine, &start);
                 scope.spawn(move || {
@@ -185,8 +184,8 @@ fn publishers_on_several_threads_share_out_the_sequences() {
             .collect()
     });
     sequences.sort_unstable();
-    assert!(sequences.into_iter().eq(1..=PUBLISHERS * EACH));
-    assert_eq!(engine.head().state().sum, (0..PUBLISHERS * EACH).sum());
+    assert!(sequences.into_iter().eq(1..=4 * EACH));
+    assert_eq!(engine.head().state().sum, (0..4 * EACH).sum());
 }
 
 #[test]

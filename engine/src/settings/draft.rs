@@ -1,7 +1,7 @@
 //! A change being worked out: the next state, step by step, then what to tell of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     slice,
 };
 
@@ -19,15 +19,32 @@ use crate::{Transition, sync::Arc};
 
 /// The state after some steps of a change. Dropped when a step is refused, so a change happens whole or not at all.
 ///
-/// Steps change the layers and their winners. Only [`finish`](Self::finish) compares the winners with those of before and
-/// makes the updates: what is set and unset on the way is nobody's business.
+/// Steps change the layers and their winners. Only [`finish`](Self::finish) makes the updates, from the winners before
+/// the first step and after the last one: what is set and unset on the way is nobody's business.
+///
+/// Walking a tree of strings is what a change costs, so what one walk finds is handed on rather than looked up again.
 pub(super) struct Draft<'a> {
     old: &'a Settings,
     next: Settings,
-    /// Keys whose winner changed at some step, in that order, perhaps several times.
-    touched: Vec<Key>,
+    /// The steps that changed a winner, in order. A key can be there several times.
+    turns: Vec<Turn>,
     /// The step that brought all settings together over the limit, as long as they are.
     over: Option<(Source, Key)>,
+}
+
+/// One step's effect on who wins for a key.
+struct Turn {
+    before: Option<Arc<Setting>>,
+    after: Option<Arc<Setting>>,
+}
+
+impl Turn {
+    fn key(&self) -> &Key {
+        let setting = self.after.as_ref().or(self.before.as_ref());
+        setting
+            .expect("a turn has a setting on one side at least")
+            .key()
+    }
 }
 
 impl<'a> Draft<'a> {
@@ -35,7 +52,7 @@ impl<'a> Draft<'a> {
         Self {
             old,
             next: old.clone(),
-            touched: Vec::new(),
+            turns: Vec::new(),
             over: None,
         }
     }
@@ -73,13 +90,13 @@ impl<'a> Draft<'a> {
                 limit: self.next.size_limit(),
             });
         }
-        let mut updates = Vec::with_capacity(self.touched.len());
+        let turns = one_per_key(self.turns);
+        let mut updates = Vec::with_capacity(turns.len());
         let mut needs_snapshot = false;
-        for key in first_mentions(&self.touched) {
-            let old = self.old.resolved().get(key);
-            match self.next.resolved().get(key) {
-                Some(new) => updates.extend(SettingUpdate::between(old, new)),
-                None => needs_snapshot |= old.is_some(),
+        for Turn { before, after } in turns {
+            match after {
+                Some(after) => updates.extend(SettingUpdate::between(before.as_ref(), &after)),
+                None => needs_snapshot |= before.is_some(),
             }
         }
         Ok(Transition {
@@ -96,25 +113,25 @@ impl<'a> Draft<'a> {
         value: &Value,
         provenance: Option<&Provenance>,
     ) -> Result<(), Rejection> {
-        let held = self.next.held_by(source).get(key);
-        let setting = match held.filter(|held| held.setting.value() == value) {
+        let winner = self.next.resolved().get(key).map(Arc::clone);
+        let setting = match self.held_if_equal(source, key, value, winner.as_ref()) {
             Some(held) if held.provenance.as_ref() == provenance => return Ok(()),
             Some(held) => Arc::clone(&held.setting),
             None => self.new_setting(source, key, value)?,
         };
-        if self.next.resolved().get(key).is_none() {
+        if winner.is_none() {
             self.check_is_leaf(source, key)?;
         }
         let held = Held {
             setting: Arc::clone(&setting),
             provenance: provenance.cloned(),
         };
-        let key = setting.key();
-        self.next.held_by_mut(source).insert_mut(key.clone(), held);
-        match self.next.resolved().get(key) {
+        let key = setting.key().clone();
+        self.next.held_by_mut(source).insert_mut(key, held);
+        match winner {
             Some(winner) if winner.source() > source => {}
-            Some(winner) if Arc::ptr_eq(winner, &setting) => {}
-            _ => self.let_win(source, setting),
+            Some(winner) if Arc::ptr_eq(&winner, &setting) => {}
+            before => self.turn(source, before, Some(setting)),
         }
         Ok(())
     }
@@ -124,24 +141,22 @@ impl<'a> Draft<'a> {
             return;
         }
         // The layer held the key, so something wins for it.
-        let winner = self.next.resolved().get(key);
-        if winner.is_some_and(|winner| winner.source() != source) {
+        let winner = self.next.resolved().get(key).map(Arc::clone);
+        if winner
+            .as_ref()
+            .is_some_and(|winner| winner.source() != source)
+        {
             return;
         }
-        match self.next.held_beneath(source, key) {
-            Some(held) => self.let_win(source, Arc::clone(&held.setting)),
-            None => {
-                self.touched.push(key.clone());
-                self.next.resolved_mut().remove(key);
-                self.weigh(source, key);
-            }
-        }
+        let revealed = self.next.held_beneath(source, key);
+        let revealed = revealed.map(|held| Arc::clone(&held.setting));
+        self.turn(source, winner, revealed);
     }
 
     /// Removes before it sets, so that a section may become a setting and a setting a section.
     fn replace_layer(&mut self, source: Source, settings: &[Assignment]) -> Result<(), Rejection> {
         let settings = by_key(source, settings)?;
-        let first_touched = self.touched.len();
+        let first_turn = self.turns.len();
 
         let held = self.next.held_by(source).keys();
         let gone: Vec<Key> = held
@@ -155,8 +170,24 @@ impl<'a> Draft<'a> {
             self.set(source, key, &new.value, new.provenance.as_ref())?;
         }
 
-        self.touched[first_touched..].sort_unstable();
+        self.turns[first_turn..].sort_unstable_by(|one, two| one.key().cmp(two.key()));
         Ok(())
+    }
+
+    /// What a layer holds for the key, if it has this value. The winner, being at hand, often tells that it has not.
+    fn held_if_equal(
+        &self,
+        source: Source,
+        key: &Key,
+        value: &Value,
+        winner: Option<&Arc<Setting>>,
+    ) -> Option<&Held> {
+        let winner = winner?;
+        if winner.source() < source || winner.source() == source && winner.value() != value {
+            return None;
+        }
+        let held = self.next.held_by(source).get(key);
+        held.filter(|held| held.setting.value() == value)
     }
 
     /// A setting to put into a layer: the one that this layer held before the whole change, if it is equal, so that
@@ -209,12 +240,14 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Makes `setting` the winner for its key, because `source` changed.
-    fn let_win(&mut self, source: Source, setting: Arc<Setting>) {
-        let key = setting.key().clone();
-        self.next.resolved_mut().insert(setting);
-        self.weigh(source, &key);
-        self.touched.push(key);
+    /// Makes `after` the winner instead of `before`, because `source` changed.
+    fn turn(&mut self, source: Source, before: Option<Arc<Setting>>, after: Option<Arc<Setting>>) {
+        let turn = Turn { before, after };
+        self.next
+            .resolved_mut()
+            .exchange(turn.before.as_deref(), turn.after.as_ref());
+        self.weigh(source, turn.key());
+        self.turns.push(turn);
     }
 
     /// Remembers who crossed the limit. It is judged at the end: what happens on the way is never sent.
@@ -252,12 +285,24 @@ fn by_key(
     Ok(sorted)
 }
 
-/// Each key once, where it comes first.
-fn first_mentions(keys: &[Key]) -> impl Iterator<Item = &Key> {
-    let mut seen = BTreeSet::new();
-    // One key is the ordinary case, and not worth a set.
-    keys.iter()
-        .filter(move |key| keys.len() == 1 || seen.insert(*key))
+/// Each key once, where it comes first, with its winner before the first turn and after the last one.
+fn one_per_key(turns: Vec<Turn>) -> Vec<Turn> {
+    // One turn is the ordinary case, and not worth a map.
+    if turns.len() <= 1 {
+        return turns;
+    }
+    let mut places = BTreeMap::new();
+    let mut merged: Vec<Turn> = Vec::with_capacity(turns.len());
+    for turn in turns {
+        match places.entry(turn.key().clone()) {
+            Entry::Vacant(entry) => {
+                entry.insert(merged.len());
+                merged.push(turn);
+            }
+            Entry::Occupied(entry) => merged[*entry.get()].after = turn.after,
+        }
+    }
+    merged
 }
 
 #[cfg(test)]

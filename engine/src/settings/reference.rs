@@ -235,7 +235,7 @@ fn check_told(before: &Settings, after: &Transition<Settings>) -> Result<(), Tes
         .iter()
         .filter(|setting| new.get(setting.key()).is_none())
     {
-        followed.remove(gone.key());
+        followed.exchange(Some(gone), None);
     }
     prop_assert_eq!(&followed, new);
 

@@ -95,7 +95,7 @@ impl Resolved {
                     second: setting.source(),
                 });
             }
-            resolved.insert(setting);
+            resolved.insert(&setting);
         }
         Ok(resolved)
     }
@@ -154,23 +154,35 @@ impl Resolved {
         key.is_below(section).then_some(setting)
     }
 
-    pub(super) fn insert(&mut self, setting: Arc<Setting>) {
-        self.forget_len(setting.key());
-        // `Settings` keeps the sum far below the end of u64. A replica does not weigh what it is given, but no message
-        // brings it anything near.
-        self.encoded_len = self.encoded_len.saturating_add(setting.field_len());
-        self.settings.insert_mut(setting.key().clone(), setting);
-    }
-
-    pub(super) fn remove(&mut self, key: &str) -> bool {
-        self.forget_len(key);
-        self.settings.remove_mut(key)
-    }
-
-    fn forget_len(&mut self, key: &str) {
-        if let Some(old) = self.get(key) {
-            self.encoded_len = self.encoded_len.saturating_sub(old.field_len());
+    /// Puts `after` in the place of `before`, which is what wins now for the same key.
+    pub(super) fn exchange(&mut self, before: Option<&Setting>, after: Option<&Arc<Setting>>) {
+        if let Some(before) = before {
+            self.encoded_len = self.encoded_len.saturating_sub(before.field_len());
         }
+        match (before, after) {
+            (_, Some(after)) => {
+                // `Settings` keeps the sum far below the end of u64. A replica does not weigh what it is given, but no
+                // message brings it anything near.
+                self.encoded_len = self.encoded_len.saturating_add(after.field_len());
+                self.settings
+                    .insert_mut(after.key().clone(), Arc::clone(after));
+            }
+            (Some(before), None) => {
+                self.settings.remove_mut(before.key());
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn insert(&mut self, setting: &Arc<Setting>) {
+        let before = self.get(setting.key()).cloned();
+        self.exchange(before.as_deref(), Some(setting));
+    }
+
+    fn remove(&mut self, key: &str) -> bool {
+        let before = self.get(key).cloned();
+        self.exchange(before.as_deref(), None);
+        before.is_some()
     }
 
     /// `all` as the state after this one, keeping the `Arc` (and with it the memo) of each setting that stays. O(n log n).
@@ -181,9 +193,7 @@ impl Resolved {
             let old = self.get(new.key());
             match SettingUpdate::between(old, new) {
                 Some(update) => updates.push(update),
-                None => old
-                    .into_iter()
-                    .for_each(|old| state.insert(Arc::clone(old))),
+                None => old.into_iter().for_each(|old| state.insert(old)),
             }
         }
         Transition {
@@ -206,7 +216,7 @@ impl State for Resolved {
         match change {
             ResolvedChange::Set(update) => {
                 if self.get(update.setting().key()) != Some(update.setting()) {
-                    state.insert(Arc::clone(update.setting()));
+                    state.insert(update.setting());
                     updates.push(update.clone());
                 }
             }
@@ -226,7 +236,7 @@ impl Replica for Resolved {
     fn absorb(&self, update: &SettingUpdate) -> Self {
         let mut next = self.clone();
         if self.get(update.setting().key()) != Some(update.setting()) {
-            next.insert(Arc::clone(update.setting()));
+            next.insert(update.setting());
         }
         next
     }
@@ -395,7 +405,7 @@ mod tests {
         let mut state = resolved(&["a", "b.c"]);
         assert!(state.remove("a"));
         assert!(!state.remove("z"));
-        state.insert(setting("b.c", "a longer text than before"));
+        state.insert(&setting("b.c", "a longer text than before"));
         let sum: u64 = state.iter().map(|setting| setting.field_len()).sum();
         assert_eq!(state.encoded_len(), sum);
     }

@@ -1,0 +1,324 @@
+//! `configstream`: the command line, and what each verb does.
+//!
+//! Data goes to standard output, narration to standard error. On a terminal data is a table; elsewhere, or with
+//! `--json`, it is one JSON object per line. Exit codes: [`exit`](crate::exit).
+
+mod doctor;
+mod output;
+mod target;
+mod verbs;
+mod watch;
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use configstream_engine::settings::{Key, Source};
+use configstream_grpc::Address;
+use tracing_subscriber::EnvFilter;
+
+use crate::exit::{Exit, Failure};
+use crate::listen;
+use crate::run;
+
+pub use output::Output;
+pub use target::Target;
+
+/// The command line of `configstream`.
+#[derive(Debug, Parser)]
+#[command(name = "configstream", version, about = ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    target: TargetOptions,
+    /// Print one JSON object per line, also on a terminal.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Args)]
+struct TargetOptions {
+    /// Where the agent keeps certificate, token and sequence. Default: $XDG_STATE_HOME/configstream, or
+    /// ~/.local/state/configstream.
+    #[arg(long, global = true, value_name = "DIR", env = "CONFIGSTREAM_RUN_DIR")]
+    run_dir: Option<PathBuf>,
+    /// Where the agent listens: HOST:PORT or unix:PATH. Default: what the agent wrote into its run directory, or
+    /// 127.0.0.1:5001.
+    #[arg(long, global = true, value_name = "ADDR", value_parser = listen::parse)]
+    address: Option<Address>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the core agent.
+    Run(RunOptions),
+    /// Show the stream as it comes, reconnecting by itself.
+    Watch {
+        /// Show only these settings, or those in these sections. None: all.
+        prefixes: Vec<String>,
+        /// Stop after this many events.
+        #[arg(long, value_name = "COUNT")]
+        events: Option<u64>,
+    },
+    /// Show what wins for one setting.
+    Get {
+        /// The setting.
+        #[arg(value_parser = parse_key)]
+        key: Key,
+    },
+    /// Show what wins for all settings, or for those of a section.
+    List {
+        /// The section.
+        prefix: Option<String>,
+    },
+    /// Set a value while the agent runs.
+    Set {
+        /// The setting.
+        #[arg(value_parser = parse_key)]
+        key: Key,
+        /// The value, as in YAML; read as the type of the known default.
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+        /// The layer to set it in.
+        #[arg(long, default_value = "agent-runtime", value_parser = parse_source)]
+        source: Source,
+    },
+    /// Remove a value from a layer while the agent runs, so that the next layer shows.
+    Unset {
+        /// The setting.
+        #[arg(value_parser = parse_key)]
+        key: Key,
+        /// The layer to remove it from.
+        #[arg(long, default_value = "agent-runtime", value_parser = parse_source)]
+        source: Source,
+    },
+    /// Show every layer that holds a setting, and where it has it from.
+    Explain {
+        /// The setting.
+        #[arg(value_parser = parse_key)]
+        key: Key,
+    },
+    /// List the remote agents and how far each has got.
+    Agents,
+    /// Show how the agent is doing.
+    Status,
+    /// Check everything that has to be right for a client to reach the agent.
+    Doctor,
+    /// Print the completions of a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunOptions {
+    /// A configuration file; reloaded when it changes. Of several, the later one wins. None: the embedded example.
+    #[arg(long = "config", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Where to listen for gRPC: HOST:PORT or unix:PATH. May be given several times.
+    #[arg(long, value_name = "ADDR", default_value = listen::DEFAULT_ADDRESS, value_parser = listen::parse)]
+    listen: Vec<Address>,
+    /// Where to listen for HTTP: status, health and metrics.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5002")]
+    http: String,
+    /// What the names of environment variables start with.
+    #[arg(long, value_name = "PREFIX", default_value = "DD")]
+    env_prefix: String,
+    /// Set a value above all other layers: KEY=VALUE, the value as in YAML. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Write logs as JSON.
+    #[arg(long)]
+    log_json: bool,
+}
+
+/// Runs the program with these arguments.
+#[must_use]
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let program = arguments.first().map_or_else(
+        || "configstream".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    );
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap knows.
+            let code = error.exit_code();
+            let _ = error.print();
+            return if code == 0 {
+                ExitCode::SUCCESS
+            } else {
+                Exit::Usage.into()
+            };
+        }
+    };
+    match cli.execute(program) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+impl Cli {
+    fn execute(self, program: String) -> Result<ExitCode, Failure> {
+        let output = Output::new(self.json);
+        let TargetOptions { run_dir, address } = self.target;
+        if let Verb::Run(options) = self.verb {
+            return options.execute(run_dir, program);
+        }
+        if let Verb::Completions { shell } = self.verb {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Self::command(), "configstream", &mut text);
+            return output.raw(&text).map(|()| ExitCode::SUCCESS);
+        }
+        start_log(false, "warn");
+        let target = Target::new(run_dir, address);
+        // One connection and one stream need no second thread.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| {
+                Failure::new(
+                    Exit::Failed,
+                    "cannot start",
+                    error,
+                    "free some threads or memory",
+                )
+            })?;
+        runtime.block_on(async {
+            let done = match self.verb {
+                Verb::Watch { prefixes, events } => {
+                    watch::watch(&target, output, &prefixes, events).await
+                }
+                Verb::Get { key } => verbs::get(&target, output, &key).await,
+                Verb::List { prefix } => {
+                    verbs::list(&target, output, prefix.as_deref().unwrap_or("")).await
+                }
+                Verb::Set { key, value, source } => {
+                    verbs::set(&target, output, source, &key, &value).await
+                }
+                Verb::Unset { key, source } => verbs::unset(&target, output, source, &key).await,
+                Verb::Explain { key } => verbs::explain(&target, output, &key).await,
+                Verb::Agents => verbs::agents(&target, output).await,
+                Verb::Status => verbs::status(&target, output).await,
+                Verb::Doctor => return doctor::doctor(&target, output).await,
+                Verb::Run(_) | Verb::Completions { .. } => Ok(()),
+            };
+            done.map(|()| ExitCode::SUCCESS)
+        })
+    }
+}
+
+impl RunOptions {
+    fn execute(self, run_dir: Option<PathBuf>, program: String) -> Result<ExitCode, Failure> {
+        start_log(self.log_json, "info");
+        let options = run::Options {
+            files: self.files,
+            run_dir,
+            listen: self.listen,
+            http: self.http,
+            env_prefix: self.env_prefix,
+            set: self.set,
+            program,
+        };
+        run::run(&options).map(|()| ExitCode::SUCCESS)
+    }
+}
+
+/// Logs go to standard error; `RUST_LOG` says which.
+fn start_log(json: bool, level: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    // Fails only if somebody has set up logs before; then there are logs.
+    let _ = if json {
+        log.json().try_init()
+    } else {
+        log.try_init()
+    };
+}
+
+fn parse_key(text: &str) -> Result<Key, String> {
+    Key::parse(text).map_err(|error| {
+        format!("{error}; write lower-case words joined by dots, such as apm_config.enabled")
+    })
+}
+
+fn parse_source(text: &str) -> Result<Source, String> {
+    text.parse().map_err(|_| {
+        let names: Vec<&str> = Source::ALL.iter().map(|source| source.as_str()).collect();
+        format!("no such layer; write one of {}", names.join(", "))
+    })
+}
+
+const ABOUT: &str = "Streams a layered configuration to remote agents: a snapshot first, then every change in order.";
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 good, 1 failed, 2 usage, 3 configuration, 4 run directory, 5 another agent runs there, 6 certificate or token,
+7 saved sequence, 8 cannot listen, 9 cannot reach the agent, 10 refused by the agent, 11 no such setting.
+
+Start with `configstream run`, then type `configstream watch` in a second terminal.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_before_or_behind_the_verb() {
+        for arguments in [
+            [
+                "configstream",
+                "--run-dir",
+                "d",
+                "get",
+                "log_level",
+                "--json",
+            ],
+            [
+                "configstream",
+                "get",
+                "--json",
+                "log_level",
+                "--run-dir",
+                "d",
+            ],
+        ] {
+            let cli = Cli::try_parse_from(arguments).unwrap();
+            assert!(cli.json);
+            assert_eq!(cli.target.run_dir, Some("d".into()));
+        }
+        let cli =
+            Cli::try_parse_from(["configstream", "set", "a", "-5", "--source", "cli"]).unwrap();
+        assert!(matches!(cli.verb, Verb::Set { value, source: Source::Cli, .. } if value == "-5"));
+    }
+
+    #[test]
+    fn what_is_no_key_layer_or_address_is_refused_with_what_to_write() {
+        for (arguments, hint) in [
+            (vec!["configstream", "get", "Log_Level"], "lower-case words"),
+            (
+                vec!["configstream", "set", "a", "1", "--source", "me"],
+                "agent-runtime",
+            ),
+            (
+                vec!["configstream", "status", "--address", "here"],
+                "HOST:PORT",
+            ),
+            (vec!["configstream", "run", "--listen", "5001"], "HOST:PORT"),
+        ] {
+            let error = Cli::try_parse_from(arguments).unwrap_err().to_string();
+            assert!(error.contains(hint), "{error}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `configstream doctor`: everything between a client and the agent, looked at step by step.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::output::Output;
+use super::target::{Target, refused, unreachable};
+use crate::credentials;
+use crate::exit::{Exit, Failure};
+use crate::run_dir::RunDir;
+
+/// Makes every check and says for each whether it is good. Ends with [`Exit::Failed`] if one is not.
+pub(super) async fn doctor(target: &Target, output: Output) -> Result<ExitCode, Failure> {
+    let mut report = Report { output, good: true };
+    let dir = match target.run_dir() {
+        Ok(dir) => dir,
+        Err(failure) => {
+            report.check("run directory", Err(failure))?;
+            return Ok(Exit::Failed.into());
+        }
+    };
+    report.check("run directory", directory(&dir))?;
+    report.check(
+        "certificate",
+        credentials::read_certificate(&dir.certificate())
+            .map(|_| dir.certificate().display().to_string()),
+    )?;
+    report.check(
+        "token",
+        credentials::read_token(&dir.token()).map(|_| dir.token().display().to_string()),
+    )?;
+    report.check("agent runs", running(&dir))?;
+    let client = match target.connector() {
+        Ok(connector) => match connector.connect().await {
+            Ok(client) => {
+                report.check("connection", Ok(connector.address().to_string()))?;
+                Some(client)
+            }
+            Err(error) => {
+                report.check("connection", Err(unreachable(&error)))?;
+                None
+            }
+        },
+        // Said above, where certificate and token are.
+        Err(_) => None,
+    };
+    let Some(client) = client else {
+        return Ok(report.verdict());
+    };
+    let status = match client.status().await {
+        Ok(status) => status,
+        Err(status) => {
+            report.check(
+                "answer",
+                Err(refused("the agent does not answer as it should", &status)),
+            )?;
+            return Ok(report.verdict());
+        }
+    };
+    report.check(
+        "answer",
+        Ok(format!(
+            "version {}, sequence {}",
+            status.version, status.sequence
+        )),
+    )?;
+    for source in &status.sources {
+        let checked = if source.error.is_empty() {
+            Ok(format!("{}, {} settings", source.detail, source.settings))
+        } else {
+            Err(Failure::new(
+                Exit::Configuration,
+                "its newest content is not in force",
+                &source.error,
+                "mend it; it is loaded again by itself",
+            ))
+        };
+        report.check(&format!("layer {}", source.source), checked)?;
+    }
+    let streams = if status.caught_up {
+        Ok(format!("{} of them, all caught up", status.streams))
+    } else {
+        Err(Failure::new(
+            Exit::Failed,
+            "a stream is behind",
+            "its client does not read fast enough",
+            "see which one with `configstream agents`",
+        ))
+    };
+    report.check("streams", streams)?;
+    Ok(report.verdict())
+}
+
+struct Report {
+    output: Output,
+    good: bool,
+}
+
+impl Report {
+    fn check(&mut self, name: &str, result: Result<String, Failure>) -> Result<(), Failure> {
+        self.good &= result.is_ok();
+        if self.output.is_json() {
+            let detail = match &result {
+                Ok(detail) => detail.clone(),
+                Err(failure) => failure.to_string(),
+            };
+            return self
+                .output
+                .object(&json!({ "check": name, "good": result.is_ok(), "detail": detail }));
+        }
+        match result {
+            Ok(detail) => self.output.line(&format!(
+                "good  {}  {}",
+                self.output.bold(name),
+                self.output.dim(&detail)
+            )),
+            Err(failure) => self
+                .output
+                .line(&format!("BAD   {}  {failure}", self.output.bold(name))),
+        }
+    }
+
+    fn verdict(&self) -> ExitCode {
+        if self.good {
+            ExitCode::SUCCESS
+        } else {
+            Exit::Failed.into()
+        }
+    }
+}
+
+fn directory(dir: &RunDir) -> Result<String, Failure> {
+    let path = dir.path().display().to_string();
+    if dir.path().is_dir() {
+        return Ok(path);
+    }
+    Err(Failure::new(
+        Exit::RunDir,
+        format!("{path} is not there"),
+        "no agent has started with it",
+        "start one with `configstream run`, or name another with --run-dir",
+    ))
+}
+
+fn running(dir: &RunDir) -> Result<String, Failure> {
+    match dir.holder() {
+        Some(holder) => Ok(holder),
+        None => Err(Failure::new(
+            Exit::Unreachable,
+            format!("no agent runs in {}", dir.path().display()),
+            "nobody holds its lock",
+            "start one with `configstream run`, or name its directory with --run-dir",
+        )),
+    }
+}

@@ -1,0 +1,127 @@
+//! What goes to standard output, and how it looks.
+
+use std::io::{self, IsTerminal, Write};
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde_json::Value as Json;
+
+use crate::exit::{Exit, Failure};
+
+/// Writes data for a person or for a program.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    json: bool,
+    style: bool,
+}
+
+impl Output {
+    /// For a person if standard output is a terminal, unless JSON is asked for.
+    #[must_use]
+    pub fn new(json: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            json: json || !terminal,
+            style: terminal && !plain,
+        }
+    }
+
+    /// Whether a program reads it.
+    #[must_use]
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// One JSON object on a line.
+    ///
+    /// # Errors
+    ///
+    /// Nobody takes it.
+    pub fn object(self, object: &Json) -> Result<(), Failure> {
+        self.raw(format!("{object}\n").as_bytes())
+    }
+
+    /// One line of text.
+    ///
+    /// # Errors
+    ///
+    /// Nobody takes it.
+    pub fn line(self, line: &str) -> Result<(), Failure> {
+        self.raw(format!("{line}\n").as_bytes())
+    }
+
+    /// A table with a header.
+    ///
+    /// # Errors
+    ///
+    /// Nobody takes it.
+    pub fn table<const N: usize>(
+        self,
+        header: [&str; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+    ) -> Result<(), Failure> {
+        let mut table = Table::new();
+        table
+            .load_preset(NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_header(header.map(str::to_uppercase));
+        for row in rows {
+            // A control character in a value must not reach the terminal.
+            table.add_row(row.map(|cell| printable(&cell)));
+        }
+        self.line(&table.to_string())
+    }
+
+    /// Bytes as they are. A reader that has gone (`| head`) ends the program quietly.
+    ///
+    /// # Errors
+    ///
+    /// Standard output cannot be written.
+    pub fn raw(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(error) => Err(Failure::new(
+                Exit::Failed,
+                "cannot write to standard output",
+                error,
+                "give it room",
+            )),
+        }
+    }
+
+    /// Text that stands out on a terminal.
+    #[must_use]
+    pub fn bold(self, text: &str) -> String {
+        if self.style {
+            format!("\u{1b}[1m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// Text that stands back on a terminal.
+    #[must_use]
+    pub fn dim(self, text: &str) -> String {
+        if self.style {
+            format!("\u{1b}[2m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// A text without what a terminal would act upon.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|letter| {
+            if letter.is_control() {
+                letter.escape_debug().collect::<Vec<_>>()
+            } else {
+                vec![letter]
+            }
+        })
+        .collect()
+}

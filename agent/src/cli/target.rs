@@ -1,0 +1,110 @@
+//! The agent that a verb talks to.
+
+use std::path::PathBuf;
+
+use configstream_grpc::{Address, Client, ConnectError, Connector};
+use tonic::{Code, Status};
+
+use crate::credentials::Credentials;
+use crate::exit::{Exit, Failure};
+use crate::listen;
+use crate::run;
+use crate::run_dir::RunDir;
+
+/// Which agent, as the command line says.
+#[derive(Clone, Debug)]
+pub struct Target {
+    run_dir: Option<PathBuf>,
+    address: Option<Address>,
+}
+
+impl Target {
+    /// From `--run-dir` and `--address`.
+    #[must_use]
+    pub fn new(run_dir: Option<PathBuf>, address: Option<Address>) -> Self {
+        Self { run_dir, address }
+    }
+
+    /// Its run directory.
+    ///
+    /// # Errors
+    ///
+    /// There is no place where it could be.
+    pub fn run_dir(&self) -> Result<RunDir, Failure> {
+        RunDir::locate(self.run_dir.as_deref())
+    }
+
+    /// Where it listens: as told, or as it wrote into its run directory, or the default.
+    ///
+    /// # Errors
+    ///
+    /// There is no place where its run directory could be.
+    pub fn address(&self) -> Result<Address, Failure> {
+        if let Some(address) = &self.address {
+            return Ok(address.clone());
+        }
+        let announced = self
+            .run_dir()?
+            .announced_address()
+            .and_then(|text| listen::parse(&text).ok());
+        Ok(announced.unwrap_or_else(|| Address::Tcp(listen::DEFAULT_ADDRESS.to_owned())))
+    }
+
+    /// How to connect to it.
+    ///
+    /// # Errors
+    ///
+    /// Certificate or token cannot be used.
+    pub fn connector(&self) -> Result<Connector, Failure> {
+        let dir = self.run_dir()?;
+        let credentials = Credentials::open(&dir.certificate(), &dir.token())?;
+        let (identity, token) = run::trust(&dir, &credentials)?;
+        Ok(Connector::new(self.address()?, &identity, token))
+    }
+
+    /// Connects to it.
+    ///
+    /// # Errors
+    ///
+    /// Certificate or token cannot be used, or nobody answers.
+    pub async fn connect(&self) -> Result<Client, Failure> {
+        self.connector()?
+            .connect()
+            .await
+            .map_err(|error| unreachable(&error))
+    }
+}
+
+/// The failure for an agent that cannot be connected to.
+pub(crate) fn unreachable(error: &ConnectError) -> Failure {
+    Failure::new(
+        Exit::Unreachable,
+        "cannot reach the agent",
+        error,
+        "start it with `configstream run`, or say where it is with --run-dir or --address",
+    )
+}
+
+/// The failure for an answer that is none.
+pub(crate) fn refused(what: &str, status: &Status) -> Failure {
+    let (exit, mend) = match status.code() {
+        Code::NotFound => (Exit::NotFound, "look for it with `configstream list`"),
+        Code::Unauthenticated => (
+            Exit::Refused,
+            "the token is another agent's; say which run directory with --run-dir",
+        ),
+        Code::Unavailable | Code::Unknown | Code::Cancelled => (
+            Exit::Unreachable,
+            "see whether the agent runs with `configstream doctor`; if its certificate is new, name its run directory with --run-dir",
+        ),
+        Code::ResourceExhausted => (Exit::Refused, "try again"),
+        Code::InvalidArgument => (Exit::Refused, "correct key, value or layer"),
+        _ => (Exit::Refused, "see the agent's log"),
+    };
+    Failure::new(
+        exit,
+        what,
+        format_args!("{} ({:?})", status.message(), status.code()),
+        mend,
+    )
+}

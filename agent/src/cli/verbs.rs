@@ -1,0 +1,348 @@
+//! The verbs that ask one question.
+
+use configstream_engine::settings::{Key, Source};
+use configstream_proto::configstream::admin::v1 as admin;
+use serde_json::json;
+
+use super::output::Output;
+use super::target::{Target, refused};
+use crate::command_line;
+use crate::exit::{Exit, Failure};
+use crate::json;
+use crate::known::Known;
+
+/// `configstream get`.
+pub(super) async fn get(target: &Target, output: Output, key: &Key) -> Result<(), Failure> {
+    let what = format!("cannot get `{key}`");
+    let reply = target
+        .connect()
+        .await?
+        .get(key.as_str())
+        .await
+        .map_err(|status| refused(&what, &status))?;
+    let Some(setting) = reply.setting else {
+        return Err(Failure::new(
+            Exit::NotFound,
+            what,
+            "the agent answered without a setting",
+            "update one of the two",
+        ));
+    };
+    if output.is_json() {
+        return output.object(&setting_json(&setting));
+    }
+    let value = shown(&setting.key, setting.value.as_ref());
+    output.line(&format!(
+        "{} = {value} {}",
+        output.bold(&setting.key),
+        output.dim(&format!("(source: {})", setting.source))
+    ))
+}
+
+/// `configstream list`.
+pub(super) async fn list(target: &Target, output: Output, prefix: &str) -> Result<(), Failure> {
+    let what = "cannot list the settings";
+    let reply = target
+        .connect()
+        .await?
+        .list(prefix)
+        .await
+        .map_err(|status| refused(what, &status))?;
+    if reply.settings.is_empty() && !prefix.is_empty() {
+        return Err(Failure::new(
+            Exit::NotFound,
+            format!("there is no setting `{prefix}` and no section"),
+            "",
+            "see all with `configstream list`",
+        ));
+    }
+    if output.is_json() {
+        return reply
+            .settings
+            .iter()
+            .try_for_each(|setting| output.object(&setting_json(setting)));
+    }
+    let rows = reply.settings.iter().map(|setting| {
+        [
+            setting.key.clone(),
+            shown(&setting.key, setting.value.as_ref()),
+            setting.source.clone(),
+        ]
+    });
+    output.table(["setting", "value", "source"], rows)?;
+    eprintln!(
+        "{} settings as of sequence {}",
+        reply.settings.len(),
+        reply.sequence
+    );
+    Ok(())
+}
+
+/// `configstream set`.
+pub(super) async fn set(
+    target: &Target,
+    output: Output,
+    source: Source,
+    key: &Key,
+    text: &str,
+) -> Result<(), Failure> {
+    let what = format!("cannot set `{key}`");
+    let value = command_line::value(Known::embedded(), key, text).map_err(|error| {
+        let (why, mend) = error.rsplit_once("; ").unwrap_or((&error, ""));
+        Failure::new(Exit::Refused, what.clone(), why, mend)
+    })?;
+    let client = target.connect().await?;
+    let committed = client
+        .set(source, key, &value, &who())
+        .await
+        .map_err(|status| refused(&what, &status))?;
+    report(output, &committed, &format!("`{key}` is set in {source}"))
+}
+
+/// `configstream unset`.
+pub(super) async fn unset(
+    target: &Target,
+    output: Output,
+    source: Source,
+    key: &Key,
+) -> Result<(), Failure> {
+    let what = format!("cannot unset `{key}`");
+    let client = target.connect().await?;
+    let committed = client
+        .unset(source, key, &who())
+        .await
+        .map_err(|status| refused(&what, &status))?;
+    report(output, &committed, &format!("`{key}` is unset in {source}"))
+}
+
+/// `configstream explain`.
+pub(super) async fn explain(target: &Target, output: Output, key: &Key) -> Result<(), Failure> {
+    let what = format!("cannot explain `{key}`");
+    let layers = target
+        .connect()
+        .await?
+        .explain(key.as_str())
+        .await
+        .map_err(|status| refused(&what, &status))?;
+    if output.is_json() {
+        return layers.iter().try_for_each(|layer| {
+            output.object(&json!({
+                "key": key.as_str(),
+                "source": layer.source,
+                "value": layer.value.as_ref().map(json::of_proto),
+                "wins": layer.wins,
+                "provenance": layer.provenance,
+            }))
+        });
+    }
+    // Highest first: the first line is what streams.
+    let rows = layers.iter().rev().map(|layer| {
+        let wins = if layer.wins { "wins" } else { "" };
+        [
+            wins.to_owned(),
+            layer.source.clone(),
+            shown(key.as_str(), layer.value.as_ref()),
+            layer.provenance.clone(),
+        ]
+    });
+    output.table(["", "layer", "value", "from"], rows)
+}
+
+/// `configstream agents`.
+pub(super) async fn agents(target: &Target, output: Output) -> Result<(), Failure> {
+    let agents = target
+        .connect()
+        .await?
+        .agents()
+        .await
+        .map_err(|status| refused("cannot list the agents", &status))?;
+    if output.is_json() {
+        return agents
+            .iter()
+            .try_for_each(|agent| output.object(&agent_json(agent)));
+    }
+    if agents.is_empty() {
+        eprintln!("no remote agent is registered");
+        return Ok(());
+    }
+    let rows = agents.iter().map(|agent| {
+        let stream = agent.streams.first();
+        [
+            agent.display_name.clone(),
+            agent.flavor.clone(),
+            format!("{:.0} s", agent.age_seconds),
+            stream
+                .and_then(|stream| stream.last_sequence_sent)
+                .map(|sequence| sequence.to_string())
+                .unwrap_or_default(),
+            stream
+                .map(|stream| stream.lag.to_string())
+                .unwrap_or_default(),
+            stream
+                .map(|stream| stream.resyncs.to_string())
+                .unwrap_or_default(),
+            stream
+                .map(|stream| stream.dropped.to_string())
+                .unwrap_or_default(),
+        ]
+    });
+    output.table(
+        [
+            "agent", "flavor", "age", "sequence", "lag", "resyncs", "dropped",
+        ],
+        rows,
+    )
+}
+
+/// `configstream status`.
+pub(super) async fn status(target: &Target, output: Output) -> Result<(), Failure> {
+    let what = "cannot get the status";
+    let status = target
+        .connect()
+        .await?
+        .status()
+        .await
+        .map_err(|status| refused(what, &status))?;
+    if output.is_json() {
+        return output.object(&status_json(&status));
+    }
+    let yes_no = |flag: bool| if flag { "yes" } else { "no" };
+    let rows = [
+        ("version", status.version.clone()),
+        ("up for", format!("{:.0} s", status.uptime_seconds)),
+        ("origin", status.origin.clone()),
+        ("epoch", status.epoch.to_string()),
+        ("sequence", status.sequence.to_string()),
+        ("settings", status.settings.to_string()),
+        ("sessions", status.sessions.to_string()),
+        ("streams", status.streams.to_string()),
+        ("all streams caught up", yes_no(status.caught_up).to_owned()),
+        ("connections", status.connections.to_string()),
+        ("refused handshakes", status.refused_handshakes.to_string()),
+    ];
+    output.table(
+        ["agent", ""],
+        rows.map(|(name, value)| [name.to_owned(), value]),
+    )?;
+    let rows = status.sources.into_iter().map(|source| {
+        let health = if source.error.is_empty() {
+            "good".to_owned()
+        } else {
+            source.error
+        };
+        [
+            source.source,
+            source.detail,
+            source.settings.to_string(),
+            health,
+        ]
+    });
+    output.table(["layer", "reads", "settings", "health"], rows)
+}
+
+fn report(output: Output, committed: &admin::Committed, what: &str) -> Result<(), Failure> {
+    if output.is_json() {
+        return output.object(&json!({
+            "epoch": committed.epoch,
+            "sequence": committed.sequence,
+            "updates": committed.updates,
+            "needs_snapshot": committed.needs_snapshot,
+        }));
+    }
+    let effect = match (committed.updates, committed.needs_snapshot) {
+        (_, true) => "it is in no layer any more, so every subscriber gets a snapshot".to_owned(),
+        (0, false) => "nothing streams: what wins is the same as before".to_owned(),
+        (1, false) => "one update streams".to_owned(),
+        (updates, false) => format!("{updates} updates stream"),
+    };
+    output.line(&format!(
+        "{what}; {effect} (sequence {})",
+        committed.sequence
+    ))
+}
+
+pub(super) fn setting_json(setting: &admin::Setting) -> serde_json::Value {
+    json!({
+        "key": setting.key,
+        "source": setting.source,
+        "value": setting.value.as_ref().map(json::of_proto),
+    })
+}
+
+fn agent_json(agent: &admin::Agent) -> serde_json::Value {
+    let streams: Vec<_> = agent
+        .streams
+        .iter()
+        .map(|stream| {
+            json!({
+                "name": stream.name,
+                "age_seconds": stream.age_seconds,
+                "last_sequence_sent": stream.last_sequence_sent,
+                "lag": stream.lag,
+                "lagging": stream.lagging,
+                "updates_sent": stream.updates_sent,
+                "snapshots_sent": stream.snapshots_sent,
+                "resyncs": stream.resyncs,
+                "dropped": stream.dropped,
+            })
+        })
+        .collect();
+    json!({
+        "session_id": agent.session_id,
+        "display_name": agent.display_name,
+        "flavor": agent.flavor,
+        "pid": agent.pid,
+        "api_endpoint_uri": agent.api_endpoint_uri,
+        "services": agent.services,
+        "age_seconds": agent.age_seconds,
+        "idle_seconds": agent.idle_seconds,
+        "streams": streams,
+    })
+}
+
+fn status_json(status: &admin::StatusResponse) -> serde_json::Value {
+    let sources: Vec<_> = status
+        .sources
+        .iter()
+        .map(|source| {
+            json!({
+                "source": source.source,
+                "detail": source.detail,
+                "settings": source.settings,
+                "error": (!source.error.is_empty()).then_some(&source.error),
+            })
+        })
+        .collect();
+    json!({
+        "version": status.version,
+        "uptime_seconds": status.uptime_seconds,
+        "origin": status.origin,
+        "epoch": status.epoch,
+        "sequence": status.sequence,
+        "settings": status.settings,
+        "sessions": status.sessions,
+        "streams": status.streams,
+        "connections": status.connections,
+        "refused_handshakes": status.refused_handshakes,
+        "caught_up": status.caught_up,
+        "sources": sources,
+    })
+}
+
+/// A value for a person: a duration as a span of time.
+fn shown(key: &str, value: Option<&prost_types::Value>) -> String {
+    value
+        .map(|value| json::for_people(Known::embedded(), key, &json::of_proto(value)))
+        .unwrap_or_default()
+}
+
+/// Who asks, for those who look at it later.
+fn who() -> String {
+    let user = ["USER", "LOGNAME"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok());
+    match user {
+        Some(user) if !user.is_empty() => format!("{user}, with configstream"),
+        _ => "configstream".to_owned(),
+    }
+}

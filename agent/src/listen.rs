@@ -1,0 +1,206 @@
+//! Addresses: where an agent listens, and where its tools find it.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use configstream_grpc::Address;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+use crate::exit::{Exit, Failure};
+
+/// Where an agent listens unless told otherwise.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:5001";
+
+/// Reads `HOST:PORT` or `unix:PATH`; a relative path starts where the program runs.
+///
+/// # Errors
+///
+/// What is wrong with it, for the person who typed it.
+pub fn parse(text: &str) -> Result<Address, String> {
+    let Some(path) = text.strip_prefix("unix:") else {
+        return text
+            .parse()
+            .map_err(|error| format!("{error}; write HOST:PORT or unix:PATH"));
+    };
+    let path = path.strip_prefix("//").unwrap_or(path);
+    // Fails only for an empty path, or if there is no current directory.
+    let path = std::path::absolute(path)
+        .map_err(|error| format!("{error}; write HOST:PORT or unix:PATH"))?;
+    Ok(Address::Unix(path))
+}
+
+/// Listens at an address.
+///
+/// # Errors
+///
+/// The address is in use, or the system refuses.
+pub async fn listen(address: &Address) -> Result<Bound, Failure> {
+    let bound = match address {
+        Address::Tcp(address) => TcpListener::bind(address).await.map(Bound::Tcp),
+        Address::Unix(path) => listen_unix(path).await,
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    };
+    bound.map_err(|error| refused(address, &error))
+}
+
+/// The error for an address that cannot be listened on.
+pub(crate) fn refused(address: &Address, error: &io::Error) -> Failure {
+    let is_unix = matches!(address, Address::Unix(_));
+    let mend = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "stop what listens there, or choose another address with --listen (gRPC) or --http"
+        }
+        io::ErrorKind::NotFound if is_unix => "create the directory of the socket",
+        io::ErrorKind::PermissionDenied if is_unix => {
+            "let this user write the directory of the socket"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "choose a port from 1024 up, or let this user use the lower ones"
+        }
+        io::ErrorKind::AddrNotAvailable => "choose an address of this machine, such as 127.0.0.1",
+        _ => "write HOST:PORT or unix:PATH",
+    };
+    Failure::new(
+        Exit::Listen,
+        format!("cannot listen on {address}"),
+        error,
+        mend,
+    )
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub enum Bound {
+    /// On TCP.
+    Tcp(TcpListener),
+    /// On a Unix socket, whose file goes when the second part is dropped.
+    Unix(UnixListener, SocketFile),
+}
+
+impl Bound {
+    /// The address that others reach it at: with the port that the system chose, and this machine for "any".
+    ///
+    /// # Errors
+    ///
+    /// The system does not know it.
+    pub fn address(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(listener) => {
+                let mut address = listener.local_addr()?;
+                if address.ip().is_unspecified() {
+                    address.set_ip(match address {
+                        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+                    });
+                }
+                Ok(Address::Tcp(address.to_string()))
+            }
+            Self::Unix(_, file) => Ok(Address::Unix(std::path::absolute(&file.0)?)),
+        }
+    }
+}
+
+/// The file of a Unix socket. Dropping it removes the file.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it already.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+async fn listen_unix(path: &Path) -> io::Result<Bound> {
+    remove_stale(path).await?;
+    let listener = UnixListener::bind(path)?;
+    Ok(Bound::Unix(listener, SocketFile(path.to_owned())))
+}
+
+/// Removes the socket that an agent left which could not clean up. One that somebody listens on stays.
+async fn remove_stale(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.file_type().is_socket() => {}
+        // Nothing there, or no socket; in the second case binding says so.
+        _ => return Ok(()),
+    }
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_and_print() {
+        for (text, printed) in [
+            ("127.0.0.1:5001", "127.0.0.1:5001"),
+            ("localhost:0", "localhost:0"),
+            ("[::1]:5001", "[::1]:5001"),
+            ("unix:/run/socket", "unix:///run/socket"),
+            ("unix:///run/socket", "unix:///run/socket"),
+        ] {
+            assert_eq!(
+                parse(text).map(|address| address.to_string()),
+                Ok(printed.to_owned())
+            );
+        }
+        assert!(matches!(parse("unix:here/socket"), Ok(Address::Unix(path)) if path.is_absolute()));
+        for text in [
+            "",
+            "5001",
+            ":5001",
+            "localhost",
+            "localhost:http",
+            "localhost:70000",
+            "unix:",
+            "https://localhost:5001",
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains("HOST:PORT"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_said_to_be() {
+        let taken = listen(&parse("127.0.0.1:0").unwrap()).await.unwrap();
+        let error = listen(&taken.address().unwrap()).await.unwrap_err();
+        assert_eq!(error.exit(), Exit::Listen);
+        let text = error.to_string();
+        assert!(
+            text.contains("cannot listen on 127.0.0.1:")
+                && text.contains("in use")
+                && text.contains("--listen"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_socket_left_behind_is_replaced_and_a_live_one_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("socket");
+        let address = Address::Unix(path.clone());
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "left behind");
+        let bound = listen(&address).await.unwrap();
+        let error = listen(&address).await.unwrap_err().to_string();
+        assert!(error.contains("in use"), "{error}");
+        drop(bound);
+        assert!(!path.exists(), "cleaned up");
+        std::fs::write(&path, "precious").unwrap();
+        listen(&address).await.unwrap_err();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+        let error = listen(&Address::Unix(root.path().join("no/socket")))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("create the directory"), "{error}");
+    }
+}

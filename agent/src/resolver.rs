@@ -1,0 +1,385 @@
+//! The resolver: one thread that owns the writing side of the engine.
+//!
+//! Every source sends its changes through one bounded queue and gets back the sequence they were committed at, or why
+//! they were not. Before a sequence is used it is reserved on disk ([`SequenceFile`]); where the wire's sequences
+//! end, the resolver begins the next epoch.
+//!
+//! A full queue is the sender's to deal with: [`try_submit`](ResolverHandle::try_submit), for callers at runtime,
+//! refuses; [`submit_and_wait`](ResolverHandle::submit_and_wait), for files, waits.
+
+use std::error::Error;
+use std::fmt;
+use std::thread;
+
+use configstream_engine::settings::{Change, Rejection, Settings};
+use configstream_engine::{Committed, Engine, PublishError, Sequence};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use tokio::sync::oneshot;
+
+use crate::sequence_file::{SequenceFile, SequenceFileError};
+
+/// Requests that may wait for the resolver. One takes some microseconds, and a sync of the disk every thousand.
+pub const QUEUE_REQUESTS: usize = 256;
+
+/// Why a change was not committed.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ResolveError {
+    /// The change cannot be.
+    Rejected(Rejection),
+    /// Too many changes wait already; try again.
+    QueueFull,
+    /// No sequence could be reserved on disk, so none can be given. Nothing has changed; try again.
+    Sequence(String),
+    /// The agent is shutting down.
+    Closed,
+}
+
+impl fmt::Display for ResolveError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejection) => write!(formatter, "{rejection}"),
+            Self::QueueFull => write!(
+                formatter,
+                "{QUEUE_REQUESTS} changes wait already; try again"
+            ),
+            Self::Sequence(why) => write!(formatter, "no sequence can be reserved: {why}"),
+            Self::Closed => formatter.write_str("the agent is shutting down"),
+        }
+    }
+}
+
+impl Error for ResolveError {}
+
+type Answer = Result<Committed, ResolveError>;
+
+enum Request {
+    Publish {
+        change: Change,
+        answer: oneshot::Sender<Answer>,
+    },
+    Stop,
+}
+
+/// The resolver's thread.
+#[derive(Debug)]
+#[must_use = "a resolver that is dropped goes on; stop it to get the saved sequence back"]
+pub struct Resolver {
+    requests: Sender<Request>,
+    thread: thread::JoinHandle<SequenceFile>,
+}
+
+impl Resolver {
+    /// Starts the thread. The engine must start at the file's epoch and sequence, with its limit.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread to give.
+    pub fn start(engine: Engine<Settings>, file: SequenceFile) -> std::io::Result<Self> {
+        let (requests, queue) = crossbeam_channel::bounded(QUEUE_REQUESTS);
+        let thread = thread::Builder::new()
+            .name("resolver".to_owned())
+            .spawn(move || Worker { engine, file }.run(&queue))?;
+        Ok(Self { requests, thread })
+    }
+
+    /// A handle to send changes with.
+    #[must_use]
+    pub fn handle(&self) -> ResolverHandle {
+        ResolverHandle {
+            requests: self.requests.clone(),
+        }
+    }
+
+    /// Works off what waits, refuses what comes, and gives the saved sequence back; `None` if the thread has panicked.
+    #[must_use]
+    pub fn stop(self) -> Option<SequenceFile> {
+        // Fails only if the thread has gone already.
+        let _ = self.requests.send(Request::Stop);
+        self.thread.join().ok()
+    }
+}
+
+/// Sends changes to the resolver.
+#[derive(Clone, Debug)]
+pub struct ResolverHandle {
+    requests: Sender<Request>,
+}
+
+impl ResolverHandle {
+    /// Queues a change without waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError::QueueFull`], or [`ResolveError::Closed`].
+    pub fn try_submit(&self, change: Change) -> Result<Pending, ResolveError> {
+        let (answer, pending) = oneshot::channel();
+        match self.requests.try_send(Request::Publish { change, answer }) {
+            Ok(()) => Ok(Pending(pending)),
+            Err(TrySendError::Full(_)) => {
+                metrics::counter!("configstream_resolver_queue_full_total").increment(1);
+                Err(ResolveError::QueueFull)
+            }
+            Err(TrySendError::Disconnected(_)) => Err(ResolveError::Closed),
+        }
+    }
+
+    /// Queues a change, waits for room if need be, and waits for the answer. For threads that may block.
+    ///
+    /// # Errors
+    ///
+    /// Any but [`ResolveError::QueueFull`].
+    pub fn submit_and_wait(&self, change: Change) -> Answer {
+        let (answer, pending) = oneshot::channel();
+        self.requests
+            .send(Request::Publish { change, answer })
+            .map_err(|_| ResolveError::Closed)?;
+        pending.blocking_recv().unwrap_or(Err(ResolveError::Closed))
+    }
+
+    /// How many changes wait. May change at once.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.requests.len()
+    }
+}
+
+/// The answer to a queued change, to come.
+#[derive(Debug)]
+#[must_use = "the change is made all the same, but nobody hears of a rejection"]
+pub struct Pending(oneshot::Receiver<Answer>);
+
+impl Pending {
+    /// Waits for the answer in an asynchronous task.
+    ///
+    /// # Errors
+    ///
+    /// Why the change was not committed.
+    pub async fn answer(self) -> Answer {
+        self.0.await.unwrap_or(Err(ResolveError::Closed))
+    }
+
+    /// Waits for the answer in a thread that may block.
+    ///
+    /// # Errors
+    ///
+    /// Why the change was not committed.
+    pub fn wait(self) -> Answer {
+        self.0.blocking_recv().unwrap_or(Err(ResolveError::Closed))
+    }
+}
+
+struct Worker {
+    engine: Engine<Settings>,
+    file: SequenceFile,
+}
+
+impl Worker {
+    fn run(mut self, queue: &Receiver<Request>) -> SequenceFile {
+        while let Ok(Request::Publish { change, answer }) = queue.recv() {
+            let result = self.publish(&change);
+            // Nobody waiting for the answer is no reason to stop.
+            let _ = answer.send(result);
+        }
+        self.file
+    }
+
+    fn publish(&mut self, change: &Change) -> Answer {
+        loop {
+            match self.engine.publish(change) {
+                Ok(committed) => return Ok(committed),
+                Err(PublishError::Rejected(rejection)) => {
+                    return Err(ResolveError::Rejected(rejection));
+                }
+                // Each turn either fails or raises the limit to what is needed, so the next one passes: nobody else
+                // publishes.
+                Err(PublishError::SequenceLimit { needed }) => self.make_room(needed)?,
+                Err(_) => return Err(ResolveError::Closed),
+            }
+        }
+    }
+
+    fn make_room(&mut self, needed: Sequence) -> Result<(), ResolveError> {
+        let failed = |error: SequenceFileError| {
+            tracing::error!("{error}; {}", error.mend());
+            metrics::counter!("configstream_sequence_save_errors_total").increment(1);
+            ResolveError::Sequence(error.to_string())
+        };
+        if let Some(limit) = self.file.reserve(needed).map_err(failed)? {
+            self.engine.set_sequence_limit(limit);
+            return Ok(());
+        }
+        let (epoch, start) = self.file.next_epoch().map_err(failed)?;
+        tracing::warn!(
+            epoch = epoch.get(),
+            "the sequences of this epoch are used up, the next one begins; streams end and start anew"
+        );
+        self.engine.set_sequence_limit(self.file.limit());
+        let state = self.engine.head().state().clone();
+        self.engine
+            .adopt(state, epoch, start)
+            .map_err(|_| ResolveError::Closed)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use configstream_engine::Event;
+    use configstream_engine::settings::{Key, Source, Value};
+
+    use super::*;
+    use crate::sequence_file::{BLOCK, LAST};
+
+    fn set(key: &str, value: i64) -> Change {
+        Change::Set {
+            source: Source::AgentRuntime,
+            key: Key::parse(key).unwrap(),
+            value: Value::Int(value),
+            provenance: None,
+        }
+    }
+
+    fn start(path: &Path) -> (Engine<Settings>, Resolver) {
+        let file = SequenceFile::open(path).unwrap();
+        let engine = Engine::builder(Settings::default())
+            .start_at(file.epoch(), file.start())
+            .sequence_limit(file.limit())
+            .build()
+            .unwrap();
+        let resolver = Resolver::start(engine.clone(), file).unwrap();
+        (engine, resolver)
+    }
+
+    #[test]
+    fn what_is_used_is_always_reserved_on_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("sequence");
+        let (engine, resolver) = start(&path);
+        let handle = resolver.handle();
+        for value in 0..3 * i64::try_from(BLOCK).unwrap() {
+            let committed = handle.submit_and_wait(set("a", value)).unwrap();
+            if value % 512 == 0 {
+                // What a crash right now would leave behind.
+                let copy = root.path().join("copy");
+                std::fs::copy(&path, &copy).unwrap();
+                assert!(SequenceFile::open(&copy).unwrap().start() > committed.sequence);
+            }
+        }
+        let head = engine.head().sequence();
+        resolver.stop().unwrap().save_exact(head).unwrap();
+        assert_eq!(SequenceFile::open(&path).unwrap().start(), head.next());
+    }
+
+    #[test]
+    fn a_disk_that_is_full_refuses_changes_until_it_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("sequence");
+        let (engine, resolver) = start(&path);
+        let handle = resolver.handle();
+        std::fs::create_dir(path.with_extension("new")).unwrap();
+        let error = loop {
+            match handle.submit_and_wait(set(
+                "a",
+                i64::try_from(engine.head().sequence().get()).unwrap(),
+            )) {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, ResolveError::Sequence(_)), "{error}");
+        let before = engine.head().sequence();
+        assert_eq!(before.get(), BLOCK);
+        std::fs::remove_dir(path.with_extension("new")).unwrap();
+        assert_eq!(
+            handle.submit_and_wait(set("a", -1)).unwrap().sequence,
+            before.next()
+        );
+        drop(resolver.stop());
+    }
+
+    #[test]
+    fn the_next_epoch_begins_where_the_wire_ends() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("sequence");
+        let mut file = SequenceFile::open(&path).unwrap();
+        file.reserve(Sequence::new(LAST - 5)).unwrap();
+        file.save_exact(Sequence::new(LAST - 5)).unwrap();
+        let (engine, resolver) = start(&path);
+        let epoch = engine.head().epoch();
+        let mut subscription = engine.subscribe();
+        let handle = resolver.handle();
+        let committed: Vec<_> = (0..8)
+            .map(|value| handle.submit_and_wait(set("a", value)).unwrap())
+            .collect();
+        let sequences: Vec<u64> = committed
+            .iter()
+            .map(|committed| committed.sequence.get())
+            .collect();
+        assert_eq!(sequences, [LAST - 3, LAST - 2, LAST - 1, LAST, 2, 3, 4, 5]);
+        assert_eq!(committed[7].epoch.get(), epoch.get() + 1);
+        drop(resolver.stop());
+        engine.close();
+        let mut last = None;
+        while let Some(event) = subscription.next() {
+            let (epoch, sequence) = match event {
+                Event::Snapshot(snapshot) => (snapshot.epoch(), snapshot.sequence()),
+                Event::Update(update) => (update.epoch(), update.sequence()),
+                _ => continue,
+            };
+            assert!(sequence.get() <= LAST);
+            last = Some((epoch.get(), sequence.get()));
+        }
+        assert_eq!(last, Some((epoch.get() + 1, 5)));
+    }
+
+    #[test]
+    fn a_rejected_change_spends_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let (engine, resolver) = start(&root.path().join("sequence"));
+        let before = engine.head().sequence();
+        let nan = Change::Set {
+            source: Source::AgentRuntime,
+            key: Key::parse("a").unwrap(),
+            value: Value::Float(f64::NAN),
+            provenance: None,
+        };
+        assert!(matches!(
+            resolver.handle().submit_and_wait(nan),
+            Err(ResolveError::Rejected(_))
+        ));
+        assert_eq!(engine.head().sequence(), before);
+        drop(resolver.stop());
+    }
+
+    #[test]
+    fn a_full_queue_refuses_who_will_not_wait() {
+        // No worker: the queue fills.
+        let (requests, queue) = crossbeam_channel::bounded(1);
+        let handle = ResolverHandle { requests };
+        let _pending = handle.try_submit(set("a", 1)).unwrap();
+        assert_eq!(
+            handle.try_submit(set("a", 2)).err(),
+            Some(ResolveError::QueueFull)
+        );
+        drop(queue);
+        assert_eq!(
+            handle.try_submit(set("a", 3)).err(),
+            Some(ResolveError::Closed)
+        );
+    }
+
+    #[test]
+    fn after_a_stop_changes_are_refused_not_lost() {
+        let root = tempfile::tempdir().unwrap();
+        let (_engine, resolver) = start(&root.path().join("sequence"));
+        let handle = resolver.handle();
+        drop(resolver.stop());
+        assert_eq!(
+            handle.submit_and_wait(set("a", 1)),
+            Err(ResolveError::Closed)
+        );
+    }
+}

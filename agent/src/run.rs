@@ -1,0 +1,572 @@
+//! The core agent: everything put together, from the first check to a clean stop.
+//!
+//! Nothing is written before everything that can be refused has been looked at: a start that fails spends no sequence.
+
+use std::future::IntoFuture;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use configstream_engine::settings::{Assignment, Change, Settings, Source, Value};
+use configstream_engine::{Engine, State};
+use configstream_grpc::{Address, Identity, Listener, Server, ServerHandle, Sessions, Token};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::backend::Backend;
+use crate::command_line;
+use crate::credentials::Credentials;
+use crate::environment;
+use crate::exit::{Exit, Failure};
+use crate::http;
+use crate::known::Known;
+use crate::listen::{self, Bound, SocketFile};
+use crate::resolver::Resolver;
+use crate::run_dir::{RunDir, RunDirLock};
+use crate::sequence_file::{SequenceFile, SequenceFileError};
+use crate::sources::SourceReport;
+use crate::sources::file::{self, FileSource};
+use crate::status::{NamedSource, StatusSource};
+use crate::telemetry;
+
+/// How long a clean stop may take before it is cut short.
+pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How an agent is to run.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "programs build it")]
+pub struct Options {
+    /// Configuration files, in order; the later one wins. None: the embedded example alone.
+    pub files: Vec<PathBuf>,
+    /// The run directory; none means the user's own.
+    pub run_dir: Option<PathBuf>,
+    /// Where to listen for gRPC.
+    pub listen: Vec<Address>,
+    /// Where to listen for HTTP.
+    pub http: String,
+    /// What the names of environment variables start with.
+    pub env_prefix: String,
+    /// `key=value` of the command line.
+    pub set: Vec<String>,
+    /// How this program was called, for the hint about what to type next.
+    pub program: String,
+}
+
+/// Runs an agent until it is told to stop. SIGTERM and SIGINT stop it cleanly, SIGHUP reloads the files.
+///
+/// # Errors
+///
+/// It could not start, or did not stop in time. Each kind has its exit code.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                "cannot start",
+                error,
+                "free some threads or memory",
+            )
+        })?;
+    let result = runtime.block_on(async {
+        // Signals first: one that arrives during the start must not be the default one.
+        let mut signals = Signals::install()?;
+        let agent = Agent::start(options).await?;
+        eprintln!("{}", agent.welcome(options));
+        signals.wait(&agent).await;
+        // A second signal means: now.
+        tokio::select! {
+            stopped = agent.stop() => stopped,
+            () = signals.second() => Err(Failure::new(
+                Exit::Failed,
+                "stopped at once",
+                "a second signal came before the clean stop was done",
+                "nothing: what was reserved on disk is skipped at the next start",
+            )),
+        }
+    });
+    // Tasks that still wait for a slow peer are dropped.
+    runtime.shutdown_background();
+    result
+}
+
+/// A running agent.
+#[must_use = "an agent is stopped by `stop`"]
+pub struct Agent {
+    engine: Engine<Settings>,
+    addresses: Vec<Address>,
+    http_address: String,
+    server: ServerHandle<Settings>,
+    http_stop: watch::Sender<bool>,
+    http: tokio::task::JoinHandle<std::io::Result<()>>,
+    files: Option<FileSource>,
+    resolver: Resolver,
+    settings: usize,
+    run_dir: RunDir,
+    _sockets: Vec<SocketFile>,
+    _lock: RunDirLock,
+}
+
+impl Agent {
+    /// Starts an agent on the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from starting, with an exit code of its own.
+    pub async fn start(options: &Options) -> Result<Self, Failure> {
+        let started = Instant::now();
+        let known = Known::embedded();
+        let layers = Layers::gather(options, known)?;
+        let state = layers.resolve()?;
+
+        let run_dir = RunDir::locate(options.run_dir.as_deref())?;
+        run_dir.create(options.run_dir.is_some())?;
+        let lock = run_dir.lock()?;
+        let mut bound = Vec::new();
+        for address in &options.listen {
+            bound.push(listen::listen(address).await?);
+        }
+        let http_listener = listen_http(&options.http).await?;
+        let metrics = telemetry::install()?;
+        let credentials = Credentials::open_or_create(&run_dir)?;
+        let (identity, token) = trust(&run_dir, &credentials)?;
+
+        let saved = SequenceFile::open(&run_dir.sequence()).map_err(refuse_sequence)?;
+        let settings = state.resolved().len();
+        let engine = Engine::builder(state)
+            .start_at(saved.epoch(), saved.start())
+            .sequence_limit(saved.limit())
+            .build()
+            .map_err(|error| Failure::new(Exit::Failed, "cannot start the engine", error, ""))?;
+        let no_thread = |error: std::io::Error| {
+            Failure::new(Exit::Failed, "cannot start a thread", error, "free some")
+        };
+        let resolver = Resolver::start(engine.clone(), saved).map_err(no_thread)?;
+
+        let origin = layers.origin(options);
+        let (sources, file_report) = layers.reports(options);
+        let mut status = StatusSource {
+            engine: engine.clone(),
+            origin: origin.clone(),
+            started,
+            resolver: resolver.handle(),
+            sources,
+            server: None,
+        };
+        let backend = Backend {
+            engine: engine.clone(),
+            known,
+            resolver: resolver.handle(),
+            status: status.clone(),
+        };
+        let server = Server::builder(engine.clone(), identity, token)
+            .origin(origin)
+            .hostname(hostname())
+            .sessions(sessions(&engine))
+            .admin(Arc::new(backend))
+            .build();
+        let addresses: Vec<Address> = bound
+            .iter()
+            .map(Bound::address)
+            .collect::<Result<_, _>>()
+            .map_err(|error| {
+                Failure::new(
+                    Exit::Listen,
+                    "cannot tell where this agent listens",
+                    error,
+                    "",
+                )
+            })?;
+        let mut sockets = Vec::new();
+        let server = server.serve(bound.into_iter().map(|bound| match bound {
+            Bound::Tcp(listener) => Listener::from(listener),
+            Bound::Unix(listener, file) => {
+                sockets.push(file);
+                Listener::from(listener)
+            }
+        }));
+        status.server = Some(server.observer());
+
+        let (http_stop, stopped) = watch::channel(false);
+        let http_address = http_listener
+            .local_addr()
+            .map_or_else(|_| options.http.clone(), |address| address.to_string());
+        let app = http::router(Arc::new(status), metrics);
+        let http = tokio::spawn(
+            axum::serve(http_listener, app)
+                .with_graceful_shutdown(flagged(stopped))
+                .into_future(),
+        );
+
+        let files = match options.files.as_slice() {
+            [] => {
+                // Nothing can go wrong with files that are not there.
+                ::metrics::gauge!("configstream_file_healthy").set(1.0);
+                None
+            }
+            files => Some(
+                FileSource::start(files.to_vec(), known, resolver.handle(), file_report)
+                    .map_err(no_thread)?,
+            ),
+        };
+        if let Some(address) = addresses.first()
+            && let Err(error) = run_dir.announce_address(&address.to_string())
+        {
+            tracing::warn!(
+                "cannot write {}: {error}; tools need --address",
+                run_dir.address().display()
+            );
+        }
+        Ok(Self {
+            engine,
+            addresses,
+            http_address,
+            server,
+            http_stop,
+            http,
+            files,
+            resolver,
+            settings,
+            run_dir,
+            _sockets: sockets,
+            _lock: lock,
+        })
+    }
+
+    /// Where it listens for gRPC.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Where it listens for HTTP.
+    #[must_use]
+    pub fn http_address(&self) -> &str {
+        &self.http_address
+    }
+
+    /// The engine it publishes through.
+    #[must_use]
+    pub fn engine(&self) -> &Engine<Settings> {
+        &self.engine
+    }
+
+    /// Reads the configuration files again.
+    pub fn reload(&self) {
+        match &self.files {
+            Some(files) => files.reload(),
+            None => tracing::info!("nothing to reload: there is no configuration file"),
+        }
+    }
+
+    /// Stops: streams are told, changes under way are finished, and the exact sequence is saved.
+    ///
+    /// # Errors
+    ///
+    /// It took longer than [`SHUTDOWN_DEADLINE`], or the sequence could not be saved. Neither loses anything.
+    pub async fn stop(self) -> Result<(), Failure> {
+        let Self {
+            engine,
+            server,
+            http_stop,
+            http,
+            files,
+            resolver,
+            ..
+        } = self;
+        let all = async {
+            // Files and HTTP are quick; streams get most of the time.
+            let _ = http_stop.send(true);
+            let last = tokio::task::spawn_blocking(move || {
+                drop(files);
+                resolver.stop()
+            });
+            server.shutdown(SHUTDOWN_DEADLINE.mul_f64(0.6)).await;
+            let saved = last.await.ok().flatten();
+            engine.close();
+            if tokio::time::timeout(Duration::from_millis(500), http)
+                .await
+                .is_err()
+            {
+                tracing::warn!("HTTP connections that did not finish in time are cut");
+            }
+            match saved {
+                Some(saved) => saved
+                    .save_exact(engine.head().sequence())
+                    .map_err(refuse_sequence),
+                None => Err(Failure::new(
+                    Exit::Failed,
+                    "the resolver failed",
+                    "its thread has panicked",
+                    "report this",
+                )),
+            }
+        };
+        tokio::time::timeout(SHUTDOWN_DEADLINE, all)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Failure::new(
+                    Exit::Failed,
+                    format!("the stop took longer than {SHUTDOWN_DEADLINE:?} and was cut short"),
+                    "something did not let go in time",
+                    "nothing: what was reserved on disk is skipped at the next start",
+                ))
+            })
+    }
+
+    /// What to say at the start: where it is, and what to type next.
+    fn welcome(&self, options: &Options) -> String {
+        let listening: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
+        let program = quote(&options.program);
+        let run_dir = match &options.run_dir {
+            Some(dir) => format!(" --run-dir {}", quote(&dir.display().to_string())),
+            None => String::new(),
+        };
+        format!(
+            "configstream {version} streams {settings} settings on {listening}\n\
+             status, health and metrics: http://{http}/status /healthz /metrics\n\
+             certificate, token and sequence: {dir}\n\
+             \n\
+             To see the stream, type in a second terminal:\n\
+             \n    {program} watch{run_dir}\n\
+             \n\
+             and in a third, to change something:\n\
+             \n    {program} set log_level debug{run_dir}\n",
+            version = env!("CARGO_PKG_VERSION"),
+            settings = self.settings,
+            listening = listening.join(", "),
+            http = self.http_address,
+            dir = self.run_dir.path().display(),
+        )
+    }
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Agent")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How sessions are treated, as the configuration itself says at the start.
+fn sessions(engine: &Engine<Settings>) -> Sessions {
+    let head = engine.head();
+    let value = |key| {
+        head.state()
+            .resolved()
+            .get(key)
+            .map(|setting| setting.value())
+    };
+    let duration = |key| value(key)?.as_duration().filter(|time| !time.is_zero());
+    if value("remote_agent.registry.enabled").and_then(Value::as_bool) == Some(false) {
+        return Sessions::disabled();
+    }
+    let mut sessions = Sessions::default();
+    if let Some(timeout) = duration("remote_agent.registry.idle_timeout") {
+        sessions = sessions.idle_timeout(timeout);
+    }
+    if let Some(interval) = duration("remote_agent.registry.recommended_refresh_interval") {
+        sessions = sessions.recommended_refresh_interval(interval);
+    }
+    sessions
+}
+
+/// The layers that are there from the start.
+struct Layers {
+    defaults: Vec<Assignment>,
+    file: Vec<Assignment>,
+    environment: Vec<Assignment>,
+    command_line: Vec<Assignment>,
+}
+
+impl Layers {
+    fn gather(options: &Options, known: &Known) -> Result<Self, Failure> {
+        let refuse = |what: &str, error: String| {
+            // The errors of sources end in what to do, behind the last semicolon.
+            let (why, mend) = error.rsplit_once("; ").unwrap_or((error.as_str(), ""));
+            Failure::new(Exit::Configuration, what, why, mend)
+        };
+        Ok(Self {
+            defaults: known.defaults(),
+            file: file::load(&options.files, known)
+                .map_err(|error| refuse("the configuration file is refused", error.to_string()))?,
+            environment: environment::assignments(known, &options.env_prefix, std::env::vars_os())
+                .map_err(|error| refuse("an environment variable is refused", error.to_string()))?,
+            command_line: command_line::assignments(known, &options.set).map_err(|error| {
+                refuse(
+                    "a setting of the command line is refused",
+                    error.to_string(),
+                )
+            })?,
+        })
+    }
+
+    /// The state to start with.
+    fn resolve(&self) -> Result<Settings, Failure> {
+        let change = Change::batch([
+            Change::replace_layer(Source::Default, self.defaults.clone()),
+            Change::replace_layer(Source::File, self.file.clone()),
+            Change::replace_layer(Source::EnvironmentVariable, self.environment.clone()),
+            Change::replace_layer(Source::Cli, self.command_line.clone()),
+        ]);
+        match Settings::default().apply(&change) {
+            Ok(transition) => Ok(transition.state),
+            Err(rejection) => Err(Failure::new(
+                Exit::Configuration,
+                "the settings do not go together",
+                rejection,
+                "remove or rename one of the keys",
+            )),
+        }
+    }
+
+    fn origin(&self, options: &Options) -> String {
+        let name = options.files.first().and_then(|path| path.file_name());
+        name.map_or_else(
+            || Server::<Settings>::DEFAULT_ORIGIN.to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        )
+    }
+
+    /// A report for each layer, and the one that the file source keeps current.
+    fn reports(&self, options: &Options) -> (Vec<NamedSource>, SourceReport) {
+        let named = |source, detail: String, settings: usize| {
+            let report = SourceReport::default();
+            report.good(settings);
+            NamedSource {
+                source,
+                detail,
+                report,
+            }
+        };
+        let mut sources = vec![named(
+            Source::Default,
+            "embedded example".to_owned(),
+            self.defaults.len(),
+        )];
+        let mut file_report = SourceReport::default();
+        if !options.files.is_empty() {
+            let paths: Vec<String> = options
+                .files
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            let file = named(Source::File, paths.join(", "), self.file.len());
+            file_report = file.report.clone();
+            sources.push(file);
+        }
+        let prefix = format!("{}_*", options.env_prefix.trim_end_matches('_'));
+        sources.push(named(
+            Source::EnvironmentVariable,
+            prefix,
+            self.environment.len(),
+        ));
+        sources.push(named(
+            Source::Cli,
+            "--set".to_owned(),
+            self.command_line.len(),
+        ));
+        (sources, file_report)
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Self, Failure> {
+        let install = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::Failed, "cannot listen for signals", error, ""))
+        };
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+            hangup: install(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns when the agent is to stop; serves SIGHUP meanwhile.
+    async fn wait(&mut self, agent: &Agent) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return tracing::info!("SIGTERM: stopping"),
+                _ = self.interrupt.recv() => return tracing::info!("SIGINT: stopping"),
+                _ = self.hangup.recv() => agent.reload(),
+            }
+        }
+    }
+
+    async fn second(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn listen_http(address: &str) -> Result<TcpListener, Failure> {
+    let refused =
+        |error: &std::io::Error| listen::refused(&Address::Tcp(address.to_owned()), error);
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| refused(&error))
+}
+
+/// What the server needs of the credentials.
+pub(crate) fn trust(dir: &RunDir, credentials: &Credentials) -> Result<(Identity, Token), Failure> {
+    let refuse = |path: PathBuf, why: String| {
+        Failure::new(
+            Exit::Credentials,
+            format!("{} cannot be used", path.display()),
+            why,
+            "restore it; or stop the agent, remove the file, and start again",
+        )
+    };
+    let identity = Identity::from_pem(credentials.pem().as_bytes())
+        .map_err(|error| refuse(dir.certificate(), error.to_string()))?;
+    let token = Token::parse(credentials.token())
+        .map_err(|error| refuse(dir.token(), error.to_string()))?;
+    Ok((identity, token))
+}
+
+fn refuse_sequence(error: SequenceFileError) -> Failure {
+    Failure::new(
+        Exit::Sequence,
+        "the sequence cannot be kept",
+        &error,
+        error.mend(),
+    )
+}
+
+/// Waits for a flag to rise, or for whoever could raise it to be gone.
+async fn flagged(mut flag: watch::Receiver<bool>) {
+    let _ = flag.wait_for(|raised| *raised).await;
+}
+
+/// The name of this machine, for `GetHostname`.
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .or_else(|_| std::fs::read_to_string("/etc/hostname"))
+        .map(|name| name.trim().to_owned())
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// A word as a shell reads it.
+fn quote(word: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=:@%+,".contains(letter);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}

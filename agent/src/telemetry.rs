@@ -1,0 +1,94 @@
+//! Metrics as Prometheus text. `.` in a name is written as `_`.
+//!
+//! The names of the stream belong to the server; those of the agent itself are
+//!
+//! | metric | type | meaning |
+//! | --- | --- | --- |
+//! | `configstream_settings` | gauge | settings that win now |
+//! | `configstream_sequence_id` | gauge | the newest sequence |
+//! | `configstream_epoch` | gauge | the epoch it counts in |
+//! | `configstream_resolver_queue` | gauge | changes that wait for the resolver |
+//! | `configstream_resolver_queue_full_total` | counter | changes refused because too many waited |
+//! | `configstream_sequence_save_errors_total` | counter | failures to reserve sequences on disk |
+//! | `configstream_file_reloads_total` | counter | times the configuration files took effect, the start included |
+//! | `configstream_file_reload_errors_total` | counter | times they could not |
+//! | `configstream_file_healthy` | gauge | 1 if the newest content of the files is in force, else 0 |
+
+use std::sync::OnceLock;
+
+use metrics::{describe_counter, describe_gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use crate::exit::{Exit, Failure};
+
+/// Installs the recorder that all metrics of this process go to, and makes the agent's own metrics appear from the
+/// start. Installing again gives the same one.
+///
+/// # Errors
+///
+/// Another recorder was installed before.
+pub fn install() -> Result<PrometheusHandle, Failure> {
+    static INSTALLED: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
+    let installed = INSTALLED.get_or_init(|| {
+        PrometheusBuilder::new()
+            .install_recorder()
+            .map_err(|error| error.to_string())
+    });
+    let handle = installed.clone().map_err(|why| {
+        Failure::new(
+            Exit::Failed,
+            "cannot collect metrics",
+            why,
+            "install no other recorder in this process",
+        )
+    })?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    for (name, meaning) in GAUGES {
+        describe_gauge!(name, meaning);
+        metrics::gauge!(name).increment(0.0);
+    }
+    for (name, meaning) in COUNTERS {
+        describe_counter!(name, meaning);
+        metrics::counter!(name).increment(0);
+    }
+}
+
+const GAUGES: [(&str, &str); 5] = [
+    ("configstream_settings", "settings that win now"),
+    ("configstream_sequence_id", "the newest sequence"),
+    (
+        "configstream_epoch",
+        "the epoch that the sequence counts in",
+    ),
+    (
+        "configstream_resolver_queue",
+        "changes that wait for the resolver",
+    ),
+    (
+        "configstream_file_healthy",
+        "1 if the newest content of the configuration files is in force, else 0",
+    ),
+];
+
+const COUNTERS: [(&str, &str); 4] = [
+    (
+        "configstream_resolver_queue_full_total",
+        "changes refused because too many waited",
+    ),
+    (
+        "configstream_sequence_save_errors_total",
+        "failures to reserve sequences on disk",
+    ),
+    (
+        "configstream_file_reloads_total",
+        "times the configuration files took effect, the start included",
+    ),
+    (
+        "configstream_file_reload_errors_total",
+        "times the configuration files could not take effect",
+    ),
+];

@@ -1,0 +1,23 @@
+//! What the engine does not do, so that nobody finds out at a bad moment.
+//!
+//! * **It keeps no history.** A subscription that falls behind by more than its ring gets the newest state, not the steps
+//!   in between. [`Snapshot::missed`](crate::Snapshot::missed) says how many there were. Who prefers to stop rather than
+//!   to skip looks at that, and drops the subscription.
+//! * **A round that does not fit enters no ring in part.** A batch larger than a ring always costs that subscription a
+//!   snapshot, however empty the ring is. Capacity should exceed the largest batch that is to arrive as updates.
+//! * **Publishing is lock-free, not wait-free.** A publisher may lose the compare-and-swap again and again, while others
+//!   win. And the one that holds the role distributes what others commit meanwhile: under steady contention one
+//!   publisher's call can be long. None of the others waits for it.
+//! * **`State::apply` runs once per attempt.** With two publishers it may run more than once per publish.
+//! * **Publishing costs O(subscriptions).** A shared ring (as tokio's `broadcast`) publishes in O(1), and readers pay
+//!   instead, by sharing one capacity and one fate.
+//! * **Somebody else's code runs in your call.** Wakers are called, and states and updates dropped, by whoever publishes
+//!   or lets go last. A waker that blocks holds up distribution (and nothing else: commits and reads go on, and the chain
+//!   of what waits is bounded). A panic in one reaches the publisher after everybody else has been served.
+//! * **Wake-ups are what costs.** Waking a parked thread costs the publisher about 6 µs each, a thousand times a push.
+//!   Async tasks of one runtime are much cheaper to wake.
+//! * **Sequences end at 2^64 - 1** (and earlier where you [say so](crate::Engine::set_sequence_limit)): a publish is then
+//!   refused.
+//! * **One process.** Memory is shared by reference; for other processes there is `configstream-grpc`.
+//! * **The registry locks.** Subscribing and unsubscribing take a short lock to enter and leave the list that
+//!   [`Engine::subscriptions`](crate::Engine::subscriptions) shows. Publishing and receiving never touch it.

@@ -1,0 +1,114 @@
+//! Why the delivery protocol is right: each race, and the cases it can end in.
+//!
+//! # The parts
+//!
+//! A *version* is an immutable value: state, labels, and the updates that led to it. The *head* is the newest one, in an
+//! atomic pointer. Publishing is two things:
+//!
+//! * **commit**: load the head, compute the next version, compare-and-swap. Whoever loses computes again; somebody has
+//!   got on, so this is lock-free. From here on every reader of the head sees the change.
+//! * **distribute**: hand the committed updates to the subscriptions' rings, in order. One thread at a time does this, in
+//!   *rounds*; it is a role that is taken and given back, not a lock that is waited for.
+//!
+//! A *subscription* is a ring (one producer: the role's holder; one consumer: the subscriber), a cursor (what the
+//! consumer has handed out), and a flag, *lagging*. A new subscription is one that has missed everything: it starts
+//! lagging. So there is one way to become current, and it is the same for the first snapshot and for the hundredth.
+//!
+//! Each version has an *ordinal* that only grows. Sequences, which users see, are labels: they restart when a replica
+//! adopts another state.
+//!
+//! # The round and the consumer
+//!
+//! ```text
+//! round (role's holder)                      consumer, ring empty and lagging set
+//!   R1  h = load head                          C1  clear lagging
+//!   R2  fence(SeqCst)               F1         C2  fence(SeqCst)               F2
+//!   R3  take the joiners                       C3  s = load head: the snapshot, if beyond the cursor
+//!   R4  for each member: lagging? skip.
+//!       fits? push all. else set lagging
+//!   R5  note h as distributed
+//!   R6  fence(SeqCst)               F3       consumer, nothing there
+//!   R7  wake who waits                         W1  store the waker, set waiting
+//!   R8  give the role back (swap)              W2  fence(SeqCst)               P
+//!   R9  head newer than h? again               W3  look at ring and lagging again; park
+//! ```
+//!
+//! # Race 1: a snapshot against a round
+//!
+//! *Claim*: after a snapshot at ordinal s the next update handed out is s + 1. Let d be what the round before had
+//! distributed, h what this round loads.
+//!
+//! 1. **R4 reads lagging set, before C1 clears it.** The read precedes the clear in the flag's modification order, so F1
+//!    precedes F2 in the order of fences. Then C3, after F2, sees at least what R1, before F1, saw: s ≥ h. Nothing was
+//!    pushed, and nothing up to h needs to be: it is in the snapshot.
+//! 2. **R4 reads lagging cleared.** The round pushes (d, h]. The round before either skipped this member (then case 1, for
+//!    that round, says s ≥ d) or set its flag, after it had loaded d (and the consumer, which saw the flag, loads d or
+//!    newer). So s ≥ d: nothing between s and the ring's first update is missing. The consumer skips what is at or below
+//!    its cursor, and continues at s + 1.
+//!
+//! *What breaks it*: C3 before C1 (an update falls between the head loaded and the flag read); F1 or F2 left out (R4 may
+//! read a flag older than the head that R1 loaded); flags or joiners read before R1.
+//!
+//! One who joins is the same with the push onto the joiners' list in the place of C1: it precedes F2, and a round that
+//! does not find it in the list has skipped it.
+//!
+//! # Race 2: overflow against a consumer that drains
+//!
+//! *Claim*: what was dropped is in a later snapshot, and no further publish is needed for it.
+//!
+//! R4 sets lagging after R1 loaded h. A consumer that sees the flag (Acquire, after F1 on the other side) loads h or newer
+//! in C3. A consumer that does not see it finds the ring empty and parks: race 4. And what was pushed in earlier rounds is
+//! visible to whoever sees the flag, since the flag is read *before* the ring: it is delivered, not counted as dropped.
+//!
+//! The consumer may clear the flag, load s ≥ h, and then be told again by the round of s that it lags, because R4 found no
+//! room. Then C3 finds the head at the cursor, and hands nothing out: there are never two snapshots at one ordinal.
+//!
+//! # Race 3: giving back the role against leaving because it is taken
+//!
+//! *Claim*: when all publishers have returned, nothing committed is undistributed.
+//!
+//! A publisher commits, then does `swap(role, taken)`. If it reads "free", it distributes. If it reads "taken", it leaves.
+//! Its swap is then followed, in the role's modification order, by the swap that gives the role back, with nothing but
+//! other failed swaps in between. All of them are read-modify-writes, so the give-back reads the end of a release sequence
+//! that includes the leaver's swap, and with it the leaver's commit. R9 therefore loads a head that contains it.
+//!
+//! *What breaks it*: a plain store in R8 (reads nothing); an attempt that fails without writing (nothing to read); R9
+//! before R8; a role that a panic does not give back.
+//!
+//! # Race 4: parking against waking
+//!
+//! *Claim*: if something is there for a consumer that parks, it is woken.
+//!
+//! F3 and P have an order:
+//! 1. **P first.** R7 reads waiting set, and takes the waker. Its `try_lock` on the slot cannot fail because of the W1
+//!    that came before P: that lock was released before P, and R7 comes after F3. If it fails because of a *later* W1, that
+//!    one's P comes after F3: case 2.
+//! 2. **F3 first.** W3 finds what R4 pushed or set, and does not park.
+//!
+//! `waiting` is cleared under the slot's lock. Cleared before, the store could overtake the one in W1 of the consumer that
+//! holds the lock, and the next round would find nobody waiting.
+//!
+//! # Race 5: two publishers
+//!
+//! The compare-and-swap makes versions a chain, each made from the one before; so sequences are unique and contiguous. A
+//! round walks the chain from h back to what was distributed, and pushes oldest first; so every ring has them in order.
+//! The swap compares pointers, and the pointer compared is held by the committer, so it cannot return as another version.
+//!
+//! # Race 6: leaving against a round
+//!
+//! Leaving sets *gone* and drains the ring. A round that has not seen it may still push; what it pushes is freed with the
+//! mailbox, when the table lets go of it. *Lagging* is set by a read-modify-write, so it cannot wipe out *gone*. Whoever
+//! leaves counts itself, and sweeps when those that left outnumber those that stay; if the role is taken, its holder looks
+//! at that count in R9, by the argument of race 3.
+//!
+//! # Race 7: close
+//!
+//! Closing is a commit. The compare-and-swap refuses any later one. Its round pushes what precedes and then sets every
+//! *lagging*; the consumer drains its ring, loads the head, and finds it closed and at its cursor: the end.
+//!
+//! # What is proved, and what is not
+//!
+//! Each claim is a `loom` model that runs this very code (`loom-tests/`), and each "what breaks it" is a seeded fault that
+//! a model catches (`loom-tests/teeth.py`). `loom` does not explore load buffering; it stands in for `arc_swap` by that
+//! crate's contract (Acquire loads, AcqRel exchanges), and orders stores as they execute, so that the last paragraph of
+//! race 4 is an argument only. ThreadSanitizer and the stress tests are the other two nets.
