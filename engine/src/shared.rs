@@ -59,8 +59,9 @@ impl<T> Shared<T> {
 
     /// Takes back handles that were promised and never made. `&self` is counted, so it cannot reach zero.
     fn lower(&self, by: usize) {
-        // Relaxed: the value was not used through what is taken back, and does not go while `&self` is there.
-        self.counted().count.fetch_sub(by, Ordering::Relaxed);
+        // Relaxed would do: the value was not used through what is taken back, and does not go while `&self` is there. But
+        // `&self` may be in a version whose last `Arc` goes elsewhere, by a fence, which ThreadSanitizer does not see.
+        self.counted().count.fetch_sub(by, Ordering::Release);
     }
 }
 
