@@ -338,8 +338,8 @@ impl<S: State> Core<S> {
             let next = Version::after(&head, draft, self.may_chain(&head));
             let next = Arc::new(next.ok_or(Refusal::Exhausted)?);
             if self.head.compare_exchange(&head, next.clone()) {
-                // Before the round, so that the round is the last to let go of it.
-                drop(head);
+                // `head` is held until the round is over: letting go of a chain that was cut drops somebody else's values,
+                // and a panic there must not keep this commit from being distributed.
                 self.distributor.distribute(&self.head);
                 return Ok(Committed {
                     epoch: next.epoch(),
