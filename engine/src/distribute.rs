@@ -309,7 +309,9 @@ impl<S: State> Distributor<S> {
         span: &Span<S>,
     ) -> Vec<Member<S>> {
         let mut gone = Vec::new();
-        let something = span.updates > 0 || span.needs_snapshot || head.is_closed();
+        // Once: a sweep after the close has nothing to tell.
+        let closing = head.is_closed() && !span.versions.is_empty();
+        let something = span.updates > 0 || span.needs_snapshot || closing;
         if !something && self.gone.load(Ordering::Relaxed) <= 0 {
             return gone;
         }
@@ -336,7 +338,7 @@ impl<S: State> Distributor<S> {
                     }
                 }
                 overflows += u64::from(!fits && !span.needs_snapshot);
-                if !fits || head.is_closed() {
+                if !fits || closing {
                     member.mailbox().set_lagging();
                 }
                 table.due.push(index);
