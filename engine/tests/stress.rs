@@ -5,18 +5,9 @@
 //! Short by default. The long runs: `cargo test -p configstream-engine --release --test stress -- --ignored`.
 //!
 //! # Under sanitizers
-//! On the stable compiler, into folders of their own. The standard library is not instrumented, so what the sanitizer
-//! says of its insides is suppressed; of the engine's own accesses nothing is.
-//!
-//! ```text
-//! TSAN_OPTIONS=suppressions=$PWD/engine/tests/tsan.supp RUSTC_BOOTSTRAP=1 \
-//!   RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
-//!   cargo test -p configstream-engine --all-features --target x86_64-unknown-linux-gnu --target-dir target/tsan \
-//!   --test stress --test model --test wakers --test bounded
-//! RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cunsafe-allow-abi-mismatch=sanitizer" \
-//!   cargo test -p configstream-engine --all-features --target x86_64-unknown-linux-gnu --target-dir target/asan \
-//!   --test stress --test model --test panics --test memory
-//! ```
+//! `.ci/sanitize`: this file and others under ThreadSanitizer and AddressSanitizer, on the stable compiler. The standard
+//! library is not instrumented, so what the sanitizer says of its insides is suppressed; of the engine's own accesses
+//! nothing is.
 
 use std::{
     sync::{
