@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use configstream_grpc::Client;
 use configstream_proto::datadog::api::v1::agent_secure_client::AgentSecureClient;
 use configstream_proto::datadog::model::v1::ConfigStreamRequest;
 use tonic::Code;
@@ -91,12 +92,7 @@ fn a_session_without_a_sign_of_life_expires() {
         let lonely = client.register(&registration()).await.unwrap();
         let (alive, mut events) = open(&client).await;
         within(events.next()).await.unwrap();
-        within(async {
-            while client.agents().await.unwrap().len() > 1 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        until_agents(&client, 1).await;
         refused(
             &client.stream("x", &lonely.id).await.unwrap_err(),
             Code::PermissionDenied,
@@ -114,10 +110,17 @@ fn a_session_without_a_sign_of_life_expires() {
         client.refresh(&alive.id).await.unwrap();
         // Without its stream it goes the same way.
         drop(events);
-        agent.until("it has gone", |agent| {
-            agent.verb(&["agents"]).out.is_empty()
-        });
+        until_agents(&client, 0).await;
     });
+}
+
+async fn until_agents(client: &Client, count: usize) {
+    within(async {
+        while client.agents().await.unwrap().len() != count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 #[test]

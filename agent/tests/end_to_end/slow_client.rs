@@ -12,6 +12,17 @@ use crate::peer::{Credentials, runtime, set};
 use crate::support::Agent;
 use crate::view::{Watch, listed, settings};
 
+/// Room for changes, of which there is no more when this is dropped: the writers are not to wait for a reader that failed.
+struct Room(Arc<Semaphore>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.close();
+        }
+    }
+}
+
 /// What the agent knows of the stream of each `watch`, by process.
 fn streams(agent: &Agent) -> BTreeMap<String, Json> {
     let report = agent.verb(&["agents"]);
@@ -40,10 +51,11 @@ fn a_client_that_was_stopped_converges_and_slows_nobody() {
     stopped.signal(Signal::SIGSTOP);
 
     let room = Arc::new(Semaphore::new(AHEAD));
+    let follower = Watch::start(&agent);
+    let mut now = follower.snapshot();
     let reader = thread::spawn({
-        let (follower, room) = (Watch::start(&agent), room.clone());
+        let room = Room(room.clone());
         move || {
-            let mut now = follower.snapshot();
             let mut last = [None::<usize>; WRITERS];
             // The view checks that each update follows the one before; this, that each says what was written.
             for _ in 0..CHANGES {
@@ -59,7 +71,7 @@ fn a_client_that_was_stopped_converges_and_slows_nobody() {
                     key.to_owned(),
                     serde_json::json!([update["source"], update["value"]]),
                 );
-                room.add_permits(1);
+                room.0.add_permits(1);
             }
             (follower, now)
         }
@@ -71,7 +83,10 @@ fn a_client_that_was_stopped_converges_and_slows_nobody() {
             async move {
                 let mut last = 0;
                 for change in 0..CHANGES / WRITERS {
-                    room.acquire().await.unwrap().forget();
+                    room.acquire()
+                        .await
+                        .expect("the client that keeps up is there")
+                        .forget();
                     // Large enough to fill every buffer between the agent and the client that was stopped.
                     let text = format!("{change} {}", "x".repeat(2_000));
                     last = set(&client, &format!("mine.text{writer}"), text).await;
