@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! configstream sequence 1
-//! epoch 1764000000
+//! epoch 1764000000000
 //! used-up-to 2048
 //! crc32 0a1b2c3d
 //! ```
@@ -13,7 +13,7 @@
 //! A start continues one behind that, so it spends a sequence even if nothing is ever published: clients that keep
 //! the last sequence they saw refuse a snapshot at or below it. A clean stop writes the exact head, and wastes
 //! nothing. The wire's sequences are 31 bits; where they run out the next epoch begins at 1. The first epoch is the
-//! time of creation in seconds, so that a file that was lost, and with it the sequence, comes back with an epoch
+//! time of creation in milliseconds, so that a file that was lost, and with it the sequence, comes back with an epoch
 //! nobody has seen.
 //!
 //! # Durability
@@ -313,9 +313,9 @@ fn parse(bytes: &[u8]) -> Result<(u64, u64), &'static str> {
 }
 
 fn now() -> u64 {
-    SystemTime::UNIX_EPOCH
-        .elapsed()
-        .map_or(1, |since| since.as_secs().max(1))
+    SystemTime::UNIX_EPOCH.elapsed().map_or(1, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX).max(1)
+    })
 }
 
 const FIRST_LINE: &str = "configstream sequence 1";
