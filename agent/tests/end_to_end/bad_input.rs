@@ -316,9 +316,7 @@ fn a_damaged_sequence_is_refused_until_it_is_mended() {
             .collect(),
         [good.as_slice(), b"\0"].concat(),
     ] {
-        if damaged == good {
-            continue;
-        }
+        assert_ne!(damaged, good);
         fs::write(&path, &damaged).unwrap();
         Done::of(&mut start(root.path(), &[])).demand(7, &["sequence", "damaged", "to do: "]);
         assert_eq!(
@@ -367,7 +365,6 @@ fn values_that_cannot_be_are_refused_at_run_time_and_nothing_streams() {
     let deep = format!("{}1{}", "[".repeat(60), "]".repeat(60));
     for (key, text, parts) in [
         ("mine", "null", ["null", "give a value"]),
-        ("mine", "", ["null", "give a value"]),
         ("mine", ".nan", ["finite", "to do:"]),
         ("mine", "[1, .inf]", ["finite", "to do:"]),
         ("mine", "9007199254740993", ["2^53", "to do:"]),

@@ -25,6 +25,7 @@ fn set_streams_one_update_with_the_type_of_the_known_default() {
         ("tags", "[a:b, c]", json!(["a:b", "c"])),
         ("tag_value_split_separator", "{x: ','}", json!({"x": ","})),
         ("mine.text", "'5'", json!("5")),
+        ("mine.empty", "", json!("")),
         ("mine.number", "-5.5", json!(-5.5)),
         (
             "mine.map",
@@ -144,7 +145,7 @@ fn what_a_client_has_gathered_is_what_the_agent_lists() {
     let mut gathered = watch.snapshot();
     runtime().block_on(async {
         let client = Credentials::of(&agent).connect().await.unwrap();
-        let keys: Vec<String> = gathered.keys().cloned().take(40).collect();
+        let keys: Vec<String> = gathered.keys().take(40).cloned().collect();
         // A mixture that vanishes, appears, shadows and reveals; refused where the known type disagrees.
         for step in 0..400_usize {
             let own = format!("mine.k{}", step % 7);
