@@ -37,7 +37,7 @@ FAULTS = [
      [("        let item = self.ring.slot(self.read).with(", "        self.ring.read.store(self.read + 1, Ordering::Release);\n        let item = self.ring.slot(self.read).with(")],
      "ring", "items_arrive_once"),
     ("ring: every item published by itself", "ring.rs",
-     [("            self.write += 1;\n", "            self.write += 1;\n            self.ring.write.store(self.write, Ordering::Release);\n")],
+     [("                pushed += 1;\n", "                pushed += 1;\n                self.ring.write.store(self.write + pushed, Ordering::Release);\n")],
      "ring", "a_push_enters_whole"),
     ("shared: count lowered relaxed", "shared.rs",
      [("fetch_sub(1, Ordering::Release)", "fetch_sub(1, Ordering::Relaxed)")],

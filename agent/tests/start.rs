@@ -6,7 +6,9 @@ mod support;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use support::{Agent, Done, configstream};
 
@@ -95,14 +97,25 @@ fn a_file_that_may_not_be_read_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let secret = file(root.path(), "secret.yaml", b"a: 1\n");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
+    let mut command = configstream();
     if fs::read(&secret).is_ok() {
-        // Whoever may read everything cannot see this.
-        return;
+        // This is root, to whom no file is closed: so somebody else runs it, from a copy within reach. `cp` copies, since
+        // a file that this process has open for writing might be inherited by a test beside, and then does not execute.
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let copy = root.path().join("configstream");
+        let program = env!("CARGO_BIN_EXE_configstream");
+        let copied = Command::new("cp").arg(program).arg(&copy).status().unwrap();
+        assert!(copied.success());
+        command = Command::new(copy);
+        command.uid(NOBODY).gid(NOBODY);
     }
-    let run_dir = root.path().join("run");
-    fail(&run_dir, &["--config", &secret])
-        .demand(3, &["secret.yaml", "cannot be read", "to do: let the user"]);
+    command.args(["run", "--config", &secret, "--run-dir"]);
+    command.arg(root.path().join("run"));
+    Done::of(&mut command).demand(3, &["secret.yaml", "cannot be read", "to do: let the user"]);
 }
+
+/// The user and group that own nothing.
+const NOBODY: u32 = 65_534;
 
 #[test]
 fn a_run_directory_that_cannot_be_used_is_refused() {

@@ -3,7 +3,7 @@
 //! Models live in `tests/`, one file per protocol, one model per invariant of the engine. `cargo loom` runs them.
 #![cfg(loom)]
 
-use configstream_engine::{Event, State, Subscription, Transition, TryNextError};
+use configstream_engine::{Engine, Event, State, Subscription, Transition, TryNextError};
 
 /// Explores every interleaving of `model` with at most two preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
 pub fn check(model: impl Fn() + Sync + Send + 'static) {
@@ -46,6 +46,12 @@ impl State for Count {
             Step::Still => Transition::unobservable(self.clone()),
         })
     }
+}
+
+/// An engine that counts from 0, whose subscriptions have rings for so many updates.
+pub fn engine(capacity: usize) -> Engine<Count> {
+    let builder = Engine::builder(Count(0)).ring_capacity(capacity);
+    builder.build().expect("a ring with room")
 }
 
 /// Follows a subscription to a [`Count`] and checks all that a single reader can check.

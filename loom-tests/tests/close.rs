@@ -1,16 +1,9 @@
 //! I10: everything accepted is delivered, then the end is seen exactly once.
 #![cfg(loom)]
 
-use configstream_engine::{Engine, PublishError};
-use configstream_loom_tests::{Count, Follower, Step::Up, check};
+use configstream_engine::PublishError;
+use configstream_loom_tests::{Follower, Step::Up, check, engine};
 use loom::thread;
-
-fn engine(capacity: usize) -> Engine<Count> {
-    Engine::builder(Count(0))
-        .ring_capacity(capacity)
-        .build()
-        .unwrap()
-}
 
 /// Close against publish: what was accepted is delivered, what came later is refused.
 #[test]

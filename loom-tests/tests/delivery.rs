@@ -5,16 +5,9 @@ use configstream_engine::{Engine, Epoch, Sequence};
 use configstream_loom_tests::{
     Count, Follower,
     Step::{Jump, Still, Up},
-    check,
+    check, engine,
 };
 use loom::thread;
-
-fn engine(capacity: usize) -> Engine<Count> {
-    Engine::builder(Count(0))
-        .ring_capacity(capacity)
-        .build()
-        .unwrap()
-}
 
 /// I1. One joins while another publishes twice. The [`Follower`] demands a snapshot first, and no gap after it.
 #[test]

@@ -1,16 +1,8 @@
 //! I5, and the bound of the chain: the role is given back, and nothing stays undistributed.
 #![cfg(loom)]
 
-use configstream_engine::Engine;
-use configstream_loom_tests::{Count, Follower, Step::Up, check};
+use configstream_loom_tests::{Follower, Step::Up, check, engine};
 use loom::thread;
-
-fn engine(capacity: usize) -> Engine<Count> {
-    Engine::builder(Count(0))
-        .ring_capacity(capacity)
-        .build()
-        .unwrap()
-}
 
 /// I5. Two publishers meet; when both have returned, the ring has both updates.
 ///

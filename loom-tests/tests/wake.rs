@@ -7,11 +7,11 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use configstream_engine::{Engine, model::Waiter};
+use configstream_engine::model::Waiter;
 use configstream_loom_tests::{
-    Count, Follower,
+    Follower,
     Step::{Jump, Up},
-    check, check_with,
+    check, check_with, engine,
 };
 use loom::{
     sync::{
@@ -44,13 +44,6 @@ impl Wake for Bomb {
     fn wake(self: Arc<Self>) {
         panic!("the waker panics, as this model wants");
     }
-}
-
-fn engine(capacity: usize) -> Engine<Count> {
-    Engine::builder(Count(0))
-        .ring_capacity(capacity)
-        .build()
-        .unwrap()
 }
 
 /// Park against push.

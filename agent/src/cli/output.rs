@@ -66,6 +66,10 @@ impl Output {
             .load_preset(NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(header.map(str::to_uppercase));
+        // A terminal that does not tell its width, or is too narrow for a table, had better wrap lines by itself.
+        if table.width().is_none_or(|columns| columns < 20) {
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
         for row in rows {
             // A control character in a value must not reach the terminal.
             table.add_row(row.map(|cell| printable(&cell)));
