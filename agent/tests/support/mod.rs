@@ -55,8 +55,22 @@ impl Agent {
         Self::start_with(run_dir, arguments, |command| command)
     }
 
+    /// The same at an address that is given.
+    pub(crate) fn start_at(run_dir: &Path, listen: &str, arguments: &[&str]) -> Self {
+        Self::spawn(run_dir, listen, arguments, |command| command)
+    }
+
     pub(crate) fn start_with(
         run_dir: &Path,
+        arguments: &[&str],
+        prepare: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Self {
+        Self::spawn(run_dir, "127.0.0.1:0", arguments, prepare)
+    }
+
+    fn spawn(
+        run_dir: &Path,
+        listen: &str,
         arguments: &[&str],
         prepare: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Self {
@@ -65,7 +79,7 @@ impl Agent {
             .args([
                 "run",
                 "--listen",
-                "127.0.0.1:0",
+                listen,
                 "--http",
                 "127.0.0.1:0",
                 "--run-dir",
@@ -202,6 +216,10 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if thread::panicking() {
+            self.said.extend(self.errors.iter());
+            eprintln!("the agent said\n{}", self.said.join("\n"));
+        }
     }
 }
 
@@ -219,6 +237,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Strin
 pub(crate) struct Lines {
     child: Child,
     lines: Receiver<String>,
+    errors: Option<thread::JoinHandle<String>>,
 }
 
 impl Lines {
@@ -226,9 +245,10 @@ impl Lines {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let errors = Some(collect(child.stderr.take()));
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
         thread::spawn(move || {
@@ -237,7 +257,11 @@ impl Lines {
                 .map_while(Result::ok)
                 .try_for_each(|line| sender.send(line))
         });
-        Self { child, lines }
+        Self {
+            child,
+            lines,
+            errors,
+        }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -248,15 +272,45 @@ impl Lines {
         .unwrap();
     }
 
+    /// The next line, within [`PATIENCE`].
+    pub(crate) fn line(&self) -> String {
+        self.lines
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|error| panic!("no line came: {error}"))
+    }
+
+    /// The next line, which is JSON.
     pub(crate) fn next(&self) -> serde_json::Value {
-        serde_json::from_str(&self.lines.recv_timeout(PATIENCE).unwrap()).unwrap()
+        let line = self.line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+
+    /// Shows that nothing has come so far.
+    pub(crate) fn assert_nothing_more(&self) {
+        if let Ok(line) = self.lines.try_recv() {
+            panic!("one too many: {line}");
+        }
+    }
+
+    /// Kills the program and gives what it said on standard error.
+    pub(crate) fn stop(mut self) -> String {
+        self.end()
+    }
+
+    fn end(&mut self) -> String {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let errors = self.errors.take().map(thread::JoinHandle::join);
+        errors.and_then(Result::ok).unwrap_or_default()
     }
 }
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let errors = self.end();
+        if thread::panicking() {
+            eprintln!("the program said\n{errors}");
+        }
     }
 }
 

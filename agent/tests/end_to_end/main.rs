@@ -1,0 +1,20 @@
+//! The whole of it: the real programs over real sockets, from a changed file to a client that has it.
+//!
+//! One module per behaviour. What clients see comes from `configstream watch --json` and `config-stream-client` where
+//! the programs matter, and from the client of `configstream-grpc` where a status has to be looked at.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod authentication;
+mod bad_input;
+mod file_reload;
+mod lifecycle;
+mod peer;
+mod restart;
+mod runtime_changes;
+mod sessions;
+mod slow_client;
+mod telemetry;
+mod test_client;
+mod view;
