@@ -11,7 +11,8 @@
 //!
 //! # Cost
 //! n is the number of settings. Reading one and changing one: O(log n). A clone, and with it a version: O(1), sharing
-//! all that did not change. Replacing a layer: O(n log n) of that layer, whatever streams.
+//! all that did not change. Replacing a layer: O(n) to see what it holds, and O(log n) for
+//! each setting that it holds or is to hold, whatever streams.
 //!
 //! # Examples
 //!
@@ -41,6 +42,7 @@
 mod change;
 mod collection;
 mod draft;
+mod holders;
 mod key;
 mod layers;
 mod provenance;

@@ -7,8 +7,9 @@ use std::{
 
 use super::{
     change::{Assignment, Change},
+    holders::{Held, Holders},
     key::Key,
-    layers::{Held, Settings},
+    layers::Settings,
     provenance::Provenance,
     rejection::Rejection,
     setting::{Setting, SettingUpdate},
@@ -113,44 +114,37 @@ impl<'a> Draft<'a> {
         value: &Value,
         provenance: Option<&Provenance>,
     ) -> Result<(), Rejection> {
-        let winner = self.next.resolved().get(key).map(Arc::clone);
-        let setting = match self.held_if_equal(source, key, value, winner.as_ref()) {
+        let holders = self.next.resolved().holders(key);
+        let held = holders.and_then(|holders| holders.held_by(source));
+        let setting = match held.filter(|held| held.setting.value() == value) {
             Some(held) if held.provenance.as_ref() == provenance => return Ok(()),
             Some(held) => Arc::clone(&held.setting),
             None => self.new_setting(source, key, value)?,
         };
-        if winner.is_none() {
+        if holders.is_none() {
             self.check_is_leaf(source, key)?;
         }
         let held = Held {
-            setting: Arc::clone(&setting),
+            setting,
             provenance: provenance.cloned(),
         };
-        let key = setting.key().clone();
-        self.next.held_by_mut(source).insert_mut(key, held);
-        match winner {
-            Some(winner) if winner.source() > source => {}
-            Some(winner) if Arc::ptr_eq(&winner, &setting) => {}
-            before => self.turn(source, before, Some(setting)),
-        }
+        let before = holders.map(|holders| Arc::clone(holders.winner()));
+        let after = match holders {
+            Some(holders) => holders.with(held),
+            None => Holders::alone(held),
+        };
+        self.turn(source, before, Some(after));
         Ok(())
     }
 
     fn unset(&mut self, source: Source, key: &Key) {
-        if !self.next.held_by_mut(source).remove_mut(key) {
+        let holders = self.next.resolved().holders(key);
+        let Some(holders) = holders.filter(|holders| holders.held_by(source).is_some()) else {
             return;
-        }
-        // The layer held the key, so something wins for it.
-        let winner = self.next.resolved().get(key).map(Arc::clone);
-        if winner
-            .as_ref()
-            .is_some_and(|winner| winner.source() != source)
-        {
-            return;
-        }
-        let revealed = self.next.held_beneath(source, key);
-        let revealed = revealed.map(|held| Arc::clone(&held.setting));
-        self.turn(source, winner, revealed);
+        };
+        let before = Arc::clone(holders.winner());
+        let after = holders.without(source);
+        self.turn(source, Some(before), after);
     }
 
     /// Removes before it sets, so that a section may become a setting and a setting a section.
@@ -158,8 +152,9 @@ impl<'a> Draft<'a> {
         let settings = by_key(source, settings)?;
         let first_turn = self.turns.len();
 
-        let held = self.next.held_by(source).keys();
+        let held = self.next.held_by(source);
         let gone: Vec<Key> = held
+            .map(|(held, _)| held.setting.key())
             .filter(|key| !settings.contains_key(key))
             .cloned()
             .collect();
@@ -174,22 +169,6 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// What a layer holds for the key, if it has this value. The winner, being at hand, often tells that it has not.
-    fn held_if_equal(
-        &self,
-        source: Source,
-        key: &Key,
-        value: &Value,
-        winner: Option<&Arc<Setting>>,
-    ) -> Option<&Held> {
-        let winner = winner?;
-        if winner.source() < source || winner.source() == source && winner.value() != value {
-            return None;
-        }
-        let held = self.next.held_by(source).get(key);
-        held.filter(|held| held.setting.value() == value)
-    }
-
     /// A setting to put into a layer: the one that this layer held before the whole change, if it is equal, so that
     /// unsetting and setting again keeps its memo; else a new one, if it may be.
     fn new_setting(
@@ -198,11 +177,12 @@ impl<'a> Draft<'a> {
         key: &Key,
         value: &Value,
     ) -> Result<Arc<Setting>, Rejection> {
-        let before = self.old.held_by(source);
-        if !before.ptr_eq(self.next.held_by(source)) {
-            let held = before.get(key).map(|held| &held.setting);
-            if let Some(setting) = held.filter(|setting| setting.value() == value) {
-                return Ok(Arc::clone(setting));
+        let before = self.old.resolved();
+        if !before.is_same(self.next.resolved()) {
+            let holders = before.holders(key);
+            let held = holders.and_then(|holders| holders.held_by(source));
+            if let Some(held) = held.filter(|held| held.setting.value() == value) {
+                return Ok(Arc::clone(&held.setting));
             }
         }
 
@@ -240,12 +220,19 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Makes `after` the winner instead of `before`, because `source` changed.
-    fn turn(&mut self, source: Source, before: Option<Arc<Setting>>, after: Option<Arc<Setting>>) {
-        let turn = Turn { before, after };
-        self.next
-            .resolved_mut()
-            .exchange(turn.before.as_deref(), turn.after.as_ref());
+    /// Puts `after` in the place of who held the key, among whom `before` won, because `source` changed.
+    fn turn(&mut self, source: Source, before: Option<Arc<Setting>>, after: Option<Holders>) {
+        let winner = after.as_ref().map(|after| Arc::clone(after.winner()));
+        self.next.resolved_mut().exchange(before.as_deref(), after);
+        if let (Some(before), Some(winner)) = (&before, &winner)
+            && Arc::ptr_eq(before, winner)
+        {
+            return;
+        }
+        let turn = Turn {
+            before,
+            after: winner,
+        };
         self.weigh(source, turn.key());
         self.turns.push(turn);
     }

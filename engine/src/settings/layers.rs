@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use rpds::RedBlackTreeMapSync;
-
 use super::{
     change::Change,
     draft::Draft,
+    holders::{Held, Holders},
     key::Key,
     provenance::Provenance,
     rejection::Rejection,
@@ -19,7 +18,8 @@ use crate::{State, Transition, sync::Arc};
 
 /// A layer of settings per [`Source`], and what wins among them: for each key, the highest layer that holds it.
 ///
-/// Persistent: cloning copies one pointer per layer, whatever they hold, and a change of one key costs O(log n).
+/// Persistent: cloning copies a pointer, whatever the layers hold, and a change of one key costs O(log n). All layers are in
+/// one tree, by key, since walking and copying a path of it is what a change costs.
 ///
 /// # What streams
 /// * Subscribers see the [resolved](Self::resolved) state only. A change beneath the winner streams nothing, nor does
@@ -54,9 +54,7 @@ use crate::{State, Transition, sync::Arc};
 /// ```
 #[derive(Clone)]
 pub struct Settings {
-    // In the order of `Source::ALL`. Invariants: `resolved` has exactly the keys of all layers, each with the setting (the
-    // same `Arc`) of the highest layer that holds it; no key is below another one.
-    layers: [Layer; Source::ALL.len()],
+    /// The winners, and with each of them what it hides. No key is below another one.
     resolved: Resolved,
     size_limit: u64,
 }
@@ -71,15 +69,6 @@ pub struct Layered {
     pub provenance: Option<Provenance>,
     /// Whether this is the one that wins.
     pub wins: bool,
-}
-
-pub(super) type Layer = RedBlackTreeMapSync<Key, Held>;
-
-/// What a layer holds for a key.
-#[derive(Clone)]
-pub(super) struct Held {
-    pub(super) setting: Arc<Setting>,
-    pub(super) provenance: Option<Provenance>,
 }
 
 impl Settings {
@@ -102,7 +91,6 @@ impl Settings {
     #[must_use]
     pub fn with_size_limit(bytes: u64) -> Self {
         Self {
-            layers: std::array::from_fn(|_| Layer::new_sync()),
             resolved: Resolved::new(),
             size_limit: bytes.min(Self::MAX_SIZE_LIMIT),
         }
@@ -114,21 +102,19 @@ impl Settings {
         &self.resolved
     }
 
-    /// Every layer that holds `key`, highest precedence first, so that the first one wins. O(layers × log n).
+    /// Every layer that holds `key`, highest precedence first, so that the first one wins. O(log n + layers).
     #[must_use]
     pub fn explain(&self, key: &Key) -> Vec<Layered> {
-        let holders = self.layers.iter().rev().filter_map(|layer| layer.get(key));
-        holders
-            .enumerate()
+        let holders = self.resolved.holders(key).into_iter();
+        let held = holders.flat_map(|holders| holders.iter());
+        held.enumerate()
             .map(|(above, held)| held.layered(above == 0))
             .collect()
     }
 
-    /// All that a layer holds, in the order of the keys. O(log n) each, to know whether it wins.
+    /// All that a layer holds, in the order of the keys. Looks at every key that any layer holds.
     pub fn layer(&self, source: Source) -> impl Iterator<Item = Layered> {
-        self.held_by(source)
-            .iter()
-            .map(|(key, held)| held.layered(self.resolved.get(key) == Some(&held.setting)))
+        self.held_by(source).map(|(held, wins)| held.layered(wins))
     }
 
     /// How many bytes of a snapshot all settings may take together.
@@ -137,18 +123,12 @@ impl Settings {
         self.size_limit
     }
 
-    pub(super) fn held_by(&self, source: Source) -> &Layer {
-        &self.layers[source.index()]
-    }
-
-    pub(super) fn held_by_mut(&mut self, source: Source) -> &mut Layer {
-        &mut self.layers[source.index()]
-    }
-
-    /// What the highest layer below `source` holds.
-    pub(super) fn held_beneath(&self, source: Source, key: &Key) -> Option<&Held> {
-        let beneath = &self.layers[..source.index()];
-        beneath.iter().rev().find_map(|layer| layer.get(key))
+    /// All that a layer holds, by key, and whether it wins.
+    pub(super) fn held_by(&self, source: Source) -> impl Iterator<Item = (&Held, bool)> {
+        self.resolved.all_holders().filter_map(move |holders| {
+            let held = holders.held_by(source)?;
+            Some((held, holders.winner().source() == source))
+        })
     }
 
     pub(super) fn resolved_mut(&mut self) -> &mut Resolved {
@@ -171,8 +151,7 @@ impl State for Settings {
     type Update = SettingUpdate;
     type Rejection = Rejection;
 
-    /// O(log n) for each key that the change touches, with the layers' number on top where a layer below is revealed.
-    /// Replacing a layer looks at all that it held.
+    /// O(log n + layers) for each key that the change touches. Replacing a layer looks at every key there is.
     fn apply(&self, change: &Change) -> Result<Transition<Self>, Rejection> {
         let mut draft = Draft::of(self);
         draft.apply(change)?;
@@ -194,10 +173,14 @@ impl Default for Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut sizes = [0_usize; Source::ALL.len()];
+        for held in self.resolved.all_holders().flat_map(Holders::iter) {
+            sizes[held.source().index()] += 1;
+        }
         let mut map = f.debug_map();
-        for (source, layer) in Source::ALL.into_iter().zip(&self.layers) {
-            if !layer.is_empty() {
-                map.entry(&source, &layer.size());
+        for (source, size) in Source::ALL.iter().zip(sizes) {
+            if size > 0 {
+                map.entry(source, &size);
             }
         }
         map.finish()

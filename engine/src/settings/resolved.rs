@@ -9,6 +9,7 @@ use std::{
 use rpds::RedBlackTreeMapSync;
 
 use super::{
+    holders::{Held, Holders},
     key::Key,
     setting::{Setting, SettingUpdate},
     source::Source,
@@ -37,7 +38,9 @@ use crate::{Replica, State, Transition, sync::Arc};
 /// ```
 #[derive(Clone, Default)]
 pub struct Resolved {
-    settings: RedBlackTreeMapSync<Key, Arc<Setting>>,
+    /// Beneath the winners, out of sight, stands what [`Settings`](super::Settings) needs to reveal: nothing in a replica.
+    holders: RedBlackTreeMapSync<Key, Holders>,
+    /// Of the winners.
     encoded_len: u64,
 }
 
@@ -103,24 +106,24 @@ impl Resolved {
     /// The setting that wins for `key`. O(log n).
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Arc<Setting>> {
-        self.settings.get(key)
+        self.holders.get(key).map(Holders::winner)
     }
 
     /// How many settings there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.settings.size()
+        self.holders.size()
     }
 
     /// Whether there are no settings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.settings.is_empty()
+        self.holders.is_empty()
     }
 
     /// Every setting, in the order of the keys.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Setting>> + ExactSizeIterator {
-        self.settings.values()
+        self.holders.values().map(Holders::winner)
     }
 
     /// The settings below a section, and the one that has the very name, in the order of the keys. O(log n), then O(1)
@@ -131,10 +134,10 @@ impl Resolved {
         } else {
             (self.get(section), format!("{section}."))
         };
-        let tail = self.settings.range(StartingAt(below.clone()));
+        let tail = self.holders.range(StartingAt(below.clone()));
         itself.into_iter().chain(
             tail.take_while(move |(key, _)| key.starts_with(&below))
-                .map(|(_, setting)| setting),
+                .map(|(_, holders)| holders.winner()),
         )
     }
 
@@ -147,15 +150,28 @@ impl Resolved {
 
     /// The first setting below a section. O(log n).
     pub(super) fn first_below(&self, section: &Key) -> Option<&Arc<Setting>> {
-        let (key, setting) = self
-            .settings
-            .range(StartingAt(format!("{section}.")))
-            .next()?;
-        key.is_below(section).then_some(setting)
+        let start = StartingAt(format!("{section}."));
+        let (key, holders) = self.holders.range(start).next()?;
+        key.is_below(section).then(|| holders.winner())
     }
 
-    /// Puts `after` in the place of `before`, which is what wins now for the same key.
-    pub(super) fn exchange(&mut self, before: Option<&Setting>, after: Option<&Arc<Setting>>) {
+    /// Who holds `key`, the winner included. O(log n).
+    pub(super) fn holders(&self, key: &str) -> Option<&Holders> {
+        self.holders.get(key)
+    }
+
+    /// Who holds each key, in the order of the keys.
+    pub(super) fn all_holders(&self) -> impl Iterator<Item = &Holders> {
+        self.holders.values()
+    }
+
+    /// Whether the two are one: neither changed since one was cloned from the other. O(1); `false` says nothing.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.holders.ptr_eq(&other.holders)
+    }
+
+    /// Puts `after` in the place of who holds the key now, among whom `before` wins.
+    pub(super) fn exchange(&mut self, before: Option<&Setting>, after: Option<Holders>) {
         if let Some(before) = before {
             self.encoded_len = self.encoded_len.saturating_sub(before.field_len());
         }
@@ -163,12 +179,12 @@ impl Resolved {
             (_, Some(after)) => {
                 // `Settings` keeps the sum far below the end of u64. A replica does not weigh what it is given, but no
                 // message brings it anything near.
-                self.encoded_len = self.encoded_len.saturating_add(after.field_len());
-                self.settings
-                    .insert_mut(after.key().clone(), Arc::clone(after));
+                let winner = after.winner();
+                self.encoded_len = self.encoded_len.saturating_add(winner.field_len());
+                self.holders.insert_mut(winner.key().clone(), after);
             }
             (Some(before), None) => {
-                self.settings.remove_mut(before.key());
+                self.holders.remove_mut(before.key());
             }
             (None, None) => {}
         }
@@ -176,7 +192,11 @@ impl Resolved {
 
     fn insert(&mut self, setting: &Arc<Setting>) {
         let before = self.get(setting.key()).cloned();
-        self.exchange(before.as_deref(), Some(setting));
+        let after = Holders::alone(Held {
+            setting: Arc::clone(setting),
+            provenance: None,
+        });
+        self.exchange(before.as_deref(), Some(after));
     }
 
     fn remove(&mut self, key: &str) -> bool {
@@ -251,8 +271,7 @@ impl Resolution for Resolved {
 impl PartialEq for Resolved {
     fn eq(&self, other: &Self) -> bool {
         // `Arc` compares pointers first, so versions close to each other are compared fast.
-        self.settings.ptr_eq(&other.settings)
-            || self.len() == other.len() && self.iter().eq(other.iter())
+        self.is_same(other) || self.len() == other.len() && self.iter().eq(other.iter())
     }
 }
 
