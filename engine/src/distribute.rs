@@ -252,6 +252,7 @@ impl<S: State> Distributor<S> {
                 panic.get_or_insert(payload);
             }
         }
+        table.give_back_room();
         Leavings {
             head,
             _span: span,
@@ -356,6 +357,20 @@ impl<S: State> Distributor<S> {
     }
 }
 
+impl<S: State> Table<S> {
+    /// Keeps room for twice the members there are, once they are a quarter of those there is room for: paid for by those
+    /// that left since.
+    fn give_back_room(&mut self) {
+        let members = self.members.len().max(SMALL_TABLE);
+        if self.members.capacity() > 4 * members {
+            self.members.shrink_to(2 * members);
+        }
+        if self.due.capacity() > 4 * members {
+            self.due.shrink_to(2 * members);
+        }
+    }
+}
+
 /// Holding it is holding the role; dropping it, even by a panic, gives the role back.
 struct Role<'a>(&'a AtomicBool);
 
@@ -390,3 +405,6 @@ impl<S: State> fmt::Debug for Distributor<S> {
             .finish_non_exhaustive()
     }
 }
+
+/// Members for which a table keeps room always, 24 bytes each.
+const SMALL_TABLE: usize = 16;

@@ -416,3 +416,42 @@ impl<S: State> fmt::Debug for Core<S> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::Event;
+
+    #[derive(Clone)]
+    struct Count(u64);
+
+    impl State for Count {
+        type Change = ();
+        type Update = u64;
+        type Rejection = Infallible;
+
+        fn apply(&self, (): &()) -> Result<Transition<Self>, Infallible> {
+            Ok(Transition::new(Count(self.0 + 1), vec![self.0 + 1]))
+        }
+    }
+
+    /// Joining and leaving take the registry's lock. Whoever holds it holds up nobody but those.
+    #[test]
+    fn publishing_and_receiving_go_on_while_somebody_joins_or_leaves() {
+        let engine = Engine::builder(Count(0)).ring_capacity(1).build().unwrap();
+        let mut subscription = engine.subscribe();
+        let _joining = engine.core.registry.hold();
+        assert!(matches!(subscription.next(), Some(Event::Snapshot(_))));
+        for publishes in [1, 2] {
+            for _ in 0..publishes {
+                engine.publish(&()).unwrap();
+            }
+            assert!(matches!(subscription.next(), Some(Event::Update(_))));
+        }
+        assert!(matches!(subscription.next(), Some(Event::Snapshot(_))));
+        assert_eq!(subscription.stats().lag, 0);
+        assert_eq!(engine.stats().subscriptions, 1);
+    }
+}

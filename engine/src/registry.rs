@@ -40,6 +40,12 @@ impl<S: State> Registry<S> {
         drop(ring);
     }
 
+    /// Keeps everybody else out of the table.
+    #[cfg(test)]
+    pub(crate) fn hold(&self) -> impl Drop + '_ {
+        self.0.lock()
+    }
+
     pub(crate) fn rings(&self) -> Vec<Observer<Shared<Labelled<S>>, Mailbox>> {
         self.0.lock().rings.values().cloned().collect()
     }

@@ -21,7 +21,7 @@ use std::{
 use configstream_engine::{Committed, Engine, Epoch, PublishError, Sequence, Subscription};
 
 mod ledger;
-use ledger::{Change, Ledger, Replay};
+use ledger::{Change, Dice, Ledger, Replay};
 
 /// Who takes part in a run, and for how long.
 #[derive(Clone, Copy)]
@@ -61,30 +61,15 @@ impl Door {
     }
 }
 
-/// Numbers that are as good as random and the same in each run (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-
-    fn change(&mut self) -> Change {
-        match self.roll(64) {
-            0 => Change::Replace(self.roll(1 << 20)),
-            1 => Change::PutAndReplace(vec![1, 2], self.roll(1 << 20)),
-            2 | 3 => Change::Touch,
-            4 => Change::Refuse,
-            5..=12 => Change::PutAll((0..self.roll(4)).collect()),
-            _ => Change::Put(self.roll(1 << 20)),
-        }
+/// What a publisher does next.
+fn any_change(dice: &mut Dice) -> Change {
+    match dice.roll(64) {
+        0 => Change::Replace(dice.roll(1 << 20)),
+        1 => Change::PutAndReplace(vec![1, 2], dice.roll(1 << 20)),
+        2 | 3 => Change::Touch,
+        4 => Change::Refuse,
+        5..=12 => Change::PutAll((0..dice.roll(4)).collect()),
+        _ => Change::Put(dice.roll(1 << 20)),
     }
 }
 
@@ -94,13 +79,13 @@ fn publisher(engine: &Engine<Ledger>, seed: u64, publishes: u64) -> Vec<u64> {
     let mut spent = Vec::new();
     for _ in 0..publishes {
         let outcome = if dice.roll(8) == 0 {
-            let batch: Vec<Change> = (0..dice.roll(5)).map(|_| dice.change()).collect();
+            let batch: Vec<Change> = (0..dice.roll(5)).map(|_| any_change(&mut dice)).collect();
             (
                 batch.contains(&Change::Refuse),
                 engine.publish_batch(&batch),
             )
         } else {
-            let change = dice.change();
+            let change = any_change(&mut dice);
             (change == Change::Refuse, engine.publish(&change))
         };
         match outcome {

@@ -88,17 +88,20 @@ fn no_two_snapshots_come_at_one_ordinal() {
     });
 }
 
-/// I3 and I4. What was pushed before the round that did not fit is delivered, and not counted as dropped.
-///
-/// Weakened: L loaded Relaxed; lagging looked at after the ring: each fails, the update is skipped.
-#[test]
-fn what_is_in_the_ring_is_delivered_before_the_snapshot() {
-    check(|| {
+/// I3 and I4. An update that fits, then a batch that does not: the snapshot comes without another publish, and what was
+/// pushed before it is delivered first, and not counted as dropped. `early`: the update is in the ring before all starts.
+fn an_update_and_then_a_drop(early: bool) {
+    check(move || {
         let engine = engine(1);
         let mut follower = Follower::new(engine.subscribe());
         follower.step();
-        let publishing = thread::spawn(move || {
+        if early {
             engine.publish(&Up).unwrap();
+        }
+        let publishing = thread::spawn(move || {
+            if !early {
+                engine.publish(&Up).unwrap();
+            }
             engine.publish_batch(&[Up, Up]).unwrap();
             engine
         });
@@ -110,24 +113,16 @@ fn what_is_in_the_ring_is_delivered_before_the_snapshot() {
     });
 }
 
-/// I3. A round that does not fit: the snapshot comes without another publish.
+/// Weakened: an overflow that does not set lagging: fails.
 #[test]
 fn a_drop_leads_to_a_snapshot_without_another_publish() {
-    check(|| {
-        let engine = engine(1);
-        let mut follower = Follower::new(engine.subscribe());
-        follower.step();
-        engine.publish(&Up).unwrap();
-        let publishing = thread::spawn(move || {
-            engine.publish_batch(&[Up, Up]).unwrap();
-            engine
-        });
-        follower.step();
-        follower.step();
-        let _engine = publishing.join().unwrap();
-        follower.converge();
-        assert_eq!((follower.updates, follower.missed), (1, 2));
-    });
+    an_update_and_then_a_drop(true);
+}
+
+/// Weakened: L loaded Relaxed; lagging looked at after the ring: each fails, the update is skipped.
+#[test]
+fn what_is_in_the_ring_is_delivered_before_the_snapshot() {
+    an_update_and_then_a_drop(false);
 }
 
 /// I4. published = delivered + dropped + forced, with updates, an overflow and a version that no update leads to.

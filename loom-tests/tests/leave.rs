@@ -1,4 +1,5 @@
-//! I9, for mailboxes and rings: what a leaver leaves behind is freed once, whoever is in a round meanwhile.
+//! I9, for mailboxes, rings and chains: what a leaver leaves behind, or a cut chain, is freed once, whoever is in a round
+//! meanwhile.
 #![cfg(loom)]
 
 use std::sync::Arc;
@@ -76,6 +77,27 @@ fn nobody_lingers_after_leaving() {
         leaving.join().unwrap();
         assert_eq!(engine.stats().subscriptions, 0);
         drop(engine);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    });
+}
+
+/// A commit cuts the chain while a round walks it: each version's updates are freed once, whichever side of the cut.
+#[test]
+fn what_a_chain_held_is_freed_once_when_it_is_cut() {
+    check(|| {
+        let witness = Arc::new(());
+        let engine = Engine::builder(Witnessed).ring_capacity(1).build().unwrap();
+        let mut follower = engine.subscribe();
+        follower.try_next().unwrap();
+        let (publisher, theirs) = (engine.clone(), witness.clone());
+        let publishing = thread::spawn(move || publisher.publish(&theirs).map(drop).unwrap());
+        engine
+            .publish_batch(&[(); 6].map(|()| witness.clone()))
+            .unwrap();
+        engine.publish(&witness).unwrap();
+        publishing.join().unwrap();
+        while follower.try_next().is_ok() {}
+        drop((engine, follower));
         assert_eq!(Arc::strong_count(&witness), 1);
     });
 }

@@ -298,6 +298,22 @@ impl Replay {
     }
 }
 
+/// Numbers that are as good as random and the same in each run (xorshift).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
 /// The side of the accounting equation that a subscription knows; the other one is what was published since its first
 /// snapshot.
 pub(crate) fn accounted(stats: &SubscriptionStats) -> u64 {
