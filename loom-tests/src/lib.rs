@@ -5,9 +5,9 @@
 
 use configstream_engine::{Engine, Event, State, Subscription, Transition, TryNextError};
 
-/// Explores every interleaving of `model` with at most two preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
+/// Explores every interleaving of `model` with at most three preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
 pub fn check(model: impl Fn() + Sync + Send + 'static) {
-    check_with(2, model);
+    check_with(3, model);
 }
 
 /// As [`check`], with another bound by default.

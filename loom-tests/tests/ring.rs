@@ -9,7 +9,7 @@ use loom::thread;
 ///
 /// Weakened: W to Relaxed, R to Relaxed: both fail, by an unordered access to a slot.
 fn items_arrive_once_and_in_order(capacity: usize) {
-    check_with(3, move || {
+    check_with(4, move || {
         let (mut producer, mut consumer) = ring::<Box<u64>>(capacity);
         let pushing = thread::spawn(move || {
             let mut pushed = 0;
@@ -49,7 +49,7 @@ fn items_arrive_once_and_in_order_at_capacity_2() {
 /// I7 at the ring: the items of one push are there together, or the push was refused and none is.
 #[test]
 fn a_push_enters_whole_or_not_at_all() {
-    check_with(3, || {
+    check_with(4, || {
         let (mut producer, mut consumer) = ring::<u64>(3);
         let pushing = thread::spawn(move || {
             let first = producer.push([0, 1]).is_ok();

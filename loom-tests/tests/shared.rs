@@ -12,7 +12,7 @@ use loom::thread;
 /// Weakened: the Release decrement to Relaxed: fails, the value is freed while a read of it is unordered.
 #[test]
 fn each_update_is_freed_once() {
-    check_with(3, || {
+    check_with(4, || {
         let witness = Arc::new(7);
         let first = Shared::new(witness.clone());
         let (second, third) = first.two_more();

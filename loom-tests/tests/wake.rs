@@ -130,7 +130,7 @@ fn the_last_waker_is_the_one_that_is_woken() {
 /// `waiting` cleared before the lock is tried: `loom` orders stores as they execute, so that store cannot be late.
 #[test]
 fn arming_again_loses_no_wakeup() {
-    check_with(3, || {
+    check_with(4, || {
         let waiter = Arc::new(Waiter::new());
         let flags = Arc::new([AtomicBool::new(false), AtomicBool::new(false)]);
         let waking = thread::spawn({
