@@ -66,7 +66,7 @@ use std::{
 use crate::{
     mailbox::Mailbox,
     ring::Producer,
-    shared::{Credits, Shared},
+    shared::{Batch, Shared},
     state::State,
     sync::{Arc, ArcCell, AtomicBool, AtomicI64, AtomicU64, Exclusive, Ordering, Padded, fence},
     version::{Labelled, Version},
@@ -313,16 +313,11 @@ impl<S: State> Distributor<S> {
         // Once: a sweep after the close has nothing to tell.
         let closing = head.is_closed() && !span.versions.is_empty();
         let something = span.updates > 0 || span.needs_snapshot || closing;
-        if !something && self.gone.load(Ordering::Relaxed) <= 0 {
+        let nothing_to_do = !something && self.gone.load(Ordering::Relaxed) <= 0;
+        if nothing_to_do || table.members.is_empty() {
             return gone;
         }
-        let mut credits: Vec<_> = span
-            .versions
-            .iter()
-            .rev()
-            .filter(|_| !span.needs_snapshot)
-            .map(|version| Credits::new(&version.updates, table.members.len()))
-            .collect();
+        let mut batch = Batch::new(span.to_push(), span.updates, table.members.len());
         let mut overflows = 0;
         let mut index = 0;
         while let Some(member) = table.members.get_mut(index) {
@@ -332,13 +327,17 @@ impl<S: State> Distributor<S> {
                 continue;
             }
             if something && !flags.is_lagging() {
-                let fits = !span.needs_snapshot && member.producer.has_room(span.updates);
-                if fits && span.updates > 0 {
-                    for version in &mut credits {
-                        member.producer.push_all(version.spend());
-                    }
-                }
-                overflows += u64::from(!fits && !span.needs_snapshot);
+                let fits = !span.needs_snapshot
+                    && match member.producer.room(batch.len()) {
+                        Some(room) => {
+                            room.fill(batch.hand_out());
+                            true
+                        }
+                        None => {
+                            overflows += 1;
+                            false
+                        }
+                    };
                 if !fits || closing {
                     member.mailbox().set_lagging();
                 }
@@ -368,6 +367,14 @@ impl<S: State> Table<S> {
         if self.due.capacity() > 4 * members {
             self.due.shrink_to(2 * members);
         }
+    }
+}
+
+impl<S: State> Span<S> {
+    /// The updates for those who keep up, oldest first; none, if they need a snapshot.
+    fn to_push(&self) -> impl Iterator<Item = &Shared<Labelled<S>>> {
+        let oldest_first = self.versions.iter().rev().filter(|_| !self.needs_snapshot);
+        oldest_first.flat_map(|version| version.updates.iter())
     }
 }
 

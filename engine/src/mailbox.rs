@@ -102,7 +102,7 @@ impl Mailbox {
 
     /// The consumer's look.
     pub(crate) fn is_lagging(&self) -> bool {
-        // Sync point L: pairs with the Release in `set_lagging`.
+        // Sync point L: pairs with `set_lagging`, which fence F1 of its round makes a release.
         Flags(self.signals.flags.load(Ordering::Acquire)).is_lagging()
     }
 

@@ -22,11 +22,10 @@ impl<T> Shared<T> {
         Self(shared::Shared::new(value))
     }
 
-    /// Two more handles, paid for at once, out of credits for three.
+    /// Two more handles, paid for at once, out of a batch for three receivers.
     pub fn two_more(&self) -> (Self, Self) {
-        let items = std::slice::from_ref(&self.0);
-        let mut credits = shared::Credits::new(items, 3);
-        let mut one = || Self(credits.spend().next().expect("there is one item"));
+        let mut batch = shared::Batch::new([&self.0], 1, 3);
+        let mut one = || Self(batch.hand_out().next().expect("there is one item"));
         (one(), one())
     }
 }
@@ -78,10 +77,10 @@ mod ends {
     impl<T> Producer<T> {
         /// Pushes all of `items` if they fit; otherwise gives them back.
         pub fn push<const N: usize>(&mut self, items: [T; N]) -> Result<(), [T; N]> {
-            if !self.0.has_room(N) {
-                return Err(items);
+            match self.0.room(N) {
+                Some(room) => room.fill(items.into_iter()),
+                None => return Err(items),
             }
-            self.0.push_all(items.into_iter());
             Ok(())
         }
     }

@@ -7,8 +7,8 @@
 //! `beside` is whatever the two ends want to share in the same allocation: for a subscription, its mailbox.
 //!
 //! # Sync points
-//! * W: `write`, Release in [`Producer::push_all`] to Acquire in [`Consumer::refresh`]. Hands over the slots' contents.
-//! * R: `read`, Release in [`Consumer::pop`] to Acquire in [`Producer::has_room`]. Hands the emptied slots back.
+//! * W: `write`, Release in [`Room::fill`] to Acquire in [`Consumer::refresh`]. Hands over the slots' contents.
+//! * R: `read`, Release in [`Consumer::pop`] to Acquire in [`Producer::room`]. Hands the emptied slots back.
 //!
 //! Positions only grow; `write - read` items are in the ring, and each end keeps its own position and a cached copy of
 //! the other's, which can only be too pessimistic.
@@ -62,6 +62,13 @@ pub(crate) struct Consumer<T, B> {
     write: u64,
 }
 
+/// Places in the ring that are free for sure: the proof that a push fits.
+#[must_use]
+pub(crate) struct Room<'a, T, B> {
+    producer: &'a mut Producer<T, B>,
+    items: usize,
+}
+
 /// A look at the ring from outside: its length, and what is beside it.
 pub(crate) struct Observer<T, B>(Arc<Ring<T, B>>);
 
@@ -84,49 +91,59 @@ unsafe impl<T: Send, B: Send + Sync> Sync for Ring<T, B> {}
 unsafe impl<T: Send, B: Send + Sync> Send for Ring<T, B> {}
 
 impl<T, B> Producer<T, B> {
-    /// Whether `items` more fit now. `true` stays true until the next push: only this producer fills the ring.
+    /// Room for exactly so many items, if there is so much now. It stays, since only this producer fills the ring.
     #[inline]
-    pub(crate) fn has_room(&mut self, items: usize) -> bool {
-        let Some(spare) = self.ring.capacity.checked_sub(items) else {
-            return false;
-        };
-        let spare = spare as u64;
-        if self.write - self.read <= spare {
-            return true;
-        }
-        // Sync point R: pairs with the Release store in `pop`.
-        self.read = self.ring.read.load(Ordering::Acquire);
-        self.write - self.read <= spare
-    }
-
-    /// Appends all of `items`, which the consumer sees at once.
-    ///
-    /// # Panics
-    /// When they do not fit: ask [`has_room`](Self::has_room) first.
-    #[inline]
-    pub(crate) fn push_all(&mut self, items: impl ExactSizeIterator<Item = T>) {
-        assert!(self.has_room(items.len()), "the ring has room for them");
-        // Two straight runs, up to the end of storage and on from its start; `take` bounds an iterator whose length lies.
-        let mut items = items.take(self.ring.capacity);
-        let (start, end) = self.ring.slots.split_at(self.ring.index(self.write));
-        let mut pushed = 0;
-        for run in [end, start] {
-            for (slot, item) in run.iter().zip(&mut items) {
-                slot.with_mut(|slot| {
-                    // SAFETY: `write - read < capacity` by `has_room`, so the consumer is done with this slot (R) and
-                    // will not look at it before W; this is the only producer.
-                    unsafe { slot.write(MaybeUninit::new(item)) };
-                });
-                pushed += 1;
+    pub(crate) fn room(&mut self, items: usize) -> Option<Room<'_, T, B>> {
+        let spare = self.ring.capacity.checked_sub(items)? as u64;
+        if self.write - self.read > spare {
+            // Sync point R: pairs with the Release store in `pop`.
+            self.read = self.ring.read.load(Ordering::Acquire);
+            if self.write - self.read > spare {
+                return None;
             }
         }
-        self.write += pushed;
-        // Sync point W: hands the slots over to `refresh`.
-        self.ring.write.store(self.write, Ordering::Release);
+        Some(Room {
+            producer: self,
+            items,
+        })
     }
 
     pub(crate) fn beside(&self) -> &B {
         &self.ring.beside
+    }
+}
+
+impl<T, B> Room<'_, T, B> {
+    /// Appends the items, as many as there is room for at most. The consumer sees them at once.
+    #[inline]
+    pub(crate) fn fill(self, items: impl Iterator<Item = T>) {
+        let Producer { ring, write, .. } = self.producer;
+        let first = ring.index(*write);
+        let mut pushed = 0;
+        let mut put = |slot: &UnsafeCell<MaybeUninit<T>>, item| {
+            slot.with_mut(|slot| {
+                // SAFETY: `room` has seen that this position is less than `capacity` beyond `read`, so the consumer is done
+                // with the slot (R) and will not look at it before W; this is the only producer.
+                unsafe { slot.write(MaybeUninit::new(item)) };
+            });
+            pushed += 1;
+        };
+        let mut items = items.take(self.items);
+        if self.items == 1 {
+            // One update a round is the ordinary case, and spared what straight runs cost to set up.
+            items.for_each(|item| put(&ring.slots[first], item));
+        } else {
+            // Two straight runs, up to the end of storage and on from its start.
+            let (start, end) = ring.slots.split_at(first);
+            for run in [end, start] {
+                for (slot, item) in run.iter().zip(&mut items) {
+                    put(slot, item);
+                }
+            }
+        }
+        *write += pushed;
+        // Sync point W: hands the slots over to `refresh`.
+        ring.write.store(*write, Ordering::Release);
     }
 }
 
@@ -140,7 +157,7 @@ impl<T, B> Consumer<T, B> {
     /// Looks what the producer has pushed since. `true`: there is something to pop.
     #[inline]
     pub(crate) fn refresh(&mut self) -> bool {
-        // Sync point W: pairs with the Release store in `push_all`.
+        // Sync point W: pairs with the Release store in `fill`.
         self.write = self.ring.write.load(Ordering::Acquire);
         !self.is_drained()
     }
@@ -157,7 +174,7 @@ impl<T, B> Consumer<T, B> {
             unsafe { slot.read() }
         });
         self.read += 1;
-        // Sync point R: hands the slot back to `has_room`.
+        // Sync point R: hands the slot back to `room`.
         self.ring.read.store(self.read, Ordering::Release);
         // SAFETY: the slot was filled (above), and `read` has moved on, so it is read once.
         Some(unsafe { item.assume_init() })
@@ -242,11 +259,8 @@ mod tests {
     use super::*;
 
     fn push(producer: &mut Producer<u32, ()>, items: &[u32]) -> bool {
-        let fits = producer.has_room(items.len());
-        if fits {
-            producer.push_all(items.iter().copied());
-        }
-        fits
+        let room = producer.room(items.len());
+        room.map(|room| room.fill(items.iter().copied())).is_some()
     }
 
     fn drain(consumer: &mut Consumer<u32, ()>) -> Vec<u32> {
@@ -277,17 +291,27 @@ mod tests {
     }
 
     #[test]
+    fn no_more_goes_in_than_there_was_room_for() {
+        let (mut producer, mut consumer) = ring(2, ());
+        for items in [1, 2] {
+            producer.room(items).unwrap().fill(7..);
+            assert_eq!(drain(&mut consumer), vec![7, 8][..items]);
+        }
+    }
+
+    #[test]
     fn more_than_the_whole_ring_never_fits() {
         let (mut producer, _consumer) = ring::<u32, ()>(2, ());
-        assert!(!producer.has_room(3));
-        assert!(!producer.has_room(usize::MAX));
+        assert!(producer.room(3).is_none());
+        assert!(producer.room(usize::MAX).is_none());
     }
 
     #[test]
     fn what_is_left_inside_is_dropped_with_the_ring() {
         let witness = Arc::new(());
         let (mut producer, mut consumer) = ring(4, ());
-        producer.push_all(vec![witness.clone(), witness.clone(), witness.clone()].into_iter());
+        let room = producer.room(3).unwrap();
+        room.fill([witness.clone(), witness.clone(), witness.clone()].into_iter());
         consumer.refresh();
         drop(consumer.pop());
         assert_eq!(Arc::strong_count(&witness), 3);

@@ -1,7 +1,7 @@
 //! A shared pointer whose count is raised by many at once.
 //!
 //! Handing one update to n rings with `Arc::clone` costs n read-modify-writes on one cache line (2 ns each, measured);
-//! [`Credits`] raises the count by n once, and hands out the n handles as plain copies of the pointer.
+//! [`Batch`] raises the count by n once, and hands out the n handles as plain copies of the pointer.
 //!
 //! # Sync points
 //! * C: `count`, Release in every drop to the Acquire load of the last one. Hands over all use of the value to the
@@ -9,7 +9,7 @@
 //!
 //! Models: `loom-tests/tests/shared.rs`.
 
-use std::{fmt, ops::Deref, ptr::NonNull};
+use std::{fmt, marker::PhantomData, ops::Deref, ptr::NonNull};
 
 use crate::sync::{AtomicUsize, Ordering, UnsafeCell};
 
@@ -19,7 +19,7 @@ pub(crate) struct Shared<T> {
 }
 
 struct Counted<T> {
-    /// How many `Shared` handles exist or are promised by a [`Credits`].
+    /// How many `Shared` handles exist or are promised by a [`Batch`].
     count: AtomicUsize,
     /// Read by every handle, written only when it is created and when it is freed. In a cell so that `loom` sees both.
     value: UnsafeCell<T>,
@@ -55,13 +55,6 @@ impl<T> Shared<T> {
         if before > MAX_COUNT - by.min(MAX_COUNT) {
             std::process::abort();
         }
-    }
-
-    /// Takes back handles that were promised and never made. `&self` is counted, so it cannot reach zero.
-    fn lower(&self, by: usize) {
-        // Relaxed would do: the value was not used through what is taken back, and does not go while `&self` is there. But
-        // `&self` may be in a version whose last `Arc` goes elsewhere, by a fence, which ThreadSanitizer does not see.
-        self.counted().count.fetch_sub(by, Ordering::Release);
     }
 }
 
@@ -106,47 +99,67 @@ impl<T: fmt::Debug> fmt::Debug for Shared<T> {
     }
 }
 
-/// The right to make a stated number of further handles to each of some shared values, paid for in advance.
+/// Some shared values on their way to a stated number of receivers, each of which gets a handle to every one of them.
 ///
-/// What is not used is given back on drop.
-pub(crate) struct Credits<'a, T> {
-    items: &'a [Shared<T>],
+/// All handles are paid for in advance, by one read-modify-write per value; those not handed out are given back on drop.
+pub(crate) struct Batch<'a, T> {
+    /// Copies of handles that are borrowed for `'a`.
+    pointers: Vec<NonNull<Counted<T>>>,
+    /// Receivers that have not been served yet.
     left: usize,
+    handles: PhantomData<&'a Shared<T>>,
 }
 
-impl<'a, T> Credits<'a, T> {
-    /// One read-modify-write per item, whatever `receivers` is.
-    pub(crate) fn new(items: &'a [Shared<T>], receivers: usize) -> Self {
-        for item in items {
+impl<'a, T> Batch<'a, T> {
+    /// Of `items`, about `count` of them.
+    pub(crate) fn new(
+        items: impl IntoIterator<Item = &'a Shared<T>>,
+        count: usize,
+        receivers: usize,
+    ) -> Self {
+        let mut pointers = Vec::with_capacity(count);
+        pointers.extend(items.into_iter().map(|item| {
             item.raise(receivers);
-        }
+            item.pointer
+        }));
         Self {
-            items,
+            pointers,
             left: receivers,
+            handles: PhantomData,
         }
     }
 
-    /// One more handle to each of the items, in order: for one receiver. What of it is not taken, leaks.
+    /// How many values there are.
+    pub(crate) fn len(&self) -> usize {
+        self.pointers.len()
+    }
+
+    /// One more handle to each of the values, in order: for one receiver. What of it is not taken, leaks.
     ///
     /// # Panics
-    /// When all that was paid for is spent.
+    /// When all receivers have been served.
     #[inline]
-    pub(crate) fn spend(&mut self) -> impl ExactSizeIterator<Item = Shared<T>> + use<'a, T> {
-        assert!(self.left > 0, "more receivers than the credits were for");
+    pub(crate) fn hand_out(&mut self) -> impl ExactSizeIterator<Item = Shared<T>> + use<'_, 'a, T> {
+        assert!(self.left > 0, "more receivers than were paid for");
         self.left -= 1;
-        self.items.iter().map(|item| Shared {
+        self.pointers.iter().map(|&pointer| Shared {
             // The count of this handle was raised in `new`, and `left` says that it has not been handed out.
-            pointer: item.pointer,
+            pointer,
         })
     }
 }
 
-impl<T> Drop for Credits<'_, T> {
+impl<T> Drop for Batch<'_, T> {
     fn drop(&mut self) {
-        if self.left > 0 {
-            for item in self.items {
-                item.lower(self.left);
-            }
+        if self.left == 0 {
+            return;
+        }
+        for pointer in &self.pointers {
+            // SAFETY: for `'a` there is a counted handle, so the allocation is there, and this cannot free the value.
+            let counted = unsafe { pointer.as_ref() };
+            // Relaxed would do: the value was not used through what is given back. But the handle that keeps it is in a
+            // version whose last `Arc` may go elsewhere, by a fence, which ThreadSanitizer does not see.
+            counted.count.fetch_sub(self.left, Ordering::Release);
         }
     }
 }
@@ -171,12 +184,12 @@ mod tests {
     }
 
     #[test]
-    fn credits_that_were_not_spent_are_given_back() {
+    fn what_was_not_handed_out_is_given_back() {
         let witness = Arc::new(());
         let items = [Shared::new(witness.clone())];
-        let mut credits = Credits::new(&items, 3);
-        let handles: Vec<_> = credits.spend().collect();
-        drop(credits);
+        let mut batch = Batch::new(&items, 1, 3);
+        let handles: Vec<_> = batch.hand_out().collect();
+        drop(batch);
         drop(items);
         assert_eq!(Arc::strong_count(&witness), 2);
         drop(handles);
@@ -184,11 +197,11 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "more receivers than the credits were for")]
+    #[should_panic(expected = "more receivers than were paid for")]
     fn no_more_handles_come_than_were_paid_for() {
         let items = [Shared::new(1)];
-        let mut credits = Credits::new(&items, 1);
-        let _first: Vec<_> = credits.spend().collect();
-        let _second: Vec<_> = credits.spend().collect();
+        let mut batch = Batch::new(&items, 1, 1);
+        let _first: Vec<_> = batch.hand_out().collect();
+        let _second: Vec<_> = batch.hand_out().collect();
     }
 }
