@@ -119,6 +119,9 @@ impl<S: State> Engine<S> {
     /// Applies all of `changes`, in order, as **one** version: all or nothing, with consecutive sequences, and no
     /// snapshot ever shows half of it. A round that does not fit a ring whole does not enter it.
     ///
+    /// # Progress
+    /// As [`publish`](Self::publish); an attempt applies every change.
+    ///
     /// # Errors
     /// As [`publish`](Self::publish); the first rejection rejects the batch.
     ///
@@ -142,6 +145,9 @@ impl<S: State> Engine<S> {
 
     /// Commits updates that another engine has accepted, as one version. The first of them has sequence `first`, which
     /// must follow the head's.
+    ///
+    /// # Progress
+    /// As [`publish`](Self::publish); an attempt clones and absorbs every update.
     ///
     /// # Errors
     /// When `first` is not the sequence after the head's, or the engine is closed; nothing changes then.
@@ -181,6 +187,9 @@ impl<S: State> Engine<S> {
     /// Makes a whole foreign state the head, labelled as given, which may be lower than before: every subscription gets
     /// a snapshot.
     ///
+    /// # Progress
+    /// As [`publish`](Self::publish); an attempt clones the state, and a round sets a flag per subscription.
+    ///
     /// # Errors
     /// When the engine is closed.
     ///
@@ -212,7 +221,11 @@ impl<S: State> Engine<S> {
         self.core.head.peek(read)
     }
 
-    /// A subscription with default options. Its first event is a snapshot.
+    /// A subscription with default options. Its first event is a snapshot, there at once.
+    ///
+    /// # Progress
+    /// Lock-free, but for the short lock of the list for people. Costs the ring's allocation, whoever else is there;
+    /// publishers do not notice.
     pub fn subscribe(&self) -> Subscription<S> {
         self.subscription().subscribe()
     }
@@ -239,7 +252,7 @@ impl<S: State> Engine<S> {
 
     /// Refuses from now on any publish that would spend a sequence beyond `limit`, with
     /// [`PublishError::SequenceLimit`]. For publishers that must record a sequence before anybody sees it: raise the
-    /// limit after it has been recorded. A publish under way may still go by the limit before.
+    /// limit after it has been recorded. A publish under way may still go by the limit before. Wait-free.
     pub fn set_sequence_limit(&self, limit: Sequence) {
         // Relaxed: a publish that must see it comes after it in its caller's own order.
         self.core
@@ -249,19 +262,22 @@ impl<S: State> Engine<S> {
 
     /// Makes the head final. Subscriptions receive what precedes, then the end. Closing again does nothing.
     ///
+    /// # Progress
+    /// As [`publish`](Self::publish).
+    ///
     /// # Panics
     /// As [`publish`](Self::publish).
     pub fn close(&self) {
         self.core.close();
     }
 
-    /// Whether the head is final.
+    /// Whether the head is final. Wait-free; `true` stays true.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.read_head(Version::is_closed)
     }
 
-    /// Figures about this engine.
+    /// Figures about this engine. Wait-free: a look at the head and three counters.
     #[must_use]
     pub fn stats(&self) -> EngineStats {
         let (subscriptions, rounds, overflows) = self.core.distributor.figures();

@@ -205,6 +205,9 @@ impl<S: State> Subscription<S> {
 
     /// The next event, if there is one now.
     ///
+    /// # Progress
+    /// Wait-free. O(1), and a step for each update in the ring that a snapshot has covered already.
+    ///
     /// # Errors
     /// [`TryNextError::Empty`] when there is none yet, [`TryNextError::Closed`] when there will be none.
     pub fn try_next(&mut self) -> Result<Event<S>, TryNextError> {
@@ -239,6 +242,8 @@ impl<S: State> Subscription<S> {
     }
 
     /// Waits for the next event, blocking the thread. `None`: the engine closed, and all has been handed out.
+    ///
+    /// Looks before it parks, and parks on a lock and condition variable of its own: nobody else ever waits for those.
     #[allow(clippy::should_implement_trait)] // it is implemented, by this
     pub fn next(&mut self) -> Option<Event<S>> {
         self.wait(Deadline::Never).unwrap_or_default()
@@ -257,7 +262,11 @@ impl<S: State> Subscription<S> {
     }
 
     /// The next event, or a promise to wake `cx` when there is one. `Ready(None)`: the engine closed, and all has been
-    /// handed out. Needs no runtime.
+    /// handed out. Needs no runtime. The last waker given is the one that is woken.
+    ///
+    /// # Progress
+    /// As [`try_next`](Self::try_next) when there is an event. Otherwise stores the waker, under a lock that a publisher only
+    /// tries: it may wait for as long as that takes to move one pointer out.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<S>>> {
         loop {
             match self.try_next() {
@@ -280,7 +289,7 @@ impl<S: State> Subscription<S> {
         self.core.head.load()
     }
 
-    /// This subscription's figures.
+    /// This subscription's figures, now. Wait-free.
     #[must_use]
     pub fn stats(&self) -> SubscriptionStats {
         self.observer().stats()
