@@ -11,6 +11,7 @@ Prints a line per fault; exit status 1 unless all were caught.
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -225,27 +226,33 @@ def copy_workspace(to: pathlib.Path) -> None:
 
 
 def run(work: pathlib.Path, model_file: str, model: str) -> tuple[bool, str]:
+    """Whether a test failed, and which. One that takes the process down with it (a panic in a drop) is looked for by
+    running each alone."""
     env = {k: v for k, v in os.environ.items() if k not in ("RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS")}
     env["CARGO_TARGET_DIR"] = str(ROOT / "target" / "teeth")
     if model_file.startswith("engine:"):
-        command = ["cargo", "test", "-p", "configstream-engine", "--test", model_file.removeprefix("engine:")]
+        command = ["cargo", "test", "-p", "configstream-engine", "--test", model_file.removeprefix("engine:"), "--"]
     else:
-        command = ["cargo", "loom", "--test", model_file]
-    command += ["--", model, "--test-threads=2"] if model else ["--", "--test-threads=2"]
+        command = ["cargo", "loom", "--test", model_file, "--"]
+
+    def cargo(*words: str) -> subprocess.CompletedProcess:
+        return subprocess.run(command + list(words), cwd=work, env=env, capture_output=True, text=True, timeout=600)
+
+    selection = [model] if model else []
     try:
-        done = subprocess.run(command, cwd=work, env=env, capture_output=True, text=True, timeout=600)
+        done = cargo(*selection, "--test-threads=2")
+        output = done.stdout + done.stderr
+        if done.returncode == 0:
+            return False, "nothing failed"
+        if "could not compile" in output:
+            return False, "does not compile:\n" + output[-3000:]
+        failed = re.findall(r"^test (\S+) .*FAILED$", output, re.MULTILINE)
+        if not failed:
+            tests = re.findall(r"^(\S+): test$", cargo(*selection, "--list").stdout, re.MULTILINE)
+            failed = [test for test in tests if cargo("--exact", test).returncode != 0]
+        return bool(failed), ", ".join(sorted(set(failed))) or output[-3000:]
     except subprocess.TimeoutExpired:
         return False, "no end within 600 s"
-    output = done.stdout + done.stderr
-    if "test result:" not in output and "error" in output and "could not compile" in output:
-        return False, "does not compile:\n" + output[-3000:]
-    failed = sorted({line.split()[1] for line in output.splitlines()
-                     if line.startswith("test ") and line.endswith("FAILED")})
-    if failed:
-        return True, ", ".join(failed)
-    if done.returncode != 0 and "running" in output:
-        return True, "the process died: " + output.strip().splitlines()[-1]
-    return False, "nothing failed" if done.returncode == 0 else output[-3000:]
 
 
 def seed(sound: str, edits: list[tuple[str, str]]) -> str:
