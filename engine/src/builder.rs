@@ -41,7 +41,8 @@ impl<S: State> EngineBuilder<S> {
     }
 
     /// Updates that the ring of a subscription holds, unless the subscription says otherwise. Default:
-    /// [`Engine::DEFAULT_RING_CAPACITY`]. A round that does not fit costs the subscription a snapshot. Eight bytes each.
+    /// [`Engine::DEFAULT_RING_CAPACITY`]. A round that does not fit costs the subscription a snapshot. Eight bytes each,
+    /// allocated when subscribing. At most [`Engine::MAX_RING_CAPACITY`].
     pub fn ring_capacity(mut self, updates: usize) -> Self {
         self.ring_capacity = updates;
         self
@@ -68,6 +69,11 @@ impl<S: State> EngineBuilder<S> {
         if self.ring_capacity == 0 {
             return Err(BuildError::ZeroCapacity);
         }
+        if self.ring_capacity > Engine::<S>::MAX_RING_CAPACITY {
+            return Err(BuildError::CapacityTooLarge {
+                max: Engine::<S>::MAX_RING_CAPACITY,
+            });
+        }
         if self.sequence > self.sequence_limit {
             return Err(BuildError::StartPastLimit);
         }
@@ -90,9 +96,10 @@ impl<'a, S: State> SubscriptionBuilder<'a, S> {
         self
     }
 
-    /// Updates that this subscription's ring holds: exactly as many. Default: the engine's. 0 counts as 1.
+    /// Updates that this subscription's ring holds: exactly as many. Default: the engine's. 0 counts as 1, and more than
+    /// [`Engine::MAX_RING_CAPACITY`] as that.
     pub fn capacity(mut self, updates: usize) -> Self {
-        self.capacity = updates.max(1);
+        self.capacity = updates.clamp(1, Engine::<S>::MAX_RING_CAPACITY);
         self
     }
 

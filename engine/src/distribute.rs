@@ -94,6 +94,8 @@ pub(crate) struct Distributor<S: State> {
 
 struct Table<S: State> {
     members: Vec<Member<S>>,
+    /// Ordinal of the newest version that a round has handled.
+    ordinal: u64,
     /// Members with a wake-up due in this round, by index; kept for its storage.
     due: Vec<usize>,
 }
@@ -137,6 +139,7 @@ impl<S: State> Distributor<S> {
             role: Padded(AtomicBool::new(false)),
             table: Exclusive::new(Table {
                 members: Vec::new(),
+                ordinal: 0,
                 due: Vec::new(),
             }),
             distributed: AtomicU64::new(0),
@@ -175,16 +178,17 @@ impl<S: State> Distributor<S> {
         // Sync point G: pairs with the Acquire load in `wants_sweep`.
         self.gone.fetch_add(1, Ordering::Release);
         if self.wants_sweep() {
-            self.distribute(head);
+            self.distribute(head, None);
         }
     }
 
-    /// Distributes what has been committed, unless somebody else is at it, who then will.
+    /// Distributes what has been committed, unless somebody else is at it, who then will. Lets go of `before`, the head
+    /// before a commit, when that is done: it may be the last handle to a chain that was cut.
     ///
     /// # Panics
     /// With the first panic of a subscriber's waker, or of the drop of a state or an update, after everybody has been
     /// served.
-    pub(crate) fn distribute(&self, head: &ArcCell<Version<S>>) {
+    pub(crate) fn distribute(&self, head: &ArcCell<Version<S>>, before: Option<Arc<Version<S>>>) {
         let mut panic = None;
         // Sync point D. A read-modify-write even when it fails: see I5 above.
         while !self.role.swap(true, Ordering::AcqRel) {
@@ -194,14 +198,12 @@ impl<S: State> Distributor<S> {
             // Step 9.
             let done = leavings.head.position;
             let newer = head.peek(|head| head.position > done);
-            // Drops states and updates, so somebody else's code; it must not keep us from going on.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(leavings))) {
-                panic.get_or_insert(payload);
-            }
+            let_go(leavings, &mut panic);
             if !newer && !self.wants_sweep() {
                 break;
             }
         }
+        let_go(before, &mut panic);
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
@@ -240,6 +242,7 @@ impl<S: State> Distributor<S> {
         self.take_joiners(&mut table.members); // step 3
         let span = self.walk(&head);
         let gone = self.serve(table, &head, &span); // step 4
+        table.ordinal = head.ordinal;
         // Relaxed: see `distributed`; the next holder gets it with the role.
         self.distributed.store(head.position, Ordering::Relaxed); // step 5
         fence(Ordering::SeqCst); // step 6: F3, partner of P in `Waiter::arm`
@@ -310,6 +313,8 @@ impl<S: State> Distributor<S> {
         span: &Span<S>,
     ) -> Vec<Member<S>> {
         let mut gone = Vec::new();
+        // Empty but for a round that panicked half-way.
+        table.due.clear();
         // Once: a sweep after the close has nothing to tell.
         let closing = head.is_closed() && !span.versions.is_empty();
         let something = span.updates > 0 || span.needs_snapshot || closing;
@@ -339,7 +344,8 @@ impl<S: State> Distributor<S> {
                         }
                     };
                 if !fits || closing {
-                    member.mailbox().set_lagging();
+                    let filled = if fits { head.ordinal } else { table.ordinal };
+                    member.mailbox().set_lagging(filled);
                 }
                 table.due.push(index);
             }
@@ -353,6 +359,13 @@ impl<S: State> Distributor<S> {
         self.rounds.fetch_add(1, Ordering::Relaxed);
         self.overflows.fetch_add(overflows, Ordering::Relaxed);
         gone
+    }
+}
+
+/// Drops states and updates, so somebody else's code; it must not keep us from going on. The first panic is kept.
+fn let_go<T>(leavings: T, panic: &mut Option<Box<dyn Any + Send>>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(leavings))) {
+        panic.get_or_insert(payload);
     }
 }
 

@@ -1,6 +1,11 @@
 //! The engine: commit, then distribute.
 
-use std::fmt;
+use std::{
+    any::Any,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    thread,
+};
 
 use crate::{
     builder::{EngineBuilder, SubscriptionBuilder},
@@ -13,13 +18,14 @@ use crate::{
     state::{Replica, State, Transition},
     stats::{EngineStats, SubscriptionStats},
     subscription::Subscription,
-    sync::{Arc, ArcCell, AtomicU64, AtomicUsize, Ordering},
+    sync::{Arc, ArcCell, AtomicU64, AtomicUsize, Ordering, Padded},
     version::{Draft, Labels, Version},
 };
 
 /// Publishes a [`State`]: one head, any number of subscriptions.
 ///
-/// A handle; clones are cheap and refer to the same engine. Dropping the last one closes it.
+/// A handle; clones are cheap and refer to the same engine. Dropping the last one closes it, and panics as
+/// [`close`](Self::close) does, unless its thread is panicking already.
 ///
 /// # Progress
 /// [`publish`](Self::publish) is lock-free: of publishers that meet, one always commits; one of them distributes for
@@ -36,7 +42,8 @@ pub struct Engine<S: State> {
 
 /// What handles and subscriptions share.
 pub(crate) struct Core<S: State> {
-    pub(crate) head: ArcCell<Version<S>>,
+    /// Swapped by publishers, read by everybody; on a line of its own.
+    pub(crate) head: Padded<ArcCell<Version<S>>>,
     distributor: Distributor<S>,
     registry: Registry<S>,
     sequence_limit: AtomicU64,
@@ -74,6 +81,9 @@ impl<S: State> Engine<S> {
     /// Updates that the ring of a subscription holds by default: several bursts of a reload, in 1 KiB of pointers.
     pub const DEFAULT_RING_CAPACITY: usize = 128;
 
+    /// Updates that a ring can hold at most: 128 MiB of pointers, for one subscription.
+    pub const MAX_RING_CAPACITY: usize = 1 << 24;
+
     /// An undistributed chain of versions may grow to this many times the largest ring before it is cut: whoever cannot
     /// hold a quarter of it gets a snapshot anyway.
     const CHAIN_BOUND_IN_RINGS: u64 = 4;
@@ -86,7 +96,7 @@ impl<S: State> Engine<S> {
     pub(crate) fn from_builder(builder: EngineBuilder<S>) -> Self {
         let first = Version::initial(builder.state, builder.epoch, builder.sequence);
         let core = Arc::new(Core {
-            head: ArcCell::new(Arc::new(first)),
+            head: Padded(ArcCell::new(Arc::new(first))),
             distributor: Distributor::new(),
             registry: Registry::new(),
             sequence_limit: AtomicU64::new(builder.sequence_limit.get()),
@@ -111,7 +121,8 @@ impl<S: State> Engine<S> {
     ///
     /// # Panics
     /// If a subscriber's waker, or the drop of an update or of a state, panics: with the first such panic, after the
-    /// change has been committed and everybody served.
+    /// change has been committed and everybody served. Nothing has been committed if `apply` panics, or the drop of what an
+    /// attempt made that somebody else was faster than.
     pub fn publish(&self, change: &S::Change) -> Result<Committed, PublishError<S::Rejection>> {
         self.publish_draft(|head| head.state().apply(change))
     }
@@ -150,7 +161,8 @@ impl<S: State> Engine<S> {
     /// As [`publish`](Self::publish); an attempt clones and absorbs every update.
     ///
     /// # Errors
-    /// When `first` is not the sequence after the head's, or the engine is closed; nothing changes then.
+    /// When `first` is not the sequence after the head's, at the sequence limit, or when the engine is closed; nothing
+    /// changes then.
     ///
     /// # Panics
     /// As [`publish`](Self::publish).
@@ -160,11 +172,15 @@ impl<S: State> Engine<S> {
         S::Update: Clone,
     {
         let committed = self.core.commit(|head| {
-            if head.sequence().checked_add(1) != Some(first) {
-                return Err(FollowError::Discontinuity {
-                    expected: head.sequence().next(),
-                    found: first,
-                });
+            match head.sequence().checked_add(1) {
+                None => return Err(FollowError::Exhausted),
+                Some(expected) if expected != first => {
+                    return Err(FollowError::Discontinuity {
+                        expected,
+                        found: first,
+                    });
+                }
+                Some(_) => {}
             }
             let state = updates
                 .iter()
@@ -179,13 +195,14 @@ impl<S: State> Engine<S> {
         });
         committed.map_err(|refusal| match refusal {
             Refusal::Draft(error) => error,
-            Refusal::SequenceLimit(_) | Refusal::Exhausted => FollowError::Exhausted,
+            Refusal::SequenceLimit(needed) => FollowError::SequenceLimit { needed },
+            Refusal::Exhausted => FollowError::Exhausted,
             Refusal::Closed => FollowError::Closed,
         })
     }
 
-    /// Makes a whole foreign state the head, labelled as given, which may be lower than before: every subscription gets
-    /// a snapshot.
+    /// Makes a whole foreign state the head, labelled as given, which may be lower than before, or past the sequence limit:
+    /// every subscription gets a snapshot.
     ///
     /// # Progress
     /// As [`publish`](Self::publish); an attempt clones the state, and a round sets a flag per subscription.
@@ -208,7 +225,10 @@ impl<S: State> Engine<S> {
         committed.map_err(|_| Closed)
     }
 
-    /// The newest version. Wait-free; holding it does not hinder anybody.
+    /// The newest version. Holding it does not hinder anybody.
+    ///
+    /// # Progress
+    /// Wait-free. A thread's first look at any head takes a node for it from the allocator.
     #[must_use]
     pub fn head(&self) -> Arc<Version<S>> {
         self.core.head.load()
@@ -216,7 +236,10 @@ impl<S: State> Engine<S> {
 
     /// Lets `read` look at the newest version in place, at half the price of [`head`](Self::head).
     ///
-    /// `read` should be short, and must not publish on this engine: it may hold a slot that writers have to settle.
+    /// `read` should be short: what it looks at stays alive meanwhile. It may publish, and goes on seeing the version before.
+    ///
+    /// # Progress
+    /// As [`head`](Self::head), without touching a count that others touch.
     pub fn read_head<R>(&self, read: impl FnOnce(&Version<S>) -> R) -> R {
         self.core.head.peek(read)
     }
@@ -241,10 +264,10 @@ impl<S: State> Engine<S> {
         capacity: usize,
     ) -> Subscription<S> {
         let core = &self.core;
-        // Relaxed: it only bounds the chain.
-        core.largest_ring.fetch_max(capacity, Ordering::Relaxed);
         let mailbox = Mailbox::new(core.registry.next_id(), name);
         let (producer, consumer) = ring(capacity, mailbox);
+        // Relaxed: it only bounds the chain.
+        core.largest_ring.fetch_max(capacity, Ordering::Relaxed);
         core.registry.enter(consumer.observer());
         core.distributor.join(producer);
         Subscription::new(core.clone(), consumer)
@@ -319,9 +342,7 @@ impl<S: State> Engine<S> {
         committed.map_err(|refusal| match refusal {
             Refusal::Draft(rejection) => PublishError::Rejected(rejection),
             Refusal::SequenceLimit(needed) => PublishError::SequenceLimit { needed },
-            Refusal::Exhausted => PublishError::SequenceLimit {
-                needed: Sequence::MAX,
-            },
+            Refusal::Exhausted => PublishError::Exhausted,
             Refusal::Closed => PublishError::Closed,
         })
     }
@@ -354,9 +375,7 @@ impl<S: State> Core<S> {
             let next = Version::after(&head, draft, self.may_chain(&head));
             let next = Arc::new(next.ok_or(Refusal::Exhausted)?);
             if self.head.compare_exchange(&head, next.clone()) {
-                // `head` is held until the round is over: letting go of a chain that was cut drops somebody else's values,
-                // and a panic there must not keep this commit from being distributed.
-                self.distributor.distribute(&self.head);
+                self.distributor.distribute(&self.head, Some(head));
                 return Ok(Committed {
                     epoch: next.epoch(),
                     sequence: next.sequence(),
@@ -404,7 +423,15 @@ impl<S: State> Core<S> {
 
 impl<S: State> Drop for Closer<S> {
     fn drop(&mut self) {
-        self.0.close();
+        let closed = catch_unwind(AssertUnwindSafe(|| self.0.close()));
+        closed.unwrap_or_else(resume_unless_panicking);
+    }
+}
+
+/// Goes on with a panic that was caught in a drop: a second one at a time would abort the process.
+pub(crate) fn resume_unless_panicking(panic: Box<dyn Any + Send>) {
+    if !thread::panicking() {
+        resume_unwind(panic);
     }
 }
 

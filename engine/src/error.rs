@@ -10,6 +10,11 @@ use crate::sequence::Sequence;
 pub enum BuildError {
     /// A ring for zero updates could never deliver any.
     ZeroCapacity,
+    /// A ring for so many updates would take more memory than anybody means.
+    CapacityTooLarge {
+        /// The most there can be: [`Engine::MAX_RING_CAPACITY`](crate::Engine::MAX_RING_CAPACITY).
+        max: usize,
+    },
     /// The first sequence is already past the limit.
     StartPastLimit,
 }
@@ -26,6 +31,8 @@ pub enum PublishError<R> {
         /// The limit that would have let it pass.
         needed: Sequence,
     },
+    /// Sequences end at 2^64 - 1.
+    Exhausted,
     /// The engine is closed.
     Closed,
 }
@@ -40,6 +47,11 @@ pub enum FollowError {
         expected: Sequence,
         /// The first one offered.
         found: Sequence,
+    },
+    /// As [`PublishError::SequenceLimit`].
+    SequenceLimit {
+        /// The limit that would have let it pass.
+        needed: Sequence,
     },
     /// Sequences end at 2^64 - 1.
     Exhausted,
@@ -89,10 +101,15 @@ impl<R> PublishError<R> {
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ZeroCapacity => "a ring needs a capacity of at least one update",
-            Self::StartPastLimit => "the sequence to start at is past the sequence limit",
-        })
+        match self {
+            Self::ZeroCapacity => f.write_str("a ring needs a capacity of at least one update"),
+            Self::CapacityTooLarge { max } => {
+                write!(f, "a ring has a capacity of at most {max} updates")
+            }
+            Self::StartPastLimit => {
+                f.write_str("the sequence to start at is past the sequence limit")
+            }
+        }
     }
 }
 
@@ -100,9 +117,8 @@ impl<R: fmt::Display> fmt::Display for PublishError<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rejected(rejection) => rejection.fmt(f),
-            Self::SequenceLimit { needed } => {
-                write!(f, "sequence {needed} is past the sequence limit")
-            }
+            Self::SequenceLimit { needed } => past_limit(f, *needed),
+            Self::Exhausted => f.write_str(EXHAUSTED),
             Self::Closed => Closed.fmt(f),
         }
     }
@@ -114,7 +130,8 @@ impl fmt::Display for FollowError {
             Self::Discontinuity { expected, found } => {
                 write!(f, "expected sequence {expected}, found {found}")
             }
-            Self::Exhausted => f.write_str("sequences are exhausted"),
+            Self::SequenceLimit { needed } => past_limit(f, *needed),
+            Self::Exhausted => f.write_str(EXHAUSTED),
             Self::Closed => Closed.fmt(f),
         }
     }
@@ -143,6 +160,12 @@ impl fmt::Display for NextTimeoutError {
         }
     }
 }
+
+fn past_limit(f: &mut fmt::Formatter<'_>, needed: Sequence) -> fmt::Result {
+    write!(f, "sequence {needed} is past the sequence limit")
+}
+
+const EXHAUSTED: &str = "sequences are exhausted";
 
 impl error::Error for BuildError {}
 impl<R: fmt::Debug + fmt::Display> error::Error for PublishError<R> {}

@@ -1,18 +1,22 @@
 //! What a subscription shares with the distributor and with onlookers, beside its ring.
 //!
 //! # Sync points
-//! * L: `flags`, set to lagging by the distributor after fence F1 of its round, so after it loaded a head and after all
-//!   earlier pushes; read by the consumer (Acquire), which therefore sees those pushes and that head.
+//! * L: `flags`, set to lagging by the distributor (Release), after all that it has pushed and after it loaded its head;
+//!   read by the consumer (Acquire), which therefore sees those pushes and that head.
 //! * L0: `flags`, lagging cleared by the consumer, then `fence(SeqCst)` F2, then it loads the head. Partner: a round
 //!   loads the head, passes `fence(SeqCst)` F1, then reads `flags`. See the argument in `distribute.rs`.
 //! * G: `flags`, gone set by the consumer, before it is counted (see `distribute.rs`).
+//! * S: `started` and `snapshots` around what a snapshot changes in the account: an onlooker that reads the same number in
+//!   both, the second first, has seen all of that snapshot, and nothing of the next.
+//! * O: an onlooker loads the head, passes `fence(SeqCst)`, reads `flags`. The argument is case 1 of `distribute.rs`: if
+//!   lagging is still set, the snapshot to come is at that head or beyond, so what it will stand in for is certain.
 //!
-//! Models: `loom-tests/tests/delivery.rs`.
+//! Models: `loom-tests/tests/delivery.rs`, `close.rs`, `onlooker.rs`.
 
 use std::fmt;
 
 use crate::{
-    sync::{Arc, AtomicU8, AtomicU64, Ordering, Padded, fence},
+    sync::{Arc, AtomicU8, AtomicU64, Ordering, Padded, fence, pause},
     waiter::Waiter,
 };
 
@@ -27,6 +31,10 @@ pub(crate) struct Mailbox {
 
 struct Signals {
     flags: AtomicU8,
+    /// Up to which ordinal the ring holds updates, as of when lagging was last set: what is beyond comes by a snapshot.
+    filled: AtomicU64,
+    /// The most dropped and forced that any onlooker was told.
+    told: [AtomicU64; 2],
     waiter: Waiter,
 }
 
@@ -45,6 +53,9 @@ pub(crate) struct Account {
     delivered: AtomicU64,
     dropped: AtomicU64,
     forced: AtomicU64,
+    /// Snapshots whose account has begun.
+    started: AtomicU64,
+    /// Snapshots handed out.
     snapshots: AtomicU64,
     /// Sequence of the last event handed out.
     sequence: AtomicU64,
@@ -70,6 +81,8 @@ impl Mailbox {
             name,
             signals: Padded(Signals {
                 flags: AtomicU8::new(Flags::LAGGING),
+                filled: AtomicU64::new(0),
+                told: [AtomicU64::new(0), AtomicU64::new(0)],
                 waiter: Waiter::new(),
             }),
             account: Padded(Account {
@@ -78,6 +91,7 @@ impl Mailbox {
                 delivered: AtomicU64::new(0),
                 dropped: AtomicU64::new(0),
                 forced: AtomicU64::new(0),
+                started: AtomicU64::new(0),
                 snapshots: AtomicU64::new(0),
                 sequence: AtomicU64::new(0),
             }),
@@ -91,18 +105,20 @@ impl Mailbox {
         Flags(self.signals.flags.load(Ordering::Relaxed))
     }
 
-    /// The distributor's word that this subscription needs a snapshot.
-    pub(crate) fn set_lagging(&self) {
-        // Sync point L: pairs with the Acquire load in `is_lagging`. Relaxed, since fence F1 of this round stands before
-        // it and after all earlier pushes. A read-modify-write, so that a "gone" set meanwhile stays.
+    /// The distributor's word that this subscription needs a snapshot for what is beyond `filled`, an ordinal.
+    pub(crate) fn set_lagging(&self, filled: u64) {
+        // Relaxed: handed over by L.
+        self.signals.filled.store(filled, Ordering::Relaxed);
+        // Sync point L: pairs with the Acquire load in `is_lagging`. A read-modify-write, so that a "gone" set meanwhile
+        // stays.
         self.signals
             .flags
-            .fetch_or(Flags::LAGGING, Ordering::Relaxed);
+            .fetch_or(Flags::LAGGING, Ordering::Release);
     }
 
     /// The consumer's look.
     pub(crate) fn is_lagging(&self) -> bool {
-        // Sync point L: pairs with `set_lagging`, which fence F1 of its round makes a release.
+        // Sync point L: pairs with the Release in `set_lagging`.
         Flags(self.signals.flags.load(Ordering::Acquire)).is_lagging()
     }
 
@@ -119,6 +135,22 @@ impl Mailbox {
         // Sync point G: Relaxed, since the count that follows it (Release) is what the distributor acts on. A
         // read-modify-write, as in `set_lagging`.
         self.signals.flags.fetch_or(Flags::GONE, Ordering::Relaxed);
+    }
+
+    /// Up to which ordinal the ring was filled when lagging was last set. The caller has seen it set, by `is_lagging`.
+    pub(crate) fn filled(&self) -> u64 {
+        // Relaxed: handed over by L. A later one only lowers what the caller counts on.
+        self.signals.filled.load(Ordering::Relaxed)
+    }
+
+    /// The most that any onlooker has been told, this one included: figures that are certain never fall.
+    pub(crate) fn tell(&self, dropped: u64, forced: u64) -> (u64, u64) {
+        let most = |word: &AtomicU64, now: u64| {
+            // Relaxed: one word, whose own order is all that counts.
+            word.fetch_max(now, Ordering::Relaxed).max(now)
+        };
+        let [told_dropped, told_forced] = &self.signals.told;
+        (most(told_dropped, dropped), most(told_forced, forced))
     }
 
     pub(crate) fn waiter(&self) -> &Waiter {
@@ -149,29 +181,56 @@ impl Account {
 
     /// The first snapshot was handed out.
     pub(crate) fn start(&self, ordinal: u64, sequence: u64, forced: u64) {
-        add(&self.snapshots, 1);
-        self.forced_before.store(forced, Ordering::Relaxed);
-        self.sequence.store(sequence, Ordering::Relaxed);
-        self.first.store(ordinal + 1, Ordering::Relaxed);
+        self.snapshot(sequence, || {
+            self.forced_before.store(forced, Ordering::Relaxed);
+            self.first.store(ordinal + 1, Ordering::Relaxed);
+        });
     }
 
     /// A later snapshot was handed out, in place of `missed` updates, and of `forced` ordinals that nobody
     /// gets as updates.
     pub(crate) fn resync(&self, sequence: u64, missed: u64, forced: u64) {
-        add(&self.snapshots, 1);
-        add(&self.dropped, missed);
-        add(&self.forced, forced);
-        self.sequence.store(sequence, Ordering::Relaxed);
+        self.snapshot(sequence, || {
+            add(&self.dropped, missed);
+            add(&self.forced, forced);
+        });
     }
 
+    fn snapshot(&self, sequence: u64, account: impl FnOnce()) {
+        add(&self.started, 1);
+        // Sync point S: whoever reads a word stored below, then passes a fence, sees `started`.
+        fence(Ordering::Release);
+        account();
+        self.sequence.store(sequence, Ordering::Relaxed);
+        let snapshots = self.started.load(Ordering::Relaxed);
+        // Sync point S: hands over the words above to `read`.
+        self.snapshots.store(snapshots, Ordering::Release);
+    }
+
+    /// All of it, with each snapshot whole or not at all. Tries again while a snapshot is being accounted: a few stores of
+    /// the consumer, which nobody holds up.
     pub(crate) fn read(&self) -> Balance {
+        loop {
+            // Sync point S: pairs with the Release store in `snapshot`.
+            let snapshots = self.snapshots.load(Ordering::Acquire);
+            let balance = self.read_words(snapshots);
+            // Sync point S: pairs with the Release fence in `snapshot`.
+            fence(Ordering::Acquire);
+            if self.started.load(Ordering::Relaxed) == snapshots {
+                return balance;
+            }
+            pause();
+        }
+    }
+
+    fn read_words(&self, snapshots: u64) -> Balance {
         Balance {
             first: self.first.load(Ordering::Relaxed).checked_sub(1),
             forced_before: self.forced_before.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
             forced: self.forced.load(Ordering::Relaxed),
-            snapshots: self.snapshots.load(Ordering::Relaxed),
+            snapshots,
             sequence: self.sequence.load(Ordering::Relaxed),
         }
     }
@@ -218,8 +277,16 @@ mod tests {
         mailbox.clear_lagging();
         mailbox.set_gone();
         assert!(mailbox.flags().is_gone() && !mailbox.flags().is_lagging());
-        mailbox.set_lagging();
+        mailbox.set_lagging(7);
         assert!(mailbox.flags().is_gone() && mailbox.flags().is_lagging());
+        assert_eq!(mailbox.filled(), 7);
+    }
+
+    #[test]
+    fn what_was_told_never_falls() {
+        let mailbox = Mailbox::new(1, None);
+        assert_eq!(mailbox.tell(3, 1), (3, 1));
+        assert_eq!(mailbox.tell(2, 4), (3, 4));
     }
 
     #[test]

@@ -44,7 +44,8 @@ pub(crate) fn ring<T, B>(capacity: usize, beside: B) -> (Producer<T, B>, Consume
     (producer, consumer)
 }
 
-/// The writing end. One per ring, which is what makes the ring's unsafe code right: it is neither `Clone` nor `Sync`.
+/// The writing end. One per ring, and whatever moves its position takes `&mut self`: that is what makes the ring's unsafe
+/// code right.
 pub(crate) struct Producer<T, B> {
     ring: Arc<Ring<T, B>>,
     /// The same number as `ring.write`.
@@ -231,9 +232,10 @@ impl<T, B> Ring<T, B> {
 
 impl<T, B> Drop for Ring<T, B> {
     fn drop(&mut self) {
-        // Relaxed: the last handle to the ring has gone, so both ends are still, and what they did is visible.
-        let read = self.read.load(Ordering::Relaxed);
-        let write = self.write.load(Ordering::Relaxed);
+        // Sync points R and W: the last handle to the ring has gone, so both ends are still; this sees what they did, even
+        // where the handles' own count orders nothing (under `loom`).
+        let read = self.read.load(Ordering::Acquire);
+        let write = self.write.load(Ordering::Acquire);
         for position in read..write {
             let item = self.slot(position).with_mut(|slot| {
                 // SAFETY: positions from `read` to `write` are filled, and nobody else is left.

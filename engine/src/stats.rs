@@ -17,7 +17,8 @@ pub struct EngineStats {
     pub published: u64,
     /// Subscriptions alive now.
     pub subscriptions: u64,
-    /// Rounds of distribution that served members. Fewer than publishes, when publishers meet.
+    /// Rounds of distribution that went through the subscriptions, sweeps of those that left included. Fewer than
+    /// publishes, when publishers meet.
     pub rounds: u64,
     /// How often a round did not fit a subscription's ring.
     pub overflows: u64,
@@ -25,8 +26,8 @@ pub struct EngineStats {
 
 /// What became of the updates for one subscription, read at a moment of your choice without disturbing it.
 ///
-/// At rest, `published since its first snapshot = delivered + dropped + forced + queued`. Read while the subscription
-/// moves, each figure is right for some moment during the call.
+/// At rest, `published since its first snapshot = delivered + dropped + forced + queued`. No counter ever falls, whenever it
+/// is read: what is counted in advance is certain. The figures of one call may be of different moments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubscriptionStats {
@@ -52,6 +53,6 @@ pub struct SubscriptionStats {
     pub queued: u64,
     /// Published minus handed out, in updates.
     pub lag: u64,
-    /// Whether the next event, once the ring is empty, is a snapshot.
+    /// Whether the subscription will look for a snapshot once its ring is empty. It finds one if anything is missing.
     pub lagging: bool,
 }

@@ -2,13 +2,14 @@
 
 use std::{
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    iter::FusedIterator,
+    panic::{AssertUnwindSafe, catch_unwind},
     task::{Context, Poll},
     time::Duration,
 };
 
 use crate::{
-    engine::Core,
+    engine::{Core, resume_unless_panicking},
     error::{NextTimeoutError, TryNextError},
     mailbox::Mailbox,
     ring::{Consumer, Observer},
@@ -16,7 +17,7 @@ use crate::{
     shared::Shared,
     state::State,
     stats::SubscriptionStats,
-    sync::Arc,
+    sync::{Arc, Ordering, fence},
     version::{Labelled, Update, Version},
     waiter::{Blocking, Deadline},
 };
@@ -35,7 +36,12 @@ use crate::{
 /// `futures_core::Stream` with the feature `stream`). These mix freely.
 ///
 /// # Progress
-/// Taking an update is wait-free. Taking a snapshot is one load of the head, whatever the size of the state.
+/// Taking an update is wait-free. Taking a snapshot is one load of the head, whatever the size of the state. Dropping it
+/// drains its ring; whoever is the one to find that more have left than stay takes them out of the table, and, if it meets
+/// others that publish, may distribute for them.
+///
+/// # Panics
+/// Dropping it panics if the drop of a waker or an update does, unless its thread is panicking already.
 ///
 /// # Examples
 ///
@@ -176,13 +182,14 @@ pub struct Snapshot<S: State> {
 pub enum SnapshotReason {
     /// Every subscription starts with one.
     First,
-    /// A round of updates did not fit the ring.
+    /// Updates were missed: a round did not fit the ring, or more was published than distributors could keep a list of.
     Lagged,
     /// The state changed in a way that no update can say.
     Forced,
 }
 
-/// A look at a subscription's figures from any thread. Keeps the figures alive, not the subscription.
+/// A look at a subscription's figures from any thread. Keeps the figures alive, and the engine's head and the ring's
+/// storage with them; not the subscription.
 pub struct SubscriptionObserver<S: State> {
     core: Arc<Core<S>>,
     ring: Observer<Shared<Labelled<S>>, Mailbox>,
@@ -289,6 +296,18 @@ impl<S: State> Subscription<S> {
         self.core.head.load()
     }
 
+    /// Unique within the engine.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.mailbox().id
+    }
+
+    /// As given when subscribing, for people.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.mailbox().name.as_deref()
+    }
+
     /// This subscription's figures, now. Wait-free.
     #[must_use]
     pub fn stats(&self) -> SubscriptionStats {
@@ -375,18 +394,17 @@ impl<S: State> Subscription<S> {
 impl<S: State> Drop for Subscription<S> {
     fn drop(&mut self) {
         self.mailbox().set_gone();
-        // Drops updates, so somebody else's code; it must not keep the subscription in the tables.
-        let consumer = &mut self.consumer;
-        let drained = catch_unwind(AssertUnwindSafe(|| {
-            while consumer.refresh() {
-                while consumer.pop().is_some() {}
+        // Drops a waker and updates, and perhaps runs a round: somebody else's code, which must not keep the subscription
+        // in the tables.
+        let emptied = catch_unwind(AssertUnwindSafe(|| {
+            drop(self.mailbox().waiter().clear());
+            while self.consumer.refresh() {
+                while self.consumer.pop().is_some() {}
             }
         }));
         let id = self.mailbox().id;
-        self.core.forget(id);
-        if let Err(panic) = drained {
-            resume_unwind(panic);
-        }
+        let left = catch_unwind(AssertUnwindSafe(|| self.core.forget(id)));
+        emptied.and(left).unwrap_or_else(resume_unless_panicking);
     }
 }
 
@@ -398,6 +416,9 @@ impl<S: State> Iterator for Subscription<S> {
         Subscription::next(self)
     }
 }
+
+/// After the end there is nothing more.
+impl<S: State> FusedIterator for Subscription<S> {}
 
 #[cfg(feature = "stream")]
 impl<S: State> futures_core::Stream for Subscription<S> {
@@ -476,36 +497,48 @@ impl<S: State> SubscriptionObserver<S> {
 
 /// The figures of the subscription that reads this ring. Outsiders see what a stuck subscription will have missed before
 /// it says so itself.
+///
+/// Neither `dropped` nor `forced` ever falls: what is counted in advance is certain (point O in `mailbox.rs`), and while
+/// the consumer is between clearing lagging and accounting for its snapshot, what was told before stands.
 pub(crate) fn observe<S: State>(
     core: &Core<S>,
     ring: &Observer<Shared<Labelled<S>>, Mailbox>,
 ) -> SubscriptionStats {
     let mailbox = ring.beside();
-    let balance = mailbox.account.read();
-    let lagging = mailbox.is_lagging();
-    let in_ring = ring.len();
     let (head, head_forced) = core.head.peek(|head| (head.ordinal, head.forced));
+    // O, partner of F2 in `Mailbox::clear_lagging`.
+    fence(Ordering::SeqCst);
+    let lagging = mailbox.is_lagging();
+    let filled = mailbox.filled();
+    let in_ring = ring.len();
+    // Last, so that what a snapshot has brought meanwhile is not counted in advance as well.
+    let balance = mailbox.account.read();
     let cursor = balance.cursor();
-    let started = cursor.is_some();
-    // The head may be read a little older than the cursor.
+    // The head may be older than the cursor by now.
     let lag = cursor.map_or(0, |cursor| head.saturating_sub(cursor));
-    // Some in the ring may be covered by a snapshot already, and will be skipped.
-    let queued = in_ring.min(lag);
-    // What a snapshot is to stand in for, told apart as the snapshot will tell it: so neither figure ever falls.
-    let (awaiting_snapshot, forced) = if started && lagging {
-        let forced = head_forced.saturating_sub(balance.forced_before + balance.forced);
-        (lag.saturating_sub(queued + forced), forced)
-    } else {
-        (0, 0)
-    };
+    let (mut queued, mut dropped, mut forced) = (0, balance.dropped, balance.forced);
+    if let Some(cursor) = cursor {
+        if lagging {
+            let to_miss = head.saturating_sub(filled.max(cursor));
+            // Told apart as the snapshot will tell it. What is in the ring are updates.
+            let to_force = head_forced.saturating_sub(balance.forced_before + balance.forced);
+            queued = filled.saturating_sub(cursor).min(lag);
+            dropped += to_miss.saturating_sub(to_force);
+            forced += to_force.min(to_miss);
+        } else {
+            // Some in the ring may be covered by a snapshot already, and will be skipped.
+            queued = in_ring.min(lag);
+        }
+    }
+    let (dropped, forced) = mailbox.tell(dropped, forced);
     SubscriptionStats {
         id: mailbox.id,
         name: mailbox.name.clone(),
         capacity: ring.capacity(),
-        sequence: started.then_some(Sequence::new(balance.sequence)),
+        sequence: cursor.map(|_| Sequence::new(balance.sequence)),
         delivered: balance.delivered,
-        dropped: balance.dropped + awaiting_snapshot,
-        forced: balance.forced + forced,
+        dropped,
+        forced,
         snapshots: balance.snapshots,
         queued,
         lag,

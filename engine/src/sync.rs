@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | atomics, [`fence`] | `std` | `loom` |
 //! | [`Arc`], [`OnceLock`] | `std` | `std`: taken as correct, and adding no order that a model could lean on |
+//! | [`pause`], in a loop that waits for another thread | `std::hint::spin_loop` | gives the turn to another thread |
 //! | [`UnsafeCell`] | `std` | `loom`: an unordered access is an error |
 //! | [`Mutex`] | `parking_lot` | `loom` |
 //! | [`ColdMutex`] | `parking_lot` | `std`, invisible to the model: the registry takes no part in the protocol |
@@ -24,7 +25,7 @@ mod primitives;
 
 pub(crate) use primitives::{
     Arc, ArcCell, AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, ColdMutex, Exclusive,
-    Mutex, OnceLock, Ordering, Parker, UnsafeCell, fence,
+    Mutex, OnceLock, Ordering, Parker, UnsafeCell, fence, pause,
 };
 
 /// A value on cache lines of its own, so that the writer of one word does not slow the writer of the next.

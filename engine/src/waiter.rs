@@ -1,7 +1,8 @@
 //! Waiting without losing a wake-up: one consumer, one distributor.
 //!
-//! Contract (invariant I8): if the distributor makes something available and then calls [`Waiter::wake`], and the
-//! consumer calls [`Waiter::arm`] and then finds nothing available, then the consumer's waker is woken.
+//! Contract (invariant I8): if the distributor makes something available, passes a fence, and wakes what
+//! [`Waiter::take`] gives, and the consumer calls [`Waiter::arm`] and then finds nothing available, then the consumer's
+//! waker is woken.
 //!
 //! # The argument
 //! The consumer stores its waker, stores `waiting`, passes `fence(SeqCst)` P, looks. The distributor makes available,
@@ -37,14 +38,9 @@ impl Waiter {
 
     /// Asks to be woken. The caller must look once more afterwards, and may park only if there is nothing.
     pub(crate) fn arm(&self, waker: &Waker) {
-        let replaced = {
-            let mut slot = self.slot.lock();
-            match &mut *slot {
-                Some(stored) if stored.will_wake(waker) => None,
-                stored => stored.replace(waker.clone()),
-            }
-        };
-        // Somebody else's code, so not under the lock.
+        // Cloning and dropping a waker is somebody else's code, so not under the lock.
+        let waker = waker.clone();
+        let replaced = self.slot.lock().replace(waker);
         drop(replaced);
         // Relaxed: ordered by the fence below.
         self.waiting.store(true, Ordering::Relaxed);
@@ -56,6 +52,12 @@ impl Waiter {
     pub(crate) fn disarm(&self) {
         // Relaxed: a wake too many is harmless, and only this consumer sets the flag.
         self.waiting.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes the waker back: the consumer goes, and what its waker holds shall not wait for the next round.
+    pub(crate) fn clear(&self) -> Option<Waker> {
+        self.disarm();
+        self.slot.lock().take()
     }
 
     /// Takes the consumer's waker, if it waits. The caller has passed fence F3 since it made something available.
@@ -143,6 +145,14 @@ mod tests {
         assert!(waiter.take().is_none());
         waiter.arm(Waker::noop());
         assert!(waiter.take().is_some());
+    }
+
+    #[test]
+    fn a_waker_that_was_taken_back_is_not_woken() {
+        let waiter = Waiter::new();
+        waiter.arm(Waker::noop());
+        assert!(waiter.clear().is_some());
+        assert!(waiter.take().is_none() && waiter.clear().is_none());
     }
 
     #[test]

@@ -165,7 +165,10 @@ fn a_replica_at_the_greatest_sequence_can_only_adopt() {
         Err(FollowError::Exhausted)
     );
     assert_eq!(follow(&replica, &[1], u64::MAX), Ok(u64::MAX));
-    assert!(follow(&replica, &[1], u64::MAX).is_err());
+    assert_eq!(
+        follow(&replica, &[1], u64::MAX),
+        Err(FollowError::Exhausted)
+    );
     adopt(&replica, 1, 1, 0);
     assert_eq!(follow(&replica, &[1], 1), Ok(1));
 }

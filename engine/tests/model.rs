@@ -140,7 +140,9 @@ impl Reference {
         }
         let spent = values.len() as u64;
         if spent > 0 && self.sequence + spent > self.limit {
-            return Err(FollowError::Exhausted);
+            return Err(FollowError::SequenceLimit {
+                needed: Sequence::new(self.sequence + spent),
+            });
         }
         let state = values.iter().copied().fold(self.state, Ledger::put);
         self.commit(state, values, false);

@@ -292,11 +292,32 @@ fn sequences_end_at_the_greatest() {
         .unwrap();
     put(&engine, [1]);
     assert_eq!(engine.head().sequence(), Sequence::MAX);
-    assert!(matches!(
+    assert_eq!(
         engine.publish(&Change::Put(2)),
-        Err(PublishError::SequenceLimit { .. })
-    ));
+        Err(PublishError::Exhausted)
+    );
     assert_eq!(*engine.head().state(), Ledger::of([1]));
+}
+
+#[test]
+fn a_reader_of_the_head_may_publish_and_goes_on_seeing_the_one_before() {
+    let engine = ledger::engine(4);
+    engine.read_head(|head| {
+        put(&engine, [1]);
+        assert_eq!(head.sequence().get(), 0);
+        engine.read_head(|head| assert_eq!(head.sequence().get(), 1));
+    });
+}
+
+#[test]
+fn a_subscription_without_bound_gets_the_largest_ring_there_is() {
+    let engine = ledger::engine(4);
+    let mut subscription = engine.subscription().capacity(usize::MAX).subscribe();
+    let largest = Engine::<Ledger>::MAX_RING_CAPACITY;
+    assert_eq!(subscription.stats().capacity, largest);
+    take(&mut subscription);
+    put(&engine, [1, 2]);
+    assert_eq!(take(&mut subscription), [update(1, 1), update(2, 2)]);
 }
 
 #[test]
@@ -304,6 +325,9 @@ fn an_engine_that_could_never_work_is_not_built() {
     let builder = || Engine::builder(Ledger::default());
     let zero = builder().ring_capacity(0).build();
     assert_eq!(zero.err(), Some(BuildError::ZeroCapacity));
+    let boundless = builder().ring_capacity(usize::MAX).build();
+    let max = Engine::<Ledger>::MAX_RING_CAPACITY;
+    assert_eq!(boundless.err(), Some(BuildError::CapacityTooLarge { max }));
     let past = builder()
         .start_at(Epoch::default(), Sequence::new(2))
         .sequence_limit(Sequence::new(1))

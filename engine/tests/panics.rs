@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Wake, Waker},
 };
 
 use configstream_engine::{Engine, Event, State, Subscription, Transition, TryNextError};
@@ -151,6 +152,46 @@ fn a_state_that_panics_as_it_goes_does_not_leak_the_others() {
     drop(engine);
     // The first, one by each publish, and the one that closed.
     assert_eq!(dropped.load(Ordering::Relaxed), 5);
+}
+
+/// Panics when it is woken.
+struct Alarm;
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        panic!("alarm");
+    }
+}
+
+/// A subscription that has caught up, and panics when it is woken.
+fn alarmed(engine: &Engine<Arsenal>) -> Subscription<Arsenal> {
+    let mut subscription = subscribe(engine);
+    let waker = Waker::from(Arc::new(Alarm));
+    let polled = subscription.poll_next(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    subscription
+}
+
+#[test]
+fn of_two_panics_the_first_reaches_the_publisher() {
+    let engine = engine();
+    publish(&engine, Order::LitUpdate);
+    let _alarmed = alarmed(&engine);
+    // The waker's, then that of the update that goes with the version before.
+    assert_eq!(panics(|| publish(&engine, Order::Quiet)), "alarm");
+    publish(&engine, Order::Quiet);
+}
+
+#[test]
+fn a_drop_that_panics_while_its_thread_does_does_not_abort() {
+    let engine = engine();
+    let _alarmed = alarmed(&engine);
+    let last = engine;
+    let message = panics(|| {
+        let _last = last;
+        panic!("the reason");
+    });
+    assert_eq!(message, "the reason");
 }
 
 #[test]

@@ -124,11 +124,14 @@ fn errors_read_as_parts_of_a_sentence() {
     };
     let all = [
         BuildError::ZeroCapacity.to_string(),
+        BuildError::CapacityTooLarge { max: 8 }.to_string(),
         BuildError::StartPastLimit.to_string(),
         PublishError::<u8>::SequenceLimit { needed: sequence }.to_string(),
         PublishError::Rejected("out of stock").to_string(),
+        PublishError::<u8>::Exhausted.to_string(),
         PublishError::<u8>::Closed.to_string(),
         discontinuity.to_string(),
+        FollowError::SequenceLimit { needed: sequence }.to_string(),
         FollowError::Exhausted.to_string(),
         FollowError::Closed.to_string(),
         Closed.to_string(),

@@ -1,5 +1,10 @@
 //! Figures for people: exact at rest, and growing only.
 
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
 use configstream_engine::{Engine, Epoch, Sequence, SubscriptionStats};
 
 mod ledger;
@@ -73,6 +78,48 @@ fn dropped_never_counts_down() {
         check(subscription.stats());
     }
     assert_eq!(before.forced, 20);
+}
+
+#[test]
+fn no_counter_falls_while_another_thread_reads_it() {
+    let engine = ledger::engine(4);
+    let mut subscription = engine.subscribe();
+    take(&mut subscription);
+    let observer = subscription.observer();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..20_000 {
+                put(&engine, [1]);
+                engine.publish(&Change::PutAll(vec![1; 3])).unwrap();
+                engine.publish(&Change::PutAll(vec![1; 3])).unwrap();
+                if round % 5 == 0 {
+                    engine.publish(&Change::Replace(round)).unwrap();
+                }
+                take(&mut subscription);
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        let mut before = observer.stats();
+        while !over.load(Ordering::Relaxed) {
+            let now = observer.stats();
+            let counters = |stats: &SubscriptionStats| {
+                [
+                    stats.delivered,
+                    stats.dropped,
+                    stats.forced,
+                    stats.snapshots,
+                ]
+            };
+            let grown = std::iter::zip(counters(&before), counters(&now));
+            assert!(
+                { grown }.all(|(before, now)| before <= now),
+                "{before:?}, then {now:?}"
+            );
+            before = now;
+        }
+    });
+    assert_eq!(engine.stats().published, accounted(&observer.stats()));
 }
 
 #[test]

@@ -240,6 +240,39 @@ fn a_publisher_that_is_held_up_in_a_waker_holds_up_nobody() {
 }
 
 #[test]
+fn what_a_snapshot_covered_while_a_round_was_stuck_is_neither_queued_nor_delivered() {
+    let engine = ledger::engine(4);
+    let (reached, entered) = mpsc::channel();
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = Mutex::new(gate);
+    let _stuck = waiting(&engine, move || {
+        reached.send(()).unwrap();
+        gate.lock().unwrap().recv_timeout(DEADLINE).unwrap();
+    });
+    let mut late = thread::scope(|scope| {
+        let stuck = scope.spawn(|| put(&engine, [1]));
+        entered.recv_timeout(DEADLINE).unwrap();
+        put(&engine, [2, 3, 4]);
+        let mut late = engine.subscribe();
+        assert_eq!(take(&mut late).len(), 1);
+        release.send(()).unwrap();
+        stuck.join().unwrap();
+        late
+    });
+    // The next round of the stuck publisher has pushed 2, 3 and 4, which the snapshot covers.
+    engine.publish(&Change::PutAll(vec![5; 5])).unwrap();
+    let before = late.stats();
+    assert_eq!((before.queued, before.dropped), (0, 5));
+    let state = *engine.head().state();
+    assert_eq!(
+        take(&mut late),
+        [snapshot(9, state, SnapshotReason::Lagged, 5)]
+    );
+    let after = late.stats();
+    assert_eq!((after.queued, after.dropped, after.delivered), (0, 5, 0));
+}
+
+#[test]
 fn subscriptions_may_go_while_others_publish() {
     let engine = ledger::engine(2);
     let mut witness = engine.subscription().capacity(4096).subscribe();

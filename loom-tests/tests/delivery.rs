@@ -27,6 +27,24 @@ fn the_first_event_is_a_snapshot() {
     });
 }
 
+/// I1 and I2. Two join, one of them while a round takes the joiners: both are members of the next round.
+///
+/// Weakened: the joiners taken by a Relaxed swap: fails, a joiner's producer is touched before it was handed over.
+#[test]
+fn whoever_joins_during_a_round_is_in_the_next() {
+    check(|| {
+        let engine = engine(2);
+        let mut early = Follower::new(engine.subscribe());
+        let publisher = engine.clone();
+        let publishing = thread::spawn(move || publisher.publish(&Up).map(drop).unwrap());
+        let mut late = Follower::new(engine.subscribe());
+        publishing.join().unwrap();
+        engine.publish(&Up).unwrap();
+        early.converge();
+        late.converge();
+    });
+}
+
 /// I2. A subscription reads on while rounds come, fit, and overflow.
 ///
 /// Weakened: head loaded before the flag is cleared; F1 removed; F2 removed: each fails here or in the next model.

@@ -81,6 +81,24 @@ fn nobody_lingers_after_leaving() {
     });
 }
 
+/// One leaves while a round is under way: its mailbox goes, with nobody publishing any more. Its name is the witness.
+///
+/// Weakened: the holder of the role does not look at who left after giving it back; nobody sweeps: both fail.
+#[test]
+fn one_that_leaves_during_a_round_does_not_linger() {
+    check(|| {
+        let witness = Arc::new(());
+        let name: Arc<str> = Arc::from("leaver");
+        let engine = Engine::builder(Witnessed).ring_capacity(2).build().unwrap();
+        let mut leaver = engine.subscription().name(name.clone()).subscribe();
+        leaver.try_next().unwrap();
+        let leaving = thread::spawn(move || drop(leaver));
+        engine.publish(&witness).unwrap();
+        leaving.join().unwrap();
+        assert_eq!(Arc::strong_count(&name), 1, "the mailbox lingers");
+    });
+}
+
 /// A commit cuts the chain while a round walks it: each version's updates are freed once, whichever side of the cut.
 #[test]
 fn what_a_chain_held_is_freed_once_when_it_is_cut() {

@@ -4,6 +4,7 @@ use std::{sync::PoisonError, task::Wake, time::Instant};
 
 pub(crate) use loom::{
     cell::UnsafeCell,
+    hint::spin_loop as pause,
     sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
 };
 pub(crate) use std::sync::{Arc, OnceLock};

@@ -1,5 +1,6 @@
 //! The primitives of an ordinary build.
 
+pub(crate) use std::hint::spin_loop as pause;
 pub(crate) use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
