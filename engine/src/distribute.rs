@@ -31,9 +31,10 @@
 //! 1. The round reads lagging still set. Then its read came before the clear in the flag's order, so F1 came before F2,
 //!    and the consumer's load, after F2, sees at least what the round's load, before F1, saw: s ≥ h. The updates that
 //!    were not pushed are in the snapshot.
-//! 2. The round reads lagging cleared, and pushes all of (d, h]. The round before had found lagging set, or had set it,
-//!    so by case 1 (or because L handed that head over) s ≥ d. The ring then holds everything after d: what is at or
-//!    below s is skipped by the consumer, and what follows is s + 1.
+//! 2. The round is the first to read lagging cleared, and pushes all of (d, h]. The round before had found lagging set, or
+//!    had set it, so by case 1 (or because L handed that head over) s ≥ d. The ring then holds everything after d: what is
+//!    at or below s is skipped by the consumer, and what follows is s + 1. Each later round that finds it cleared pushes
+//!    all of its span, which begins where the one before ended, so the ring goes on without a gap.
 //!
 //! A joiner is the same: it is lagging from its birth, and "not in the list yet" is one more way to be skipped (case 1
 //! with the push onto the list, which precedes the clear, in place of the flag). If step 1 came after step 4's reads, in

@@ -14,8 +14,11 @@ use crate::{
 pub(crate) struct Registry<S: State> {
     last_id: AtomicU64,
     /// By id, so that a listing is in the order of subscribing. O(log n) to enter and to leave.
-    rings: ColdMutex<BTreeMap<u64, Observer<Shared<Labelled<S>>, Mailbox>>>,
+    rings: ColdMutex<BTreeMap<u64, Ring<S>>>,
 }
+
+/// A look at a subscription's ring and mailbox.
+type Ring<S> = Observer<Shared<Labelled<S>>, Mailbox>;
 
 impl<S: State> Registry<S> {
     pub(crate) fn new() -> Self {
@@ -31,7 +34,7 @@ impl<S: State> Registry<S> {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    pub(crate) fn enter(&self, ring: Observer<Shared<Labelled<S>>, Mailbox>) {
+    pub(crate) fn enter(&self, ring: Ring<S>) {
         self.rings.lock().insert(ring.beside().id, ring);
     }
 
@@ -47,7 +50,7 @@ impl<S: State> Registry<S> {
         self.rings.lock()
     }
 
-    pub(crate) fn rings(&self) -> Vec<Observer<Shared<Labelled<S>>, Mailbox>> {
+    pub(crate) fn rings(&self) -> Vec<Ring<S>> {
         self.rings.lock().values().cloned().collect()
     }
 }

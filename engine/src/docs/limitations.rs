@@ -7,13 +7,16 @@
 //!   snapshot, however empty the ring is. Capacity should exceed the largest batch that is to arrive as updates.
 //! * **Publishing is lock-free, not wait-free.** A publisher may lose the compare-and-swap again and again, while others
 //!   win. And the one that holds the role distributes what others commit meanwhile: under steady contention one
-//!   publisher's call can be long. None of the others waits for it.
+//!   publisher's call can go on for as long as the others do. None of the others waits for it. Dropping a subscription can
+//!   be that call: whoever finds that more have left than stay sweeps, which is a round.
 //! * **`State::apply` runs once per attempt.** With two publishers it may run more than once per publish.
 //! * **Publishing costs O(subscriptions).** A shared ring (as tokio's `broadcast`) publishes in O(1), and readers pay
 //!   instead, by sharing one capacity and one fate.
 //! * **Somebody else's code runs in your call.** Wakers are called, and states and updates dropped, by whoever publishes
-//!   or lets go last. A waker that blocks holds up distribution (and nothing else: commits and reads go on, and the chain
-//!   of what waits is bounded). A panic in one reaches the publisher after everybody else has been served.
+//!   or lets go last. A waker that blocks holds up distribution, and nothing else: commits and reads go on, and the chain
+//!   of what waits is bounded. But for as long as it blocks, the rings of those that leave stay, since only a round can take
+//!   them out, and so does, with a version that somebody holds, the chain from it back to where distribution stands, up to
+//!   four rings of versions. A panic in a waker reaches the publisher after everybody else has been served.
 //! * **Wake-ups are what costs.** Waking a parked thread costs the publisher about 6 µs each, a thousand times a push.
 //!   Async tasks of one runtime are much cheaper to wake.
 //! * **Sequences end at 2^64 - 1** (and earlier where you [say so](crate::Engine::set_sequence_limit)): a publish is then

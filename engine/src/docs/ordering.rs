@@ -41,10 +41,12 @@
 //! 1. **R4 reads lagging set, before C1 clears it.** The read precedes the clear in the flag's modification order, so F1
 //!    precedes F2 in the order of fences. Then C3, after F2, sees at least what R1, before F1, saw: s ≥ h. Nothing was
 //!    pushed, and nothing up to h needs to be: it is in the snapshot.
-//! 2. **R4 reads lagging cleared.** The round pushes (d, h]. The round before either skipped this member (then case 1, for
-//!    that round, says s ≥ d) or set its flag, after it had loaded d (and the consumer, which saw the flag, loads d or
-//!    newer). So s ≥ d: nothing between s and the ring's first update is missing. The consumer skips what is at or below
-//!    its cursor, and continues at s + 1.
+//! 2. **R4 reads lagging cleared, for the first time since.** The round pushes (d, h]. The round before either skipped this
+//!    member (then case 1, for that round, says s ≥ d) or set its flag, after it had loaded d (and the consumer, which saw
+//!    the flag, loads d or newer). So s ≥ d: nothing between s and the ring's first update is missing. The consumer skips
+//!    what is at or below its cursor, and continues at s + 1.
+//! 3. **R4 reads lagging cleared, again.** The round before has pushed all of its span, and this one's begins where that
+//!    ended: the ring goes on without a gap.
 //!
 //! *What breaks it*: C3 before C1 (an update falls between the head loaded and the flag read); F1 or F2 left out (R4 may
 //! read a flag older than the head that R1 loaded); flags or joiners read before R1.
@@ -104,7 +106,21 @@
 //! # Race 7: close
 //!
 //! Closing is a commit. The compare-and-swap refuses any later one. Its round pushes what precedes and then sets every
-//! *lagging*; the consumer drains its ring, loads the head, and finds it closed and at its cursor: the end.
+//! *lagging*; the consumer drains its ring, loads the head, and finds it closed and at its cursor: the end. Here a push and
+//! the flag come from one round, behind one F1, so it is the flag's own Release that hands the push over.
+//!
+//! # Race 8: figures against the one they are about
+//!
+//! *Claim*: `dropped` and `forced`, read from any thread, never fall, and never exceed what they will be.
+//!
+//! While *lagging* is set, what lies between the ring and the head is counted in advance. That is certain if it is taken
+//! from a head loaded **before** the flag was read, with a `SeqCst` fence between: if the flag is still set, the consumer
+//! has yet to clear it and to pass F2, so it will load that head or a newer one (race 1, case 1). What the ring holds is
+//! not looked up but noted by the round that set the flag, so that a consumer who drains meanwhile changes nothing.
+//!
+//! The consumer clears the flag before it accounts for its snapshot. An onlooker in between finds less than was counted in
+//! advance, and so keeps the most that any onlooker was told. A snapshot's account is several words: `started` goes before
+//! them and `snapshots` behind, and an onlooker reads them the other way round, until both agree.
 //!
 //! # What is proved, and what is not
 //!

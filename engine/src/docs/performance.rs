@@ -2,15 +2,15 @@
 //!
 //! | operation | progress | cost |
 //! | --- | --- | --- |
-//! | [`Engine::publish`](crate::Engine::publish): commit | lock-free | `apply`, one allocation for the version and one per update, one compare-and-swap |
-//! | … distribute | one thread at a time, nobody waits | one flag read per member, k pointer stores per member that keeps up |
+//! | [`Engine::publish`](crate::Engine::publish): commit | lock-free | `apply`, three allocations and one per update, one compare-and-swap, a look at one word for each thread that ever read a head |
+//! | … distribute | one thread at a time, nobody waits | two allocations; one flag read per member, k pointer stores per member that keeps up |
 //! | [`Engine::head`](crate::Engine::head) | wait-free | a load and a count |
 //! | [`Engine::read_head`](crate::Engine::read_head) | wait-free | a load |
 //! | [`Subscription::try_next`](crate::Subscription::try_next): update | wait-free | a slot, a few plain stores, and one decrement when the update is dropped |
 //! | … snapshot | wait-free | as `head`, whatever the size of the state |
 //! | … nothing there | wait-free | two loads |
 //! | [`Engine::subscribe`](crate::Engine::subscribe) | lock-free, but for the registry | two allocations and O(log n) in the registry |
-//! | dropping a subscription | as above | drains its ring; a sweep, O(1) amortised |
+//! | dropping a subscription | as above | drains its ring; a sweep, O(1) amortised, which is a round like any other |
 //! | [`Engine::subscriptions`](crate::Engine::subscriptions), stats | cold | O(n), O(1) |
 //!
 //! # Where the time of a push goes
