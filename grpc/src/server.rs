@@ -9,12 +9,14 @@ mod core;
 mod handle;
 mod limits;
 mod open_stream;
+mod progress;
 mod registration;
 mod registry;
 mod routes;
 mod service;
 mod session;
 mod stream;
+mod wait;
 
 use std::fmt;
 use std::sync::Arc;

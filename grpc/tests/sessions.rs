@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use configstream_grpc::{Connector, Registration, Sessions};
+use configstream_grpc::{Registration, Sessions};
 use configstream_proto::datadog::api::v1::agent_secure_client::AgentSecureClient;
 use configstream_proto::datadog::model::v1::ConfigStreamRequest;
 use configstream_proto::datadog::remoteagent::v1::remote_agent_client::RemoteAgentClient;
@@ -263,7 +263,7 @@ async fn a_session_that_expires_takes_its_stream_along() {
         .sweep_interval(Duration::from_millis(5));
     let limits = configstream_grpc::Limits::default().stall_timeout(Duration::from_secs(3600));
     let host = Host::start_with(|server| server.sessions(sessions).limits(limits)).await;
-    let (mut events, id) = stalled_stream(&host, host.connector()).await;
+    let (mut events, session) = host.stalled_stream().await;
 
     clock.advance(Duration::from_secs(60));
     eventually("the session expires", || host.handle.stats().sessions == 0).await;
@@ -271,7 +271,7 @@ async fn a_session_that_expires_takes_its_stream_along() {
     assert_eq!(status.code(), Code::PermissionDenied);
     assert_eq!(
         status.message(),
-        format!("session_id '{id}' not found: {REGISTER_FIRST}")
+        format!("session_id '{}' not found: {REGISTER_FIRST}", session.id)
     );
     eventually("the stream is gone", || host.handle.stats().streams == 0).await;
 }
@@ -284,7 +284,7 @@ async fn a_stream_that_takes_nothing_loses_its_connection() {
         .idle_timeout(Duration::from_secs(3600))
         .sweep_interval(Duration::from_millis(5));
     let host = Host::start_with(|server| server.sessions(sessions)).await;
-    let (mut events, _) = stalled_stream(&host, host.connector()).await;
+    let (mut events, _) = host.stalled_stream().await;
     let before = host.handle.stats();
     assert_eq!((before.connections, before.streams), (1, 1));
 
@@ -300,23 +300,4 @@ async fn a_stream_that_takes_nothing_loses_its_connection() {
         (host.handle.stats().sessions, host.handle.stats().streams),
         (1, 0)
     );
-}
-
-/// A stream whose reader has stopped, with more published than its window takes, and its session.
-async fn stalled_stream(host: &Host, connector: Connector) -> (configstream_grpc::Events, String) {
-    let client = connector.window_bytes(65_535).connect().await.unwrap();
-    let session = client.register(&Registration::new("remote")).await.unwrap();
-    let mut events = client.stream("stalled", &session.id).await.unwrap();
-    expect_snapshot(&mut events).await;
-    eventually("the stream stalls", || {
-        host.set("filler", "x".repeat(60_000));
-        host.set("filler", "y".repeat(60_000));
-        let agents = host.handle.agents();
-        agents
-            .iter()
-            .flat_map(|agent| &agent.streams)
-            .any(|stream| stream.figures.lagging)
-    })
-    .await;
-    (events, session.id)
 }

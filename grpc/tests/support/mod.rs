@@ -144,6 +144,29 @@ impl Host {
         (events, snapshot)
     }
 
+    /// A stream whose reader has stopped, with more published than its window takes, and its session.
+    pub async fn stalled_stream(&self) -> (Events, Session) {
+        let connector = self.connector().window_bytes(65_535);
+        let client = connector.connect().await.unwrap();
+        let session = client
+            .register(&Registration::new("stalled"))
+            .await
+            .unwrap();
+        let mut events = client.stream("stalled", &session.id).await.unwrap();
+        expect_snapshot(&mut events).await;
+        eventually("the stream stalls", || {
+            self.set("filler", "x".repeat(60_000));
+            self.set("filler", "y".repeat(60_000));
+            let agents = self.handle.agents();
+            agents
+                .iter()
+                .flat_map(|agent| &agent.streams)
+                .any(|stream| stream.name == "stalled" && stream.figures.lagging)
+        })
+        .await;
+        (events, session)
+    }
+
     /// Sets a key of the file's layer.
     pub fn set(&self, key: &str, value: impl Into<Value>) -> u64 {
         let change = Change::set(Source::File, Key::parse(key).unwrap(), value);
