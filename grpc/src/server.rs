@@ -9,6 +9,7 @@ mod core;
 mod handle;
 mod limits;
 mod open_stream;
+mod preface;
 mod progress;
 mod registration;
 mod registry;

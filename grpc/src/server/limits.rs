@@ -58,7 +58,8 @@ impl Limits {
         self
     }
 
-    /// How long a TLS handshake may take. Whoever takes longer is hung up on and counts as refused.
+    /// How long it may take a peer to finish TLS and to say that it speaks HTTP/2. Whoever takes longer is hung up on and
+    /// counts as refused.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
         self
