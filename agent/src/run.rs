@@ -2,7 +2,6 @@
 //!
 //! Nothing is written before everything that can be refused has been looked at: a start that fails spends no sequence.
 
-use std::future::IntoFuture;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,7 +99,7 @@ pub struct Agent {
     http_address: String,
     server: ServerHandle<Settings>,
     http_stop: watch::Sender<bool>,
-    http: tokio::task::JoinHandle<std::io::Result<()>>,
+    http: tokio::task::JoinHandle<()>,
     files: Option<FileSource>,
     resolver: Resolver,
     settings: usize,
@@ -194,11 +193,8 @@ impl Agent {
             .local_addr()
             .map_or_else(|_| options.http.clone(), |address| address.to_string());
         let app = http::router(Arc::new(status), metrics);
-        let http = tokio::spawn(
-            axum::serve(http_listener, app)
-                .with_graceful_shutdown(flagged(stopped))
-                .into_future(),
-        );
+        let grants = http::Grants::default();
+        let http = tokio::spawn(http::serve(http_listener, app, grants, flagged(stopped)));
 
         let files = match options.files.as_slice() {
             [] => {
