@@ -87,6 +87,11 @@ impl fmt::Debug for Sessions {
         f.debug_struct("Sessions")
             .field("enabled", &self.enabled)
             .field("idle_timeout", &self.idle_timeout)
+            .field(
+                "recommended_refresh_interval",
+                &self.recommended_refresh_interval,
+            )
+            .field("sweep_interval", &self.sweep_interval)
             .field("limit", &self.limit)
             .finish_non_exhaustive()
     }
