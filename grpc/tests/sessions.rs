@@ -11,7 +11,7 @@ use configstream_proto::datadog::remoteagent::v1::remote_agent_client::RemoteAge
 use configstream_proto::datadog::remoteagent::v1::{
     Event, RefreshRemoteAgentRequest, RegisterRemoteAgentRequest, ReportRemoteAgentEventRequest,
 };
-use support::{FakeClock, Host, eventually, expect_end, expect_snapshot, request, told};
+use support::{BEARER, FakeClock, Host, eventually, expect_end, expect_snapshot, request, told};
 use tonic::Code;
 
 const REGISTER_FIRST: &str =
@@ -63,7 +63,6 @@ async fn a_stream_without_a_session_is_told_why() {
         .await
         .unwrap();
     let mut client = AgentSecureClient::new(channel);
-    let token = format!("Bearer {}", "0123456789abcdef".repeat(4));
     let (_, session) = host.session().await;
     let cases: [(&[&str], Code, String); 5] = [
         (
@@ -93,7 +92,7 @@ async fn a_stream_without_a_session_is_told_why() {
         ),
     ];
     for (ids, code, text) in cases {
-        let mut metadata = vec![("authorization", token.as_str())];
+        let mut metadata = vec![("authorization", BEARER)];
         metadata.extend(ids.iter().map(|id| ("session_id", *id)));
         let refused = client
             .stream_config_events(request(ConfigStreamRequest::default(), &metadata))
@@ -101,7 +100,7 @@ async fn a_stream_without_a_session_is_told_why() {
         assert_eq!(told(refused), (code, text));
     }
     let metadata = [
-        ("authorization", token.as_str()),
+        ("authorization", BEARER),
         ("session_id", &session.id),
         ("session_id", "z"),
     ];
@@ -138,8 +137,7 @@ async fn both_services_share_one_table() {
         .await
         .unwrap();
     let mut remote = RemoteAgentClient::new(channel);
-    let token = format!("Bearer {}", "0123456789abcdef".repeat(4));
-    let token = [("authorization", token.as_str())];
+    let token = [("authorization", BEARER)];
     let message = RegisterRemoteAgentRequest {
         display_name: "x".into(),
         ..Default::default()

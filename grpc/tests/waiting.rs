@@ -206,13 +206,12 @@ async fn what_is_no_span_of_time_is_refused() {
         .unwrap();
     use configstream_proto::configstream::admin::v1 as admin;
     let mut client = admin::config_admin_client::ConfigAdminClient::new(channel);
-    let token = format!("Bearer {}", "0123456789abcdef".repeat(4));
     for timeout_seconds in [-1.0, f64::NAN, f64::INFINITY] {
         let message = admin::WaitForStreamsRequest {
             timeout_seconds,
             ..Default::default()
         };
-        let message = support::request(message, &[("authorization", &token)]);
+        let message = support::request(message, &[("authorization", support::BEARER)]);
         let (code, text) = told(client.wait_for_streams(message).await);
         assert_eq!(code, Code::InvalidArgument);
         assert!(text.contains("timeout_seconds"), "{text}");

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+pub mod raw;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -104,7 +106,7 @@ impl Host {
         configure: impl FnOnce(ServerBuilder<Settings>) -> ServerBuilder<Settings>,
     ) -> Self {
         let pem = Pem::generate();
-        let token = Token::parse(&"0123456789abcdef".repeat(4)).unwrap();
+        let token = Token::parse(TOKEN).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server::builder(engine.clone(), pem.identity(), token.clone());
@@ -306,5 +308,11 @@ impl ResolvesClientCert for Nobody {
         false
     }
 }
+
+/// What opens calls to a [`Host`].
+pub const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// The same as metadata.
+pub const BEARER: &str = "Bearer 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 const DEADLINE: Duration = Duration::from_secs(20);
