@@ -11,11 +11,10 @@ use configstream_proto::datadog::remoteagent::v1::remote_agent_client::RemoteAge
 use configstream_proto::datadog::remoteagent::v1::{
     Event, RefreshRemoteAgentRequest, RegisterRemoteAgentRequest, ReportRemoteAgentEventRequest,
 };
-use support::{BEARER, FakeClock, Host, eventually, expect_end, expect_snapshot, request, told};
+use support::{
+    BEARER, FakeClock, Host, REGISTER_FIRST, eventually, expect_end, expect_snapshot, request, told,
+};
 use tonic::Code;
-
-const REGISTER_FIRST: &str =
-    "remote agent must register with RAR before subscribing to config stream";
 
 #[tokio::test]
 async fn a_registration_gets_a_version_4_uuid_and_an_interval() {

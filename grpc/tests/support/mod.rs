@@ -42,6 +42,10 @@ impl Pem {
     /// A certificate as an agent makes it, and its key in SEC1. Each call makes another key; the subject is always
     /// the same.
     pub fn generate() -> Self {
+        Self::generate_for("configstream")
+    }
+
+    pub fn generate_for(subject: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let names = [
             "localhost".to_owned(),
@@ -49,9 +53,7 @@ impl Pem {
             "::1".to_owned(),
         ];
         let mut params = CertificateParams::new(names).unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "configstream");
+        params.distinguished_name.push(DnType::CommonName, subject);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
             KeyUsagePurpose::KeyCertSign,
@@ -67,6 +69,14 @@ impl Pem {
         Self {
             certificate,
             key: key.to_sec1_pem(Default::default()).unwrap().to_string(),
+        }
+    }
+
+    /// This certificate with the key of another.
+    pub fn with_another_key(&self) -> Self {
+        Self {
+            key: Self::generate().key,
+            ..self.clone()
         }
     }
 
@@ -308,6 +318,10 @@ impl ResolvesClientCert for Nobody {
         false
     }
 }
+
+/// How every refusal of a stream for want of a session ends.
+pub const REGISTER_FIRST: &str =
+    "remote agent must register with RAR before subscribing to config stream";
 
 /// What opens calls to a [`Host`].
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
