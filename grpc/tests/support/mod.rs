@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+pub mod gate;
 pub mod peer;
 pub mod raw;
 
@@ -15,6 +16,7 @@ use configstream_grpc::{
     Address, Client, ConfigEvent, ConfigSnapshot, ConfigUpdate, Connector, Events, Identity,
     Registration, Server, ServerBuilder, ServerHandle, Session, StreamError, Token,
 };
+use gate::Gate;
 use hyper_util::rt::TokioIo;
 use p256::pkcs8::DecodePrivateKey;
 use rcgen::{
@@ -27,7 +29,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SignatureScheme};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -188,16 +190,37 @@ impl Host {
 
     /// A channel that shows what it is told to show, and nothing else.
     pub async fn channel(&self, tls: ClientConfig) -> Result<Channel, tonic::transport::Error> {
+        self.dial(tls, &Gate::default(), DEFAULT_WINDOW_BYTES).await
+    }
+
+    /// The same with a window of `window_bytes` for each stream and for all, reading only while the gate is open.
+    pub async fn gated_channel(&self, gate: &Gate, window_bytes: u32) -> Channel {
+        let tls = self.pem.identity().client_config();
+        self.dial(tls, gate, window_bytes).await.unwrap()
+    }
+
+    async fn dial(
+        &self,
+        tls: ClientConfig,
+        gate: &Gate,
+        window_bytes: u32,
+    ) -> Result<Channel, tonic::transport::Error> {
         let (address, tls) = (self.address, TlsConnector::from(Arc::new(tls)));
+        let gate = gate.clone();
         let dial = tower::service_fn(move |_| {
-            let tls = tls.clone();
+            let (tls, gate) = (tls.clone(), gate.clone());
             async move {
-                let stream = TcpStream::connect(address).await?;
+                let socket = TcpSocket::new_v4()?;
+                // The system is not to take for the reader what the reader does not take.
+                socket.set_recv_buffer_size(64 * 1024)?;
+                let stream = gate.over(socket.connect(address).await?);
                 let name = ServerName::try_from("localhost").unwrap();
                 std::io::Result::Ok(TokioIo::new(tls.connect(name, stream).await?))
             }
         });
         Endpoint::from_static("http://localhost")
+            .initial_stream_window_size(window_bytes)
+            .initial_connection_window_size(window_bytes)
             .connect_with_connector(dial)
             .await
     }
@@ -323,6 +346,9 @@ impl ResolvesClientCert for Nobody {
 /// How every refusal of a stream for want of a session ends.
 pub const REGISTER_FIRST: &str =
     "remote agent must register with RAR before subscribing to config stream";
+
+/// RFC 9113, 6.9.2.
+pub const DEFAULT_WINDOW_BYTES: u32 = 65_535;
 
 /// What opens calls to a [`Host`].
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
