@@ -390,3 +390,6 @@ impl Attached {
 fn is_expired(session: &Session, now: Instant, settings: &Sessions) -> bool {
     now.saturating_duration_since(session.alive) >= settings.idle_timeout
 }
+
+#[cfg(test)]
+mod tests;
