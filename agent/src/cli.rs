@@ -3,6 +3,7 @@
 //! Data goes to standard output, narration to standard error. On a terminal data is a table; elsewhere, or with
 //! `--json`, it is one JSON object per line. Exit codes: [`exit`](crate::exit).
 
+mod change;
 mod doctor;
 mod output;
 mod target;
@@ -13,12 +14,14 @@ use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use configstream_engine::settings::{Key, Source};
 use configstream_grpc::Address;
 use tracing_subscriber::EnvFilter;
 
+use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::listen;
 use crate::run;
@@ -85,6 +88,8 @@ enum Verb {
         /// The layer to set it in.
         #[arg(long, default_value = "agent-runtime", value_parser = parse_source)]
         source: Source,
+        #[command(flatten)]
+        spread: Spread,
     },
     /// Remove a value from a layer while the agent runs, so that the next layer shows.
     Unset {
@@ -94,6 +99,8 @@ enum Verb {
         /// The layer to remove it from.
         #[arg(long, default_value = "agent-runtime", value_parser = parse_source)]
         source: Source,
+        #[command(flatten)]
+        spread: Spread,
     },
     /// Show every layer that holds a setting, and where it has it from.
     Explain {
@@ -112,6 +119,14 @@ enum Verb {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Args)]
+struct Spread {
+    /// Wait until every open stream has been handed the change, at most so long (such as 5s); if one has not by then,
+    /// name it and exit with 12.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    wait: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -197,10 +212,17 @@ impl Cli {
                 Verb::List { prefix } => {
                     verbs::list(&target, output, prefix.as_deref().unwrap_or("")).await
                 }
-                Verb::Set { key, value, source } => {
-                    verbs::set(&target, output, source, &key, &value).await
-                }
-                Verb::Unset { key, source } => verbs::unset(&target, output, source, &key).await,
+                Verb::Set {
+                    key,
+                    value,
+                    source,
+                    spread,
+                } => change::set(&target, output, source, &key, &value, spread.wait).await,
+                Verb::Unset {
+                    key,
+                    source,
+                    spread,
+                } => change::unset(&target, output, source, &key, spread.wait).await,
                 Verb::Explain { key } => verbs::explain(&target, output, &key).await,
                 Verb::Agents => verbs::agents(&target, output).await,
                 Verb::Status => verbs::status(&target, output).await,
@@ -250,6 +272,11 @@ fn parse_key(text: &str) -> Result<Key, String> {
     })
 }
 
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    duration::parse(text)
+        .map_err(|error| format!("{error}; write a span of time such as 5s or 500ms"))
+}
+
 fn parse_source(text: &str) -> Result<Source, String> {
     text.parse().map_err(|_| {
         let names: Vec<&str> = Source::ALL.iter().map(|source| source.as_str()).collect();
@@ -261,7 +288,8 @@ const ABOUT: &str = "Streams a layered configuration to remote agents: a snapsho
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 good, 1 failed, 2 usage, 3 configuration, 4 run directory, 5 another agent runs there, 6 certificate or token,
-7 saved sequence, 8 cannot listen, 9 cannot reach the agent, 10 refused by the agent, 11 no such setting.
+7 saved sequence, 8 cannot listen, 9 cannot reach the agent, 10 refused by the agent, 11 no such setting,
+12 not every stream has the change yet.
 
 Start with `configstream run`, then type `configstream watch` in a second terminal.";
 
@@ -316,6 +344,10 @@ mod tests {
                 "HOST:PORT",
             ),
             (vec!["configstream", "run", "--listen", "5001"], "HOST:PORT"),
+            (
+                vec!["configstream", "set", "a", "1", "--wait", "5"],
+                "such as 5s",
+            ),
         ] {
             let error = Cli::try_parse_from(arguments).unwrap_err().to_string();
             assert!(error.contains(hint), "{error}");

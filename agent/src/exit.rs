@@ -14,6 +14,7 @@
 //! | 9 | [`Unreachable`](Exit::Unreachable) | no agent answers at the address |
 //! | 10 | [`Refused`](Exit::Refused) | the agent answered, and refused |
 //! | 11 | [`NotFound`](Exit::NotFound) | the setting asked for does not exist |
+//! | 12 | [`Behind`](Exit::Behind) | the change is made, but not every stream has been handed it in time |
 
 use std::error::Error;
 use std::fmt;
@@ -46,6 +47,8 @@ pub enum Exit {
     Refused = 10,
     /// The setting asked for does not exist.
     NotFound = 11,
+    /// The change is made, but not every stream has been handed it in time.
+    Behind = 12,
 }
 
 impl From<Exit> for ExitCode {

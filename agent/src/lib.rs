@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod duration;
 pub mod environment;
 pub mod exit;
+pub mod granted;
 pub mod http;
 pub mod json;
 pub mod known;

@@ -2,14 +2,13 @@
 //!
 //! Nothing is written before everything that can be refused has been looked at: a start that fails spends no sequence.
 
-use std::future::IntoFuture;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use configstream_engine::settings::{Assignment, Change, Settings, Source, Value};
+use configstream_engine::settings::{Assignment, Change, Settings, Source};
 use configstream_engine::{Engine, State};
-use configstream_grpc::{Address, Identity, Listener, Server, ServerHandle, Sessions, Token};
+use configstream_grpc::{Address, Identity, Listener, Server, ServerHandle, Token};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -19,6 +18,7 @@ use crate::command_line;
 use crate::credentials::Credentials;
 use crate::environment;
 use crate::exit::{Exit, Failure};
+use crate::granted;
 use crate::http;
 use crate::known::Known;
 use crate::listen::{self, Bound, SocketFile};
@@ -100,7 +100,7 @@ pub struct Agent {
     http_address: String,
     server: ServerHandle<Settings>,
     http_stop: watch::Sender<bool>,
-    http: tokio::task::JoinHandle<std::io::Result<()>>,
+    http: tokio::task::JoinHandle<()>,
     files: Option<FileSource>,
     resolver: Resolver,
     settings: usize,
@@ -120,6 +120,7 @@ impl Agent {
         let known = Known::embedded();
         let layers = Layers::gather(options, known)?;
         let state = layers.resolve()?;
+        let (sessions, limits) = (granted::sessions(&state)?, granted::limits(&state)?);
 
         let run_dir = RunDir::locate(options.run_dir.as_deref())?;
         run_dir.create(options.run_dir.is_some())?;
@@ -164,7 +165,8 @@ impl Agent {
         let server = Server::builder(engine.clone(), identity, token)
             .origin(origin)
             .hostname(hostname())
-            .sessions(sessions(&engine))
+            .sessions(sessions)
+            .limits(limits)
             .admin(Arc::new(backend))
             .build();
         let addresses: Vec<Address> = bound
@@ -194,11 +196,8 @@ impl Agent {
             .local_addr()
             .map_or_else(|_| options.http.clone(), |address| address.to_string());
         let app = http::router(Arc::new(status), metrics);
-        let http = tokio::spawn(
-            axum::serve(http_listener, app)
-                .with_graceful_shutdown(flagged(stopped))
-                .into_future(),
-        );
+        let grants = http::Grants::default();
+        let http = tokio::spawn(http::serve(http_listener, app, grants, flagged(stopped)));
 
         let files = match options.files.as_slice() {
             [] => {
@@ -350,29 +349,6 @@ impl std::fmt::Debug for Agent {
             .field("addresses", &self.addresses)
             .finish_non_exhaustive()
     }
-}
-
-/// How sessions are treated, as the configuration itself says at the start.
-fn sessions(engine: &Engine<Settings>) -> Sessions {
-    let head = engine.head();
-    let value = |key| {
-        head.state()
-            .resolved()
-            .get(key)
-            .map(|setting| setting.value())
-    };
-    let duration = |key| value(key)?.as_duration().filter(|time| !time.is_zero());
-    if value("remote_agent.registry.enabled").and_then(Value::as_bool) == Some(false) {
-        return Sessions::disabled();
-    }
-    let mut sessions = Sessions::default();
-    if let Some(timeout) = duration("remote_agent.registry.idle_timeout") {
-        sessions = sessions.idle_timeout(timeout);
-    }
-    if let Some(interval) = duration("remote_agent.registry.recommended_refresh_interval") {
-        sessions = sessions.recommended_refresh_interval(interval);
-    }
-    sessions
 }
 
 /// The layers that are there from the start.

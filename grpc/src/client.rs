@@ -6,6 +6,7 @@ mod events;
 use std::time::Duration;
 
 use configstream_engine::settings::{Key, Source, Value};
+use configstream_engine::{Epoch, Sequence};
 use configstream_proto::configstream::admin::v1 as admin;
 use configstream_proto::configstream::admin::v1::config_admin_client::ConfigAdminClient;
 use configstream_proto::datadog::api::v1::agent_client::AgentClient;
@@ -195,6 +196,25 @@ impl Client {
             .await?
             .into_inner()
             .agents)
+    }
+
+    /// Waits until every open stream has been handed `sequence`, at most `timeout`. The answer names the agents that lack
+    /// it on some stream; none means that everybody has it.
+    ///
+    /// # Errors
+    /// As the server answers; `Unavailable` when it shuts down meanwhile.
+    pub async fn wait_for_streams(
+        &self,
+        epoch: Epoch,
+        sequence: Sequence,
+        timeout: Duration,
+    ) -> Result<admin::WaitForStreamsResponse, Status> {
+        let request = admin::WaitForStreamsRequest {
+            epoch: epoch.get(),
+            sequence: sequence.get(),
+            timeout_seconds: timeout.as_secs_f64(),
+        };
+        Ok(self.admin().wait_for_streams(request).await?.into_inner())
     }
 
     /// How the agent itself is.

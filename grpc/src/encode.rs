@@ -26,6 +26,15 @@ pub(crate) struct Encoder {
     limit: usize,
     snapshots: AtomicU64,
     updates: AtomicU64,
+    settings: AtomicU64,
+}
+
+/// How many encodings were made so far. A memo that was filled already is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Made {
+    pub(crate) snapshots: u64,
+    pub(crate) updates: u64,
+    pub(crate) settings: u64,
 }
 
 impl Encoder {
@@ -37,6 +46,7 @@ impl Encoder {
             limit,
             snapshots: AtomicU64::new(0),
             updates: AtomicU64::new(0),
+            settings: AtomicU64::new(0),
         }
     }
 
@@ -44,13 +54,13 @@ impl Encoder {
         &self.origin
     }
 
-    /// How many frames were made so far, of snapshots and of updates.
-    pub(crate) fn made(&self) -> (u64, u64) {
-        // Relaxed: a statistic.
-        (
-            self.snapshots.load(Ordering::Relaxed),
-            self.updates.load(Ordering::Relaxed),
-        )
+    pub(crate) fn made(&self) -> Made {
+        // Relaxed, all: statistics.
+        Made {
+            snapshots: self.snapshots.load(Ordering::Relaxed),
+            updates: self.updates.load(Ordering::Relaxed),
+            settings: self.settings.load(Ordering::Relaxed),
+        }
     }
 
     /// The frame of a version as a snapshot. Cost when it is the first of its version: one concatenation.
@@ -74,29 +84,31 @@ impl Encoder {
         })
     }
 
-    /// What the memo holds, or what `make` makes of it.
+    /// What the memo holds, or what `make` makes of it. Streams that come while one makes it wait for that one.
     fn once(
         &self,
         memo: &Memo,
-        make: impl FnOnce() -> Result<Bytes, Refusal>,
+        make: impl Fn() -> Result<Bytes, Refusal>,
     ) -> Result<Bytes, Refusal> {
-        let kept = match memo.get::<Kept>() {
-            Some(kept) => kept,
-            // Two streams may both get here; one frame stays, the other is the same and goes.
-            None => {
-                let kept = Kept {
-                    origin: self.origin.clone(),
-                    frame: make()?,
-                };
-                return Ok(memo.get_or_init(|| kept).frame.clone());
-            }
-        };
-        // Another server over the same engine may describe it under another origin.
-        if *kept.origin == *self.origin {
-            Ok(kept.frame.clone())
+        let kept = memo.get_or_init(|| Kept {
+            origin: self.origin.clone(),
+            limit: self.limit,
+            frame: make(),
+        });
+        // Another server over the same engine may describe it under another origin, or allow for less.
+        if *kept.origin == *self.origin && kept.limit == self.limit {
+            kept.frame.clone()
         } else {
             make()
         }
+    }
+
+    /// The message of a setting, made once in its life.
+    fn setting<'a>(&self, setting: &'a Setting) -> &'a [u8] {
+        setting.memo().get_or_init::<Bytes>(|| {
+            self.settings.fetch_add(1, Ordering::Relaxed);
+            setting.to_proto().encode_to_vec().into()
+        })
     }
 
     fn make_snapshot<S: Resolution>(
@@ -109,7 +121,7 @@ impl Encoder {
         let settings: usize = state
             .resolved()
             .iter()
-            .map(|setting| delimited_len(SNAPSHOT_SETTINGS, encoded_setting(setting).len()))
+            .map(|setting| delimited_len(SNAPSHOT_SETTINGS, self.setting(setting).len()))
             .sum();
         let body = string_len(ORIGIN, &self.origin)
             + int_len(SEQUENCE_ID, sequence)
@@ -119,7 +131,7 @@ impl Encoder {
         put_string(ORIGIN, &self.origin, &mut frame);
         put_int(SEQUENCE_ID, sequence, &mut frame);
         for setting in state.resolved().iter() {
-            put_delimited(SNAPSHOT_SETTINGS, encoded_setting(setting), &mut frame);
+            put_delimited(SNAPSHOT_SETTINGS, self.setting(setting), &mut frame);
         }
         put_int(SNAPSHOT_EPOCH, epoch.get(), &mut frame);
         Ok(frame.freeze())
@@ -132,7 +144,7 @@ impl Encoder {
         update: &SettingUpdate,
     ) -> Result<Bytes, Refusal> {
         let sequence = wire_sequence(sequence)?;
-        let setting = encoded_setting(update.setting());
+        let setting = self.setting(update.setting());
         let unset = update.unset().map(|source| source.as_str());
         let setting_len = setting.len()
             + unset.map_or(0, |unset| present_string_len(SETTING_UNSET_SOURCE, unset));
@@ -183,14 +195,8 @@ pub(crate) fn wire_sequence(sequence: Sequence) -> Result<u64, Refusal> {
 /// What the memos of updates and versions hold.
 struct Kept {
     origin: Arc<str>,
-    frame: Bytes,
-}
-
-/// The message of a setting, made once in its life.
-fn encoded_setting(setting: &Setting) -> &[u8] {
-    setting
-        .memo()
-        .get_or_init::<Bytes>(|| setting.to_proto().encode_to_vec().into())
+    limit: usize,
+    frame: Result<Bytes, Refusal>,
 }
 
 fn delimited_len(tag: u32, len: usize) -> usize {
@@ -254,3 +260,91 @@ const SNAPSHOT_EPOCH: u32 = 100;
 const UPDATE_SETTING: u32 = 3;
 const UPDATE_BATCH_REMAINING: u32 = 100;
 const SETTING_UNSET_SOURCE: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use configstream_engine::settings::{Change, Key, Settings, Source};
+    use configstream_engine::{Engine, Event};
+
+    use super::*;
+
+    fn encoder(origin: &str) -> Encoder {
+        Encoder::new(origin.into(), usize::MAX)
+    }
+
+    fn set(key: &str, value: i64) -> Change {
+        Change::set(Source::File, Key::parse(key).unwrap(), value)
+    }
+
+    /// An engine, and the frames that `encoder` makes of what each of `streams` subscriptions gets from `change`.
+    fn frames(encoder: &Encoder, streams: usize, change: &Change) -> Vec<[Bytes; 2]> {
+        let engine = Engine::builder(Settings::new()).build().unwrap();
+        let mut subscriptions: Vec<_> = (0..streams).map(|_| engine.subscribe()).collect();
+        engine.publish(&set("first", 1)).unwrap();
+        let joined: Vec<_> = subscriptions
+            .iter_mut()
+            .map(|s| s.try_next().unwrap())
+            .collect();
+        engine.publish(change).unwrap();
+        let frame = |event| match event {
+            Event::Snapshot(snapshot) => encoder.snapshot(snapshot.version()).unwrap(),
+            Event::Update(update) => encoder.update(&update).unwrap(),
+            _ => panic!("an event"),
+        };
+        joined
+            .into_iter()
+            .zip(&mut subscriptions)
+            .map(|(first, subscription)| [frame(first), frame(subscription.try_next().unwrap())])
+            .collect()
+    }
+
+    #[test]
+    fn all_streams_send_the_same_bytes_in_the_same_place() {
+        let encoder = encoder("x");
+        let frames = frames(&encoder, 3, &set("second", 2));
+        for stream in &frames[1..] {
+            for (one, other) in frames[0].iter().zip(stream) {
+                assert_eq!(one.as_ptr(), other.as_ptr());
+                assert_eq!(one.len(), other.len());
+            }
+        }
+        let made = Made {
+            snapshots: 1,
+            updates: 1,
+            settings: 2,
+        };
+        assert_eq!(encoder.made(), made);
+    }
+
+    #[test]
+    fn threads_that_meet_encode_once() {
+        let engine = Engine::builder(Settings::new()).build().unwrap();
+        for number in 0..100 {
+            engine
+                .publish(&set(&format!("key{number}"), number))
+                .unwrap();
+            let (encoder, version) = (encoder("x"), engine.head());
+            let encode = || encoder.snapshot(&version).unwrap().as_ptr() as usize;
+            std::thread::scope(|scope| {
+                let other = scope.spawn(encode);
+                assert_eq!(encode(), other.join().unwrap());
+            });
+            assert_eq!(encoder.made().snapshots, 1);
+        }
+    }
+
+    #[test]
+    fn a_limit_is_each_servers_own() {
+        let engine = Engine::builder(Settings::new()).build().unwrap();
+        engine.publish(&set("a", 1)).unwrap();
+        let version = engine.head();
+        let narrow = Encoder::new("x".into(), 3);
+        assert!(matches!(
+            narrow.snapshot(&version),
+            Err(Refusal::EventTooLarge { limit: 3, .. })
+        ));
+        encoder("x").snapshot(&version).unwrap();
+        narrow.snapshot(&version).unwrap_err();
+        assert_eq!(narrow.made().snapshots, 0);
+    }
+}

@@ -9,12 +9,15 @@ mod core;
 mod handle;
 mod limits;
 mod open_stream;
+mod preface;
+mod progress;
 mod registration;
 mod registry;
 mod routes;
 mod service;
 mod session;
 mod stream;
+mod wait;
 
 use std::fmt;
 use std::sync::Arc;

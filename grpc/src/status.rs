@@ -16,6 +16,8 @@ pub(crate) enum Refusal {
     BlankDisplayName,
     UnsupportedScheme { scheme: String },
     MalformedVsock { uri: String },
+    RegistrationTooLarge { size: usize, limit: usize },
+    NameTooLong { size: usize, limit: usize },
     TooManySessions { limit: usize },
     NoSessionForRefresh,
     NoSessionId,
@@ -49,6 +51,8 @@ impl Refusal {
             Self::BlankDisplayName
             | Self::UnsupportedScheme { .. }
             | Self::MalformedVsock { .. }
+            | Self::RegistrationTooLarge { .. }
+            | Self::NameTooLong { .. }
             | Self::Malformed { .. }
             | Self::Rejected { .. } => Code::InvalidArgument,
             Self::NoSessionForRefresh | Self::UnknownKey { .. } | Self::NotHeld { .. } => {
@@ -82,6 +86,16 @@ impl fmt::Display for Refusal {
                 write!(
                     f,
                     "malformed vsock api_endpoint_uri \"{uri}\" (expected vsock://<cid>:<port>)"
+                )
+            }
+            Self::RegistrationTooLarge { size, limit } => write!(
+                f,
+                "remote agent registration of {size} bytes exceeds the limit of {limit}"
+            ),
+            Self::NameTooLong { size, limit } => {
+                write!(
+                    f,
+                    "subscriber name of {size} bytes exceeds the limit of {limit}"
                 )
             }
             Self::TooManySessions { limit } => {

@@ -4,18 +4,17 @@ mod support;
 
 use std::time::Duration;
 
-use configstream_grpc::{Connector, Registration, Sessions};
+use configstream_grpc::{Registration, Sessions};
 use configstream_proto::datadog::api::v1::agent_secure_client::AgentSecureClient;
 use configstream_proto::datadog::model::v1::ConfigStreamRequest;
 use configstream_proto::datadog::remoteagent::v1::remote_agent_client::RemoteAgentClient;
 use configstream_proto::datadog::remoteagent::v1::{
     Event, RefreshRemoteAgentRequest, RegisterRemoteAgentRequest, ReportRemoteAgentEventRequest,
 };
-use support::{FakeClock, Host, eventually, expect_end, expect_snapshot, request, told};
+use support::{
+    BEARER, FakeClock, Host, REGISTER_FIRST, eventually, expect_end, expect_snapshot, request, told,
+};
 use tonic::Code;
-
-const REGISTER_FIRST: &str =
-    "remote agent must register with RAR before subscribing to config stream";
 
 #[tokio::test]
 async fn a_registration_gets_a_version_4_uuid_and_an_interval() {
@@ -63,7 +62,6 @@ async fn a_stream_without_a_session_is_told_why() {
         .await
         .unwrap();
     let mut client = AgentSecureClient::new(channel);
-    let token = format!("Bearer {}", "0123456789abcdef".repeat(4));
     let (_, session) = host.session().await;
     let cases: [(&[&str], Code, String); 5] = [
         (
@@ -93,7 +91,7 @@ async fn a_stream_without_a_session_is_told_why() {
         ),
     ];
     for (ids, code, text) in cases {
-        let mut metadata = vec![("authorization", token.as_str())];
+        let mut metadata = vec![("authorization", BEARER)];
         metadata.extend(ids.iter().map(|id| ("session_id", *id)));
         let refused = client
             .stream_config_events(request(ConfigStreamRequest::default(), &metadata))
@@ -101,7 +99,7 @@ async fn a_stream_without_a_session_is_told_why() {
         assert_eq!(told(refused), (code, text));
     }
     let metadata = [
-        ("authorization", token.as_str()),
+        ("authorization", BEARER),
         ("session_id", &session.id),
         ("session_id", "z"),
     ];
@@ -138,8 +136,7 @@ async fn both_services_share_one_table() {
         .await
         .unwrap();
     let mut remote = RemoteAgentClient::new(channel);
-    let token = format!("Bearer {}", "0123456789abcdef".repeat(4));
-    let token = [("authorization", token.as_str())];
+    let token = [("authorization", BEARER)];
     let message = RegisterRemoteAgentRequest {
         display_name: "x".into(),
         ..Default::default()
@@ -263,7 +260,7 @@ async fn a_session_that_expires_takes_its_stream_along() {
         .sweep_interval(Duration::from_millis(5));
     let limits = configstream_grpc::Limits::default().stall_timeout(Duration::from_secs(3600));
     let host = Host::start_with(|server| server.sessions(sessions).limits(limits)).await;
-    let (mut events, id) = stalled_stream(&host, host.connector()).await;
+    let (mut events, session) = host.stalled_stream().await;
 
     clock.advance(Duration::from_secs(60));
     eventually("the session expires", || host.handle.stats().sessions == 0).await;
@@ -271,7 +268,7 @@ async fn a_session_that_expires_takes_its_stream_along() {
     assert_eq!(status.code(), Code::PermissionDenied);
     assert_eq!(
         status.message(),
-        format!("session_id '{id}' not found: {REGISTER_FIRST}")
+        format!("session_id '{}' not found: {REGISTER_FIRST}", session.id)
     );
     eventually("the stream is gone", || host.handle.stats().streams == 0).await;
 }
@@ -284,7 +281,7 @@ async fn a_stream_that_takes_nothing_loses_its_connection() {
         .idle_timeout(Duration::from_secs(3600))
         .sweep_interval(Duration::from_millis(5));
     let host = Host::start_with(|server| server.sessions(sessions)).await;
-    let (mut events, _) = stalled_stream(&host, host.connector()).await;
+    let (mut events, _) = host.stalled_stream().await;
     let before = host.handle.stats();
     assert_eq!((before.connections, before.streams), (1, 1));
 
@@ -300,23 +297,4 @@ async fn a_stream_that_takes_nothing_loses_its_connection() {
         (host.handle.stats().sessions, host.handle.stats().streams),
         (1, 0)
     );
-}
-
-/// A stream whose reader has stopped, with more published than its window takes, and its session.
-async fn stalled_stream(host: &Host, connector: Connector) -> (configstream_grpc::Events, String) {
-    let client = connector.window_bytes(65_535).connect().await.unwrap();
-    let session = client.register(&Registration::new("remote")).await.unwrap();
-    let mut events = client.stream("stalled", &session.id).await.unwrap();
-    expect_snapshot(&mut events).await;
-    eventually("the stream stalls", || {
-        host.set("filler", "x".repeat(60_000));
-        host.set("filler", "y".repeat(60_000));
-        let agents = host.handle.agents();
-        agents
-            .iter()
-            .flat_map(|agent| &agent.streams)
-            .any(|stream| stream.figures.lagging)
-    })
-    .await;
-    (events, session.id)
 }

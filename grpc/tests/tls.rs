@@ -44,10 +44,7 @@ async fn a_client_with_another_certificate_of_the_same_subject_is_refused() {
 async fn a_client_with_the_certificate_but_another_key_is_refused() {
     let pem = Pem::generate();
     let mut client = pem.identity().client_config();
-    client.client_auth_cert_resolver = Arc::new(Shows::new(&Pem {
-        key: Pem::generate().key,
-        ..pem.clone()
-    }));
+    client.client_auth_cert_resolver = Arc::new(Shows::new(&pem.with_another_key()));
     let (server, client) = shake(pem.identity().server_config(), client).await;
     assert_text(server, "BadSignature");
     client.unwrap_err();
@@ -67,10 +64,7 @@ async fn a_server_with_another_certificate_of_the_same_subject_is_refused() {
 async fn a_server_with_the_certificate_but_another_key_is_refused() {
     let pem = Pem::generate();
     let mut server = pem.identity().server_config();
-    server.cert_resolver = Arc::new(Shows::new(&Pem {
-        key: Pem::generate().key,
-        ..pem.clone()
-    }));
+    server.cert_resolver = Arc::new(Shows::new(&pem.with_another_key()));
     let (server, client) = shake(server, pem.identity().client_config()).await;
     assert_text(client, "BadSignature");
     server.unwrap_err();

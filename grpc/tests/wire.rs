@@ -2,16 +2,13 @@
 
 mod support;
 
-use bytes::{Buf, BufMut, Bytes};
-use configstream_engine::settings::{Change, Key, Source, Value};
-use configstream_proto::datadog::model::v1::{
-    ConfigEvent, ConfigSetting, ConfigStreamRequest, config_event,
-};
-use http::uri::PathAndQuery;
+use bytes::Bytes;
+use configstream_engine::settings::{Change, Key, Settings, Source, Value};
+use configstream_engine::{Engine, Epoch, Sequence};
+use configstream_proto::datadog::model::v1::{ConfigEvent, ConfigSetting, config_event};
 use prost::Message;
-use support::{Host, request, within_deadline};
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::{Status, Streaming};
+use support::Host;
+use support::raw::{self, RawEvents};
 
 #[tokio::test]
 async fn events_are_what_the_generated_types_encode_to() {
@@ -97,6 +94,26 @@ async fn every_stream_gets_the_same_bytes() {
 }
 
 #[tokio::test]
+async fn equal_states_give_equal_bytes() {
+    let settings = [("b.x", 1), ("a", 2), ("c.y.z", 3), ("b.w", 4)];
+    let mut snapshots = Vec::new();
+    for rotated in 0..settings.len() {
+        let engine = Engine::builder(Settings::new())
+            .start_at(Epoch::new(7), Sequence::new(100))
+            .build()
+            .unwrap();
+        let host = Host::start_over(engine, |server| server).await;
+        for (key, value) in settings.iter().cycle().skip(rotated).take(settings.len()) {
+            host.set(key, *value);
+        }
+        snapshots.push(next(&mut raw_stream(&host).await).await.0);
+    }
+    for snapshot in &snapshots[1..] {
+        assert_eq!(snapshot, &snapshots[0]);
+    }
+}
+
+#[tokio::test]
 async fn an_origin_is_never_empty() {
     let host = Host::start_with(|server| server.origin("")).await;
     let (_, snapshot) = host.stream().await;
@@ -123,68 +140,17 @@ async fn two_servers_over_one_engine_each_have_their_origin() {
     );
 }
 
-/// A stream whose messages are left as they came.
-async fn raw_stream(host: &Host) -> Streaming<Bytes> {
+async fn raw_stream(host: &Host) -> RawEvents {
     let (_, session) = host.session().await;
     let channel = host
         .channel(host.pem.identity().client_config())
         .await
         .unwrap();
-    let token = format!("Bearer {}", "0123456789abcdef".repeat(4));
-    let message = ConfigStreamRequest { name: "raw".into() }.encode_to_vec();
-    let message = request(
-        Bytes::from(message),
-        &[("authorization", &token), ("session_id", &session.id)],
-    );
-    let path = PathAndQuery::from_static("/datadog.api.v1.AgentSecure/StreamConfigEvents");
-    let mut client = tonic::client::Grpc::new(channel);
-    client.ready().await.unwrap();
-    client
-        .server_streaming(message, path, Raw)
-        .await
-        .unwrap()
-        .into_inner()
+    raw::stream(channel, &session.id).await
 }
 
-async fn next(events: &mut Streaming<Bytes>) -> (Bytes, ConfigEvent) {
-    let bytes = within_deadline(events.message()).await.unwrap().unwrap();
+async fn next(events: &mut RawEvents) -> (Bytes, ConfigEvent) {
+    let bytes = events.next().await;
     let event = ConfigEvent::decode(bytes.clone()).unwrap();
     (bytes, event)
-}
-
-/// Bytes in, bytes out.
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
 }

@@ -1,12 +1,11 @@
 //! The verbs that ask one question.
 
-use configstream_engine::settings::{Key, Source};
+use configstream_engine::settings::Key;
 use configstream_proto::configstream::admin::v1 as admin;
 use serde_json::json;
 
 use super::output::Output;
 use super::target::{Target, refused};
-use crate::command_line;
 use crate::exit::{Exit, Failure};
 use crate::json;
 use crate::known::Known;
@@ -78,43 +77,6 @@ pub(super) async fn list(target: &Target, output: Output, prefix: &str) -> Resul
     Ok(())
 }
 
-/// `configstream set`.
-pub(super) async fn set(
-    target: &Target,
-    output: Output,
-    source: Source,
-    key: &Key,
-    text: &str,
-) -> Result<(), Failure> {
-    let what = format!("cannot set `{key}`");
-    let value = command_line::value(Known::embedded(), key, text).map_err(|error| {
-        let (why, mend) = error.rsplit_once("; ").unwrap_or((&error, ""));
-        Failure::new(Exit::Refused, what.clone(), why, mend)
-    })?;
-    let client = target.connect().await?;
-    let committed = client
-        .set(source, key, &value, &who())
-        .await
-        .map_err(|status| refused(&what, &status))?;
-    report(output, &committed, &format!("`{key}` is set in {source}"))
-}
-
-/// `configstream unset`.
-pub(super) async fn unset(
-    target: &Target,
-    output: Output,
-    source: Source,
-    key: &Key,
-) -> Result<(), Failure> {
-    let what = format!("cannot unset `{key}`");
-    let client = target.connect().await?;
-    let committed = client
-        .unset(source, key, &who())
-        .await
-        .map_err(|status| refused(&what, &status))?;
-    report(output, &committed, &format!("`{key}` is unset in {source}"))
-}
-
 /// `configstream explain`.
 pub(super) async fn explain(target: &Target, output: Output, key: &Key) -> Result<(), Failure> {
     let what = format!("cannot explain `{key}`");
@@ -165,30 +127,41 @@ pub(super) async fn agents(target: &Target, output: Output) -> Result<(), Failur
         eprintln!("no remote agent is registered");
         return Ok(());
     }
-    let rows = agents.iter().map(|agent| {
-        let stream = agent.streams.first();
-        [
-            agent.display_name.clone(),
-            agent.flavor.clone(),
-            format!("{:.0} s", agent.age_seconds),
-            stream
-                .and_then(|stream| stream.last_sequence_sent)
-                .map(|sequence| sequence.to_string())
-                .unwrap_or_default(),
-            stream
-                .map(|stream| stream.lag.to_string())
-                .unwrap_or_default(),
-            stream
-                .map(|stream| stream.resyncs.to_string())
-                .unwrap_or_default(),
-            stream
-                .map(|stream| stream.dropped.to_string())
-                .unwrap_or_default(),
-        ]
+    streams_table(output, &agents)
+}
+
+/// A row for each stream, and one for an agent without any.
+pub(super) fn streams_table(output: Output, agents: &[admin::Agent]) -> Result<(), Failure> {
+    let rows = agents.iter().flat_map(|agent| {
+        let row = |stream: Option<&admin::Stream>| {
+            let figure = |of: fn(&admin::Stream) -> Option<u64>| {
+                stream
+                    .and_then(of)
+                    .map(|figure| figure.to_string())
+                    .unwrap_or_default()
+            };
+            [
+                agent.display_name.clone(),
+                agent.flavor.clone(),
+                format!("{:.0} s", agent.age_seconds),
+                stream.map(|stream| stream.name.clone()).unwrap_or_default(),
+                figure(|stream| stream.last_sequence_sent),
+                figure(|stream| Some(stream.lag)),
+                figure(|stream| Some(stream.resyncs)),
+                figure(|stream| Some(stream.dropped)),
+            ]
+        };
+        let without = agent.streams.is_empty().then(|| row(None));
+        let streams: Vec<_> = agent
+            .streams
+            .iter()
+            .map(|stream| row(Some(stream)))
+            .collect();
+        streams.into_iter().chain(without)
     });
     output.table(
         [
-            "agent", "flavor", "age", "sequence", "lag", "resyncs", "dropped",
+            "agent", "flavor", "age", "stream", "sequence", "lag", "resyncs", "dropped",
         ],
         rows,
     )
@@ -240,27 +213,6 @@ pub(super) async fn status(target: &Target, output: Output) -> Result<(), Failur
     output.table(["layer", "reads", "settings", "health"], rows)
 }
 
-fn report(output: Output, committed: &admin::Committed, what: &str) -> Result<(), Failure> {
-    if output.is_json() {
-        return output.object(&json!({
-            "epoch": committed.epoch,
-            "sequence": committed.sequence,
-            "updates": committed.updates,
-            "needs_snapshot": committed.needs_snapshot,
-        }));
-    }
-    let effect = match (committed.updates, committed.needs_snapshot) {
-        (_, true) => "it is in no layer any more, so every subscriber gets a snapshot".to_owned(),
-        (0, false) => "nothing streams: what wins is the same as before".to_owned(),
-        (1, false) => "one update streams".to_owned(),
-        (updates, false) => format!("{updates} updates stream"),
-    };
-    output.line(&format!(
-        "{what}; {effect} (sequence {})",
-        committed.sequence
-    ))
-}
-
 pub(super) fn setting_json(setting: &admin::Setting) -> serde_json::Value {
     json!({
         "key": setting.key,
@@ -269,7 +221,7 @@ pub(super) fn setting_json(setting: &admin::Setting) -> serde_json::Value {
     })
 }
 
-fn agent_json(agent: &admin::Agent) -> serde_json::Value {
+pub(super) fn agent_json(agent: &admin::Agent) -> serde_json::Value {
     let streams: Vec<_> = agent
         .streams
         .iter()
@@ -334,15 +286,4 @@ fn shown(key: &str, value: Option<&prost_types::Value>) -> String {
     value
         .map(|value| json::for_people(Known::embedded(), key, &json::of_proto(value)))
         .unwrap_or_default()
-}
-
-/// Who asks, for those who look at it later.
-fn who() -> String {
-    let user = ["USER", "LOGNAME"]
-        .into_iter()
-        .find_map(|name| std::env::var(name).ok());
-    match user {
-        Some(user) if !user.is_empty() => format!("{user}, with configstream"),
-        _ => "configstream".to_owned(),
-    }
 }

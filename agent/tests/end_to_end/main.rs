@@ -18,3 +18,4 @@ mod slow_client;
 mod telemetry;
 mod test_client;
 mod view;
+mod wait;

@@ -162,3 +162,22 @@ fn without_a_registry_nobody_registers_or_streams() {
         assert!(client.get("log_level").await.unwrap().setting.is_some());
     });
 }
+
+#[test]
+fn the_configuration_bounds_the_sessions() {
+    let root = tempfile::tempdir().unwrap();
+    let agent = Agent::start(
+        root.path(),
+        &["--set", "remote_agent.registry.max_sessions=2"],
+    );
+    runtime().block_on(async {
+        let client = Credentials::of(&agent).connect().await.unwrap();
+        client.register(&registration()).await.unwrap();
+        let (session, _) = open(&client).await;
+        let status = client.register(&registration()).await.unwrap_err();
+        let text = "too many remote agents (at most 2)";
+        refused(&status, Code::ResourceExhausted, text);
+        // Those that are there go on.
+        client.refresh(&session.id).await.unwrap();
+    });
+}

@@ -30,6 +30,7 @@ use tower::Service;
 
 use crate::server::auth;
 use crate::server::core::Core;
+use crate::server::preface;
 use crate::server::service::Connection;
 
 /// A bound socket to serve on.
@@ -109,7 +110,7 @@ impl<S: Resolution> Acceptor<S> {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) {
         let limits = &self.core.limits;
-        let handshake = timeout(limits.handshake_timeout, self.tls.accept(stream));
+        let handshake = timeout(limits.handshake_timeout, preface::shake(&self.tls, stream));
         let stream = match self.closing.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => stream,
             Some(Ok(Err(error))) => {
@@ -135,6 +136,8 @@ impl<S: Resolution> Acceptor<S> {
             .auto_date_header(false)
             .max_concurrent_streams(limits.streams_per_connection)
             .max_header_list_size(limits.header_bytes)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .max_local_error_reset_streams(ERROR_RESETS)
             .max_send_buf_size(limits.send_buffer_bytes)
             .initial_stream_window_size(RECEIVE_WINDOW_BYTES)
             .initial_connection_window_size(RECEIVE_WINDOW_BYTES)
@@ -203,6 +206,14 @@ async fn accept(
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Requests of a connection that its peer has reset before they were looked at. One more, and the peer is told to calm down
+/// and hung up on.
+const PENDING_RESETS: usize = 20;
+
+/// Errors of a peer that were answered by resetting a stream, refused streams included, in the life of a connection; then as
+/// above.
+const ERROR_RESETS: usize = 1_024;
 
 /// Requests are small, so one window for all is plenty.
 const RECEIVE_WINDOW_BYTES: u32 = 256 * 1024;

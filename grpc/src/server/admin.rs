@@ -6,15 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use configstream_engine::Committed;
 use configstream_engine::settings::{Key, Resolution, Setting, Source, Value};
+use configstream_engine::{Committed, Epoch, Sequence};
 use configstream_proto::configstream::admin::v1 as proto;
 use configstream_proto::configstream::admin::v1::config_admin_server::ConfigAdmin;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::convert::{ToProto, value_from_proto};
 use crate::server::core::Core;
+use crate::server::progress::Position;
 use crate::server::session::{AgentReport, StreamReport};
+use crate::server::wait;
 use crate::status::Refusal;
 
 /// What a host offers to whoever administers it. A server built without one can be read, not changed.
@@ -254,6 +256,26 @@ impl<S: Resolution> ConfigAdmin for AdminService<S> {
         Ok(Response::new(proto::AgentsResponse { agents }))
     }
 
+    async fn wait_for_streams(
+        &self,
+        request: Request<proto::WaitForStreamsRequest>,
+    ) -> Result<Response<proto::WaitForStreamsResponse>, Status> {
+        let request = request.into_inner();
+        let seconds = request.timeout_seconds;
+        let limit = Duration::try_from_secs_f64(seconds).map_err(|error| Refusal::Malformed {
+            reason: format!("bad timeout_seconds {seconds}: {error}"),
+        })?;
+        let position = Position {
+            epoch: Epoch::new(request.epoch),
+            sequence: Sequence::new(request.sequence),
+        };
+        let verdict = wait::for_streams(&self.0.registry, position, limit).await?;
+        Ok(Response::new(proto::WaitForStreamsResponse {
+            passed: verdict.passed as u64,
+            behind: verdict.behind.iter().map(ToProto::to_proto).collect(),
+        }))
+    }
+
     async fn status(
         &self,
         _: Request<proto::StatusRequest>,
@@ -317,7 +339,7 @@ impl ToProto for StreamReport {
         proto::Stream {
             name: self.name.clone(),
             age_seconds: self.age.as_secs_f64(),
-            last_sequence_sent: figures.sequence.map(|sequence| sequence.get()),
+            last_sequence_sent: self.handed.map(|sequence| sequence.get()),
             lag: figures.lag,
             lagging: figures.lagging,
             updates_sent: figures.delivered,

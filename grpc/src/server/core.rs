@@ -47,6 +47,8 @@ pub struct ServerStats {
     pub snapshots_encoded: u64,
     /// Frames made of updates. Grows with the updates, not with the streams.
     pub updates_encoded: u64,
+    /// Settings encoded. Grows with the settings set, not with the snapshots and updates they are in.
+    pub settings_encoded: u64,
     /// Whether every stream has been handed everything published.
     pub caught_up: bool,
 }
@@ -54,7 +56,7 @@ pub struct ServerStats {
 impl<S: Resolution> Core<S> {
     pub(crate) fn stats(&self) -> ServerStats {
         let (sessions, streams) = self.registry.counts();
-        let (snapshots_encoded, updates_encoded) = self.encoder.made();
+        let made = self.encoder.made();
         // Relaxed, all: statistics.
         ServerStats {
             connections: self.connections.load(Ordering::Relaxed),
@@ -62,8 +64,9 @@ impl<S: Resolution> Core<S> {
             refused_connections: self.refused_connections.load(Ordering::Relaxed),
             sessions,
             streams,
-            snapshots_encoded,
-            updates_encoded,
+            snapshots_encoded: made.snapshots,
+            updates_encoded: made.updates,
+            settings_encoded: made.settings,
             caught_up: self.registry.is_caught_up(),
         }
     }

@@ -45,6 +45,12 @@ impl Limits {
     /// Default of [`send_buffer_bytes`](Self::send_buffer_bytes).
     pub const DEFAULT_SEND_BUFFER_BYTES: usize = 64 * 1024;
 
+    /// What a stream whose reader has stopped makes the server hold at most, with the default
+    /// [`send_buffer_bytes`](Self::send_buffer_bytes) and on a connection of its own: buffers of the transport, and a piece of
+    /// a frame. Beside it there are the updates in its ring, which it shares with other streams; one frame, likewise; and
+    /// what the system holds for the socket.
+    pub const STALLED_STREAM_BYTES: usize = 512 * 1024;
+
     /// Connections at a time, handshakes under way included. Whoever comes next is hung up on.
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = count;
@@ -58,7 +64,8 @@ impl Limits {
         self
     }
 
-    /// How long a TLS handshake may take. Whoever takes longer is hung up on and counts as refused.
+    /// How long it may take a peer to finish TLS and to say that it speaks HTTP/2. Whoever takes longer is hung up on and
+    /// counts as refused.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.handshake_timeout = timeout;
         self

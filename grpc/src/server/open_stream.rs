@@ -13,6 +13,7 @@ use futures_util::task::AtomicWaker;
 use metrics::Counter;
 use tokio_util::sync::CancellationToken;
 
+use crate::server::progress::{Position, Progress};
 use crate::status::Refusal;
 
 /// One open stream of configuration events.
@@ -24,8 +25,7 @@ pub(crate) struct OpenStream {
     figures: Box<dyn Fn() -> SubscriptionStats + Send + Sync>,
     /// Drops the connection that the stream runs over, and all else that does.
     connection: CancellationToken,
-    /// How often the connection has asked for more. Only its movement says something.
-    polls: AtomicU64,
+    pub(crate) progress: Progress,
     /// A frame has been handed over in part.
     unfinished: AtomicBool,
     /// How many dropped updates the metric has heard of.
@@ -48,7 +48,7 @@ impl OpenStream {
             opened,
             figures: Box::new(figures),
             connection,
-            polls: AtomicU64::new(0),
+            progress: Progress::default(),
             unfinished: AtomicBool::new(false),
             reported_dropped: AtomicU64::new(0),
             end: OnceLock::new(),
@@ -60,6 +60,7 @@ impl OpenStream {
     pub(crate) fn end(&self, reason: Refusal) {
         let _ = self.end.set(reason);
         self.waker.wake();
+        self.progress.finish();
     }
 
     /// Hangs up on the peer: for a stream that takes nothing, and so cannot be told anything.
@@ -73,15 +74,12 @@ impl OpenStream {
         self.end.get()
     }
 
-    /// The connection asks for more, or has just taken a frame, the rest of which is still here if `unfinished`.
-    pub(crate) fn polled(&self, unfinished: bool) {
-        // Relaxed, both: statistics that the registry compares with what they were a second ago.
-        self.polls.fetch_add(1, Ordering::Relaxed);
+    /// The connection asks for more, or has just taken frames up to `position`, the rest of which is still here if
+    /// `unfinished`.
+    pub(crate) fn polled(&self, position: Option<Position>, unfinished: bool) {
+        // Relaxed: a statistic, looked at once a second.
         self.unfinished.store(unfinished, Ordering::Relaxed);
-    }
-
-    pub(crate) fn polls(&self) -> u64 {
-        self.polls.load(Ordering::Relaxed)
+        self.progress.polled(position.filter(|_| !unfinished));
     }
 
     /// Whether there is something that the connection has not taken yet.

@@ -1,6 +1,7 @@
 //! What a remote agent says of itself, and whether that makes sense.
 
 use configstream_proto::datadog::remoteagent::v1::RegisterRemoteAgentRequest;
+use prost::Message;
 
 use crate::status::Refusal;
 
@@ -30,8 +31,19 @@ impl Registration {
         }
     }
 
-    /// Checks what cannot be right whatever the agent is: a blank name, an address of an unknown or malformed kind.
+    /// How much text a registration may hold, in bytes; it is kept as long as its session.
+    pub const MAX_BYTES: usize = 8 * 1024;
+
+    /// Checks what cannot be right whatever the agent is: a blank name, an address of an unknown or malformed kind, more
+    /// text than anybody needs.
     pub(crate) fn check(request: RegisterRemoteAgentRequest) -> Result<Self, Refusal> {
+        let size = request.encoded_len();
+        if size > Self::MAX_BYTES {
+            return Err(Refusal::RegistrationTooLarge {
+                size,
+                limit: Self::MAX_BYTES,
+            });
+        }
         if request.display_name.trim().is_empty() {
             return Err(Refusal::BlankDisplayName);
         }
@@ -122,6 +134,22 @@ mod tests {
             check("x", "http://localhost:1").unwrap_err(),
             "unsupported api_endpoint_uri scheme \"http\" (expected one of: unix, https, vsock)"
         );
+    }
+
+    #[test]
+    fn more_text_than_anybody_needs_is_refused() {
+        check(&"x".repeat(8_000), "").unwrap();
+        let text = check(&"x".repeat(8_192), "").unwrap_err();
+        assert_eq!(
+            text,
+            "remote agent registration of 8195 bytes exceeds the limit of 8192"
+        );
+        let services = RegisterRemoteAgentRequest {
+            display_name: "x".into(),
+            services: vec![String::new(); 5_000],
+            ..Default::default()
+        };
+        Registration::check(services).unwrap_err();
     }
 
     #[test]

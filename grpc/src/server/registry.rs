@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use crate::metrics::Telemetry;
 use crate::server::open_stream::OpenStream;
+use crate::server::progress::Position;
 use crate::server::registration::Registration;
 use crate::server::session::{AgentReport, Sessions, StreamReport};
 use crate::status::Refusal;
@@ -166,7 +167,7 @@ impl Registry {
         let number = tables.next_stream;
         tables.next_stream += 1;
         let attached = Attached {
-            polls: stream.polls(),
+            polls: stream.progress.polls(),
             stream,
             stalled: None,
         };
@@ -221,8 +222,40 @@ impl Registry {
             .all(|attached| !attached.stream.is_waiting())
     }
 
+    /// The streams that have not passed `position` and are not about to end.
+    pub(crate) fn behind(&self, position: Position) -> Vec<Arc<OpenStream>> {
+        let tables = self.tables.lock();
+        tables
+            .streams
+            .values()
+            .map(|attached| &attached.stream)
+            .filter(|stream| !stream.has_ended() && !stream.progress.has_passed(position))
+            .cloned()
+            .collect()
+    }
+
+    /// How many streams have passed `position`.
+    pub(crate) fn count_passed(&self, position: Position) -> usize {
+        let tables = self.tables.lock();
+        let streams = tables.streams.values();
+        streams
+            .filter(|attached| attached.stream.progress.has_passed(position))
+            .count()
+    }
+
     /// Every session, oldest first.
     pub(crate) fn report(&self) -> Vec<AgentReport> {
+        self.report_streams(|_| true)
+    }
+
+    /// The sessions with streams that have not passed `position`, and those streams.
+    pub(crate) fn report_behind(&self, position: Position) -> Vec<AgentReport> {
+        let mut agents = self.report_streams(|stream| !stream.progress.has_passed(position));
+        agents.retain(|agent| !agent.streams.is_empty());
+        agents
+    }
+
+    fn report_streams(&self, wanted: impl Fn(&OpenStream) -> bool) -> Vec<AgentReport> {
         let now = self.now();
         let tables = self.tables.lock();
         let mut agents: HashMap<&str, AgentReport> = tables
@@ -240,10 +273,14 @@ impl Registry {
             })
             .collect();
         for Attached { stream, .. } in tables.streams.values() {
+            if !wanted(stream) {
+                continue;
+            }
             if let Some(agent) = agents.get_mut(stream.session_id.as_str()) {
                 agent.streams.push(StreamReport {
                     name: stream.name.clone(),
                     age: now.saturating_duration_since(stream.opened),
+                    handed: stream.progress.position().map(|handed| handed.sequence),
                     figures: stream.figures(),
                 });
             }
@@ -258,6 +295,15 @@ impl Registry {
             agent.streams.sort_by_key(|stream| stream.figures.id);
         }
         agents
+    }
+
+    /// Whether the server goes on.
+    pub(crate) fn check_open(&self) -> Result<(), Refusal> {
+        if self.tables.lock().closing {
+            Err(Refusal::ShuttingDown)
+        } else {
+            Ok(())
+        }
     }
 
     fn check_enabled(&self) -> Result<(), Refusal> {
@@ -329,7 +375,7 @@ impl Tables {
 impl Attached {
     /// Whether the stream took something since the last look, or had nothing to take.
     fn look(&mut self, now: Instant) -> bool {
-        let polls = self.stream.polls();
+        let polls = self.stream.progress.polls();
         let takes = polls != self.polls || !self.stream.is_waiting();
         self.polls = polls;
         if takes {
@@ -344,3 +390,6 @@ impl Attached {
 fn is_expired(session: &Session, now: Instant, settings: &Sessions) -> bool {
     now.saturating_duration_since(session.alive) >= settings.idle_timeout
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,12 @@ impl<S: Resolution> AgentSecure<S> {
         let (parts, body) = request.into_parts();
         let message = read_message::<ConfigStreamRequest>(body, core.limits.request_bytes).await?;
         let (session_id, registration) = core.registry.authorise(session_id(&parts))?;
+        if message.name.len() > NAME_BYTES {
+            return Err(Status::from(Refusal::NameTooLong {
+                size: message.name.len(),
+                limit: NAME_BYTES,
+            }));
+        }
         tracing::info!(
             session_id,
             "Config stream authorized for remote agent '{}' (session_id '{session_id}')",
@@ -249,3 +255,6 @@ async fn read_message<M: Message + Default + 'static>(
         .await?
         .ok_or_else(|| Status::invalid_argument("a request message is required"))
 }
+
+/// How long a subscriber's name may be, in bytes; it is kept as long as the stream.
+const NAME_BYTES: usize = 1_024;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use configstream_engine::SubscriptionStats;
+use configstream_engine::{Sequence, SubscriptionStats};
 
 use crate::server::registration::Registration;
 
@@ -87,6 +87,11 @@ impl fmt::Debug for Sessions {
         f.debug_struct("Sessions")
             .field("enabled", &self.enabled)
             .field("idle_timeout", &self.idle_timeout)
+            .field(
+                "recommended_refresh_interval",
+                &self.recommended_refresh_interval,
+            )
+            .field("sweep_interval", &self.sweep_interval)
             .field("limit", &self.limit)
             .finish_non_exhaustive()
     }
@@ -116,6 +121,9 @@ pub struct StreamReport {
     pub name: String,
     /// Since it was opened.
     pub age: Duration,
-    /// Its subscription's figures; the sequence there is that of the last event handed to the transport.
+    /// The sequence of the last event handed to the transport, wholly; `None` before the first.
+    pub handed: Option<Sequence>,
+    /// Its subscription's figures. The sequence there is that of the last event taken from the subscription, of which
+    /// a part may still be here.
     pub figures: SubscriptionStats,
 }

@@ -14,11 +14,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use configstream_engine::settings::Resolution;
-use configstream_engine::{Epoch, Event, Snapshot, SnapshotReason, Subscription};
+use configstream_engine::{Event, Snapshot, SnapshotReason, Subscription};
 use futures_util::Stream;
 
 use crate::server::core::Core;
 use crate::server::open_stream::OpenStream;
+use crate::server::progress::Position;
 use crate::status::Refusal;
 
 /// Frames for one subscriber. Ends after its first error. Dropping it unsubscribes.
@@ -28,8 +29,8 @@ pub(crate) struct EventStream<S: Resolution> {
     open: Arc<OpenStream>,
     /// What the registry knows it by.
     number: u64,
-    /// Of what was sent; `None` before the first snapshot.
-    epoch: Option<Epoch>,
+    /// Of the newest frame; `None` before the first snapshot.
+    position: Option<Position>,
     ended: bool,
 }
 
@@ -52,30 +53,39 @@ impl<S: Resolution> EventStream<S> {
             subscription,
             open,
             number,
-            epoch: None,
+            position: None,
             ended: false,
         })
     }
 
     /// The transport has asked for more and been given what there was, or that but for a rest.
     pub(crate) fn polled(&self, unfinished: bool) {
-        self.open.polled(unfinished);
+        self.open.polled(self.position, unfinished);
     }
 
     fn frame(&mut self, event: &Event<S>) -> Result<Bytes, Refusal> {
         match event {
             Event::Snapshot(snapshot) => {
                 // Sequences compare within an epoch only, and clients in the field compare across streams of theirs.
-                if self.epoch.is_some_and(|epoch| epoch != snapshot.epoch()) {
+                if self
+                    .position
+                    .is_some_and(|last| last.epoch != snapshot.epoch())
+                {
                     return Err(Refusal::NewEpoch);
                 }
                 let frame = self.core.encoder.snapshot(snapshot.version())?;
-                self.epoch = Some(snapshot.epoch());
+                self.position = Some(Position {
+                    epoch: snapshot.epoch(),
+                    sequence: snapshot.sequence(),
+                });
                 self.report_snapshot(snapshot);
                 Ok(frame)
             }
             Event::Update(update) => {
                 let frame = self.core.encoder.update(update)?;
+                if let Some(position) = &mut self.position {
+                    position.sequence = update.sequence();
+                }
                 self.core.telemetry.updates_sent.increment(1);
                 Ok(frame)
             }
@@ -137,6 +147,7 @@ impl<S: Resolution> Stream for EventStream<S> {
 impl<S: Resolution> Drop for EventStream<S> {
     fn drop(&mut self) {
         self.core.registry.detach(self.number);
+        self.open.progress.finish();
         self.core.telemetry.subscribers.decrement(1.0);
         self.open
             .report_dropped(&self.core.telemetry.dropped_updates);

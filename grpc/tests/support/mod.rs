@@ -2,6 +2,10 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+pub mod gate;
+pub mod peer;
+pub mod raw;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,6 +16,7 @@ use configstream_grpc::{
     Address, Client, ConfigEvent, ConfigSnapshot, ConfigUpdate, Connector, Events, Identity,
     Registration, Server, ServerBuilder, ServerHandle, Session, StreamError, Token,
 };
+use gate::Gate;
 use hyper_util::rt::TokioIo;
 use p256::pkcs8::DecodePrivateKey;
 use rcgen::{
@@ -24,7 +29,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, SignatureScheme};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -40,6 +45,10 @@ impl Pem {
     /// A certificate as an agent makes it, and its key in SEC1. Each call makes another key; the subject is always
     /// the same.
     pub fn generate() -> Self {
+        Self::generate_for("configstream")
+    }
+
+    pub fn generate_for(subject: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let names = [
             "localhost".to_owned(),
@@ -47,9 +56,7 @@ impl Pem {
             "::1".to_owned(),
         ];
         let mut params = CertificateParams::new(names).unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "configstream");
+        params.distinguished_name.push(DnType::CommonName, subject);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
             KeyUsagePurpose::KeyCertSign,
@@ -65,6 +72,14 @@ impl Pem {
         Self {
             certificate,
             key: key.to_sec1_pem(Default::default()).unwrap().to_string(),
+        }
+    }
+
+    /// This certificate with the key of another.
+    pub fn with_another_key(&self) -> Self {
+        Self {
+            key: Self::generate().key,
+            ..self.clone()
         }
     }
 
@@ -104,7 +119,7 @@ impl Host {
         configure: impl FnOnce(ServerBuilder<Settings>) -> ServerBuilder<Settings>,
     ) -> Self {
         let pem = Pem::generate();
-        let token = Token::parse(&"0123456789abcdef".repeat(4)).unwrap();
+        let token = Token::parse(TOKEN).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server::builder(engine.clone(), pem.identity(), token.clone());
@@ -144,6 +159,29 @@ impl Host {
         (events, snapshot)
     }
 
+    /// A stream whose reader has stopped, with more published than its window takes, and its session.
+    pub async fn stalled_stream(&self) -> (Events, Session) {
+        let connector = self.connector().window_bytes(65_535);
+        let client = connector.connect().await.unwrap();
+        let session = client
+            .register(&Registration::new("stalled"))
+            .await
+            .unwrap();
+        let mut events = client.stream("stalled", &session.id).await.unwrap();
+        expect_snapshot(&mut events).await;
+        eventually("the stream stalls", || {
+            self.set("filler", "x".repeat(60_000));
+            self.set("filler", "y".repeat(60_000));
+            let agents = self.handle.agents();
+            agents
+                .iter()
+                .flat_map(|agent| &agent.streams)
+                .any(|stream| stream.name == "stalled" && stream.figures.lagging)
+        })
+        .await;
+        (events, session)
+    }
+
     /// Sets a key of the file's layer.
     pub fn set(&self, key: &str, value: impl Into<Value>) -> u64 {
         let change = Change::set(Source::File, Key::parse(key).unwrap(), value);
@@ -152,16 +190,37 @@ impl Host {
 
     /// A channel that shows what it is told to show, and nothing else.
     pub async fn channel(&self, tls: ClientConfig) -> Result<Channel, tonic::transport::Error> {
+        self.dial(tls, &Gate::default(), DEFAULT_WINDOW_BYTES).await
+    }
+
+    /// The same with a window of `window_bytes` for each stream and for all, reading only while the gate is open.
+    pub async fn gated_channel(&self, gate: &Gate, window_bytes: u32) -> Channel {
+        let tls = self.pem.identity().client_config();
+        self.dial(tls, gate, window_bytes).await.unwrap()
+    }
+
+    async fn dial(
+        &self,
+        tls: ClientConfig,
+        gate: &Gate,
+        window_bytes: u32,
+    ) -> Result<Channel, tonic::transport::Error> {
         let (address, tls) = (self.address, TlsConnector::from(Arc::new(tls)));
+        let gate = gate.clone();
         let dial = tower::service_fn(move |_| {
-            let tls = tls.clone();
+            let (tls, gate) = (tls.clone(), gate.clone());
             async move {
-                let stream = TcpStream::connect(address).await?;
+                let socket = TcpSocket::new_v4()?;
+                // The system is not to take for the reader what the reader does not take.
+                socket.set_recv_buffer_size(64 * 1024)?;
+                let stream = gate.over(socket.connect(address).await?);
                 let name = ServerName::try_from("localhost").unwrap();
                 std::io::Result::Ok(TokioIo::new(tls.connect(name, stream).await?))
             }
         });
         Endpoint::from_static("http://localhost")
+            .initial_stream_window_size(window_bytes)
+            .initial_connection_window_size(window_bytes)
             .connect_with_connector(dial)
             .await
     }
@@ -283,5 +342,18 @@ impl ResolvesClientCert for Nobody {
         false
     }
 }
+
+/// How every refusal of a stream for want of a session ends.
+pub const REGISTER_FIRST: &str =
+    "remote agent must register with RAR before subscribing to config stream";
+
+/// RFC 9113, 6.9.2.
+pub const DEFAULT_WINDOW_BYTES: u32 = 65_535;
+
+/// What opens calls to a [`Host`].
+pub const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// The same as metadata.
+pub const BEARER: &str = "Bearer 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 const DEADLINE: Duration = Duration::from_secs(20);

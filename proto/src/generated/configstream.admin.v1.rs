@@ -140,7 +140,7 @@ pub struct Stream {
     pub name: ::prost::alloc::string::String,
     #[prost(double, tag = "2")]
     pub age_seconds: f64,
-    /// The sequence of the last event handed to the transport; none before the first.
+    /// The sequence of the last event handed to the transport, wholly; none before the first.
     #[prost(uint64, optional, tag = "3")]
     pub last_sequence_sent: ::core::option::Option<u64>,
     /// Updates published but not yet handed to the transport.
@@ -159,6 +159,27 @@ pub struct Stream {
     /// Updates that a snapshot stood in for.
     #[prost(uint64, tag = "9")]
     pub dropped: u64,
+}
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct WaitForStreamsRequest {
+    /// As `Committed` has it. A stream of a later epoch has passed every sequence of this one.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// How long to wait at most; zero looks once.
+    #[prost(double, tag = "3")]
+    pub timeout_seconds: f64,
+}
+/// Who has been handed the sequence asked for, wholly, to be sent. Whether it was received is for the receiver to say.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WaitForStreamsResponse {
+    /// Streams that are open and have it.
+    #[prost(uint64, tag = "1")]
+    pub passed: u64,
+    /// The agents that do not have it yet on some stream, each with the streams that lack it. None: everybody has it.
+    #[prost(message, repeated, tag = "2")]
+    pub behind: ::prost::alloc::vec::Vec<Agent>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StatusRequest {}
@@ -422,6 +443,36 @@ pub mod config_admin_client {
                 .insert(GrpcMethod::new("configstream.admin.v1.ConfigAdmin", "Agents"));
             self.inner.unary(req, path, codec).await
         }
+        /// Waits until every open stream has been handed a sequence, or until the time is over, and tells who has not.
+        pub async fn wait_for_streams(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WaitForStreamsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WaitForStreamsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/configstream.admin.v1.ConfigAdmin/WaitForStreams",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "configstream.admin.v1.ConfigAdmin",
+                        "WaitForStreams",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// How the agent itself is.
         pub async fn status(
             &mut self,
@@ -489,6 +540,14 @@ pub mod config_admin_server {
             &self,
             request: tonic::Request<super::AgentsRequest>,
         ) -> std::result::Result<tonic::Response<super::AgentsResponse>, tonic::Status>;
+        /// Waits until every open stream has been handed a sequence, or until the time is over, and tells who has not.
+        async fn wait_for_streams(
+            &self,
+            request: tonic::Request<super::WaitForStreamsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::WaitForStreamsResponse>,
+            tonic::Status,
+        >;
         /// How the agent itself is.
         async fn status(
             &self,
@@ -819,6 +878,51 @@ pub mod config_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AgentsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/configstream.admin.v1.ConfigAdmin/WaitForStreams" => {
+                    #[allow(non_camel_case_types)]
+                    struct WaitForStreamsSvc<T: ConfigAdmin>(pub Arc<T>);
+                    impl<
+                        T: ConfigAdmin,
+                    > tonic::server::UnaryService<super::WaitForStreamsRequest>
+                    for WaitForStreamsSvc<T> {
+                        type Response = super::WaitForStreamsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WaitForStreamsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ConfigAdmin>::wait_for_streams(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WaitForStreamsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

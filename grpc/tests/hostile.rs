@@ -1,0 +1,268 @@
+//! Peers that mean harm meet a limit, and a good client goes on beside them.
+
+mod support;
+
+use std::time::Duration;
+
+use configstream_grpc::{Client, Events, Limits, Registration, Session, Sessions};
+use configstream_proto::datadog::api::v1::agent_client::AgentClient;
+use configstream_proto::datadog::model::v1::HostnameRequest;
+use support::peer::{self, Peer};
+use support::{Host, eventually, expect_update, told, within_deadline};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::{Code, Request};
+
+const STREAM: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
+
+/// Long enough for a good handshake on a busy machine.
+const HANDSHAKE: Duration = Duration::from_millis(800);
+
+/// A client that was there before, and one that comes later.
+struct Good {
+    client: Client,
+    session: Session,
+    events: Events,
+}
+
+impl Good {
+    async fn on(host: &Host) -> Self {
+        let (client, session) = host.session().await;
+        let mut events = client.stream("good", &session.id).await.unwrap();
+        support::expect_snapshot(&mut events).await;
+        Self {
+            client,
+            session,
+            events,
+        }
+    }
+
+    /// Gets the next change, is refreshed, and is not alone in that.
+    async fn goes_on(&mut self, host: &Host) {
+        let sequence = host.set("good", host.engine.head().sequence().get().to_string());
+        let update = expect_update(&mut self.events).await;
+        assert_eq!(update.sequence.get(), sequence);
+        self.client.refresh(&self.session.id).await.unwrap();
+    }
+}
+
+async fn host_with(limits: Limits) -> Host {
+    Host::start_with(|server| server.limits(limits)).await
+}
+
+#[tokio::test]
+async fn connections_that_never_finish_tls_are_cut() {
+    let host = host_with(Limits::default().handshake_timeout(HANDSHAKE)).await;
+    let mut good = Good::on(&host).await;
+    let mut strangers = Vec::new();
+    // Nothing, the start of a hello that does not go on, and one byte.
+    for said in [&[][..], &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc], &[0x16]] {
+        let mut stranger = TcpStream::connect(host.address).await.unwrap();
+        stranger.write_all(said).await.unwrap();
+        strangers.push(stranger);
+    }
+    good.goes_on(&host).await;
+    for mut stranger in strangers {
+        let mut answer = Vec::new();
+        // Hung up on, in whatever way.
+        let _ = within_deadline(stranger.read_to_end(&mut answer)).await;
+    }
+    eventually("they are counted and gone", || {
+        let stats = host.handle.stats();
+        (stats.refused_handshakes, stats.connections) == (3, 1)
+    })
+    .await;
+    good.goes_on(&host).await;
+    Good::on(&host).await.goes_on(&host).await;
+}
+
+#[tokio::test]
+async fn connections_that_never_send_the_preface_are_cut() {
+    let host = host_with(Limits::default().handshake_timeout(HANDSHAKE)).await;
+    let mut good = Good::on(&host).await;
+    let mut silent = Peer::connect(&host).await;
+    let mut slow = Peer::connect(&host).await;
+    slow.send(b"PRI * HTTP/2.0\r\n").await;
+    good.goes_on(&host).await;
+    for peer in [&mut silent, &mut slow] {
+        assert!(peer.next().await.is_none());
+    }
+    // Who says something else is not waited for.
+    let mut other = Peer::connect(&host).await;
+    other
+        .send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await;
+    assert!(other.next().await.is_none());
+    eventually("they are counted and gone", || {
+        let stats = host.handle.stats();
+        (stats.refused_handshakes, stats.connections) == (3, 1)
+    })
+    .await;
+    good.goes_on(&host).await;
+}
+
+#[tokio::test]
+async fn connections_without_end_are_hung_up_on() {
+    let limits = Limits::default().connections(8);
+    let host = host_with(limits.handshake_timeout(HANDSHAKE)).await;
+    let mut good = Good::on(&host).await;
+    let mut strangers = Vec::new();
+    for _ in 0..50 {
+        strangers.push(TcpStream::connect(host.address).await.unwrap());
+    }
+    eventually("those beyond the limit are refused", || {
+        host.handle.stats().refused_connections == 43
+    })
+    .await;
+    assert_eq!(host.handle.stats().connections, 8);
+    good.goes_on(&host).await;
+    // The places are free again when those who hold them have not shaken hands in time.
+    eventually("the handshakes are given up", || {
+        host.handle.stats().connections == 1
+    })
+    .await;
+    Good::on(&host).await.goes_on(&host).await;
+}
+
+#[tokio::test]
+async fn a_thousand_streams_on_one_connection_are_too_many() {
+    let host = host_with(Limits::default().streams_per_connection(64)).await;
+    let mut good = Good::on(&host).await;
+    let (_, session) = host.session().await;
+    let mut peer = Peer::speak(&host).await;
+    let mut requests = Vec::new();
+    for number in 0..1_000 {
+        let stream = 2 * number + 1;
+        if number < 64 {
+            peer::request(&mut requests, stream, STREAM, &session.id);
+        } else {
+            // What follows on a stream that was refused would be an error of its own.
+            let flags = peer::END_HEADERS | peer::END_STREAM;
+            let block = peer::headers(STREAM, &session.id);
+            peer::frame(&mut requests, peer::HEADERS, flags, stream, &block);
+        }
+    }
+    assert!(peer.send(&requests).await);
+    let (mut refused, mut begun) = (0, 0);
+    while refused + begun < 1_000 {
+        let frame = peer.next().await.expect("the connection stays");
+        match frame.kind {
+            peer::RST_STREAM => {
+                assert_eq!(peer::code(&frame.payload), peer::REFUSED_STREAM);
+                refused += 1;
+            }
+            peer::HEADERS => begun += 1,
+            _ => {}
+        }
+    }
+    assert_eq!((refused, begun), (936, 64));
+    assert_eq!(host.handle.stats().streams, 65);
+    good.goes_on(&host).await;
+    drop(peer);
+    eventually("they are gone", || host.handle.stats().streams == 1).await;
+}
+
+#[tokio::test]
+async fn huge_headers_are_refused() {
+    let host = Host::start().await;
+    let mut good = Good::on(&host).await;
+    let tls = host.pem.identity().client_config();
+    let mut client = AgentClient::new(host.channel(tls).await.unwrap());
+    let call = |size: usize| {
+        let mut message = Request::new(HostnameRequest {});
+        let metadata = message.metadata_mut();
+        metadata.insert("x", "x".repeat(size).parse().unwrap());
+        message
+    };
+    client.get_hostname(call(12_000)).await.unwrap();
+    let (_, text) = told(client.get_hostname(call(20_000)).await);
+    assert!(text.contains("431"), "{text}");
+    // The connection is none the worse.
+    client.get_hostname(call(0)).await.unwrap();
+    good.goes_on(&host).await;
+}
+
+#[tokio::test]
+async fn headers_without_end_are_refused() {
+    let host = Host::start().await;
+    let mut good = Good::on(&host).await;
+    let mut peer = Peer::speak(&host).await;
+    let mut bytes = Vec::new();
+    let block = peer::headers(STREAM, "x");
+    peer::frame(&mut bytes, peer::HEADERS, peer::END_STREAM, 1, &block);
+    peer.send(&bytes).await;
+    // Each carries the start of a literal that the next one goes on with.
+    let mut more = Vec::new();
+    let mut literal = vec![0, 1, b'x', 0x7f, 0x81, 0x7f];
+    literal.resize(16_000, b'x');
+    peer::frame(&mut more, peer::CONTINUATION, 0, 1, &literal);
+    let mut sent = 0;
+    while peer.send(&more).await {
+        sent += 1;
+        assert!(sent < 1_000, "16 MB of headers, and no end");
+    }
+    assert_eq!(host.handle.stats().streams, 1);
+    good.goes_on(&host).await;
+}
+
+#[tokio::test]
+async fn a_storm_of_resets_is_told_to_calm_down() {
+    let host = Host::start().await;
+    let mut good = Good::on(&host).await;
+    let (_, session) = host.session().await;
+    let mut peer = Peer::speak(&host).await;
+    let mut storm = Vec::new();
+    for number in 0..10_000 {
+        let stream = 2 * number + 1;
+        let block = peer::headers(STREAM, &session.id);
+        peer::frame(&mut storm, peer::HEADERS, peer::END_HEADERS, stream, &block);
+        let cancel = peer::CANCEL.to_be_bytes();
+        peer::frame(&mut storm, peer::RST_STREAM, 0, stream, &cancel);
+    }
+    // Before all of it is sent the server has hung up, mostly.
+    peer.send(&storm).await;
+    if let Some(reason) = peer.goodbye().await {
+        assert_eq!(reason, peer::ENHANCE_YOUR_CALM);
+    }
+    eventually("the connection is gone", || {
+        let stats = host.handle.stats();
+        (stats.streams, stats.connections) == (1, 1)
+    })
+    .await;
+    good.goes_on(&host).await;
+}
+
+#[tokio::test]
+async fn sessions_without_end_are_refused() {
+    let sessions = Sessions::default().limit(50);
+    let host = Host::start_with(|server| server.sessions(sessions)).await;
+    let mut good = Good::on(&host).await;
+    let client = host.client().await;
+    let mut refused = 0;
+    for number in 0..500 {
+        let registration = Registration::new(format!("hostile-{number}"));
+        if let Err(status) = client.register(&registration).await {
+            let text = "too many remote agents (at most 50)";
+            assert_eq!(
+                (status.code(), status.message()),
+                (Code::ResourceExhausted, text)
+            );
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 451);
+    assert_eq!(host.handle.stats().sessions, 50);
+    good.goes_on(&host).await;
+
+    // Nor may one session be large, or one name.
+    let registration = Registration::new("x".repeat(10_000));
+    let code = told(client.register(&registration).await).0;
+    assert_eq!(code, Code::InvalidArgument);
+    let name = "x".repeat(10_000);
+    let (code, text) = told(client.stream(&name, &good.session.id).await);
+    assert_eq!(code, Code::InvalidArgument);
+    assert_eq!(
+        text,
+        "subscriber name of 10000 bytes exceeds the limit of 1024"
+    );
+}

@@ -1,0 +1,144 @@
+//! A peer that speaks HTTP/2 by hand, so that it can say what no library would.
+
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{BEARER, Host, within_deadline};
+
+/// One connection, trusted.
+pub struct Peer(TlsStream<TcpStream>);
+
+/// A frame that the server sent.
+#[derive(Debug)]
+pub struct Frame {
+    pub kind: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const GOAWAY: u8 = 7;
+pub const CONTINUATION: u8 = 9;
+
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+
+pub const REFUSED_STREAM: u32 = 7;
+pub const CANCEL: u32 = 8;
+pub const ENHANCE_YOUR_CALM: u32 = 11;
+
+impl Peer {
+    /// Shakes hands, and says nothing yet.
+    pub async fn connect(host: &Host) -> Self {
+        let tls = TlsConnector::from(Arc::new(host.pem.identity().client_config()));
+        let stream = TcpStream::connect(host.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        Self(tls.connect(name, stream).await.unwrap())
+    }
+
+    /// The same, and the preface.
+    pub async fn speak(host: &Host) -> Self {
+        let mut peer = Self::connect(host).await;
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        frame(&mut bytes, SETTINGS, 0, 0, &[]);
+        assert!(peer.send(&bytes).await);
+        peer
+    }
+
+    /// Whether the server still takes it.
+    pub async fn send(&mut self, bytes: &[u8]) -> bool {
+        let sent = async {
+            self.0.write_all(bytes).await?;
+            self.0.flush().await
+        };
+        within_deadline(sent).await.is_ok()
+    }
+
+    /// The next frame; `None` when the server has hung up.
+    pub async fn next(&mut self) -> Option<Frame> {
+        within_deadline(async {
+            let mut head = [0; 9];
+            self.0.read_exact(&mut head).await.ok()?;
+            let [a, b, c, kind, _, stream @ ..] = head;
+            let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+            self.0.read_exact(&mut payload).await.ok()?;
+            Some(Frame {
+                kind,
+                stream: u32::from_be_bytes(stream),
+                payload,
+            })
+        })
+        .await
+    }
+
+    /// Reads on until the server says goodbye or hangs up: the reason it gave.
+    pub async fn goodbye(&mut self) -> Option<u32> {
+        while let Some(frame) = self.next().await {
+            if frame.kind == GOAWAY {
+                return Some(code(&frame.payload[4..]));
+            }
+        }
+        None
+    }
+}
+
+/// Appends a frame.
+pub fn frame(bytes: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    bytes.extend_from_slice(&length[1..]);
+    bytes.extend_from_slice(&[kind, flags]);
+    bytes.extend_from_slice(&stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+}
+
+/// Appends a whole request of an empty message.
+pub fn request(bytes: &mut Vec<u8>, stream: u32, path: &str, session_id: &str) {
+    frame(
+        bytes,
+        HEADERS,
+        END_HEADERS,
+        stream,
+        &headers(path, session_id),
+    );
+    frame(bytes, DATA, END_STREAM, stream, &[0; 5]);
+}
+
+/// The headers of a call, each as a literal that is not indexed.
+pub fn headers(path: &str, session_id: &str) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", path),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+        ("authorization", BEARER),
+        ("session_id", session_id),
+    ] {
+        block.push(0);
+        for text in [name, value] {
+            block.push(
+                u8::try_from(text.len())
+                    .ok()
+                    .filter(|len| *len < 127)
+                    .unwrap(),
+            );
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    block
+}
+
+/// The error code in a frame.
+pub fn code(payload: &[u8]) -> u32 {
+    u32::from_be_bytes(payload[..4].try_into().unwrap())
+}
