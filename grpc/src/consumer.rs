@@ -189,12 +189,13 @@ impl Consumer {
         let ready = async {
             while let Some(state) = states.next().await {
                 if state.is_ready() {
-                    break;
+                    return true;
                 }
             }
+            false
         };
-        let _ = timeout(limit, ready).await;
-        self.ready_head()
+        let was_ready = timeout(limit, ready).await;
+        self.head_if(was_ready.unwrap_or(false))
     }
 
     /// As [`wait_ready`](Self::wait_ready), blocking the thread.
@@ -204,13 +205,14 @@ impl Consumer {
     pub fn wait_ready_blocking(&self, limit: Duration) -> Result<Arc<Version<Resolved>>, NotReady> {
         let begun = Instant::now();
         let mut states = self.states();
-        while !self.state().is_ready() {
-            let left = limit.saturating_sub(begun.elapsed());
-            if states.next_timeout(left).is_err() {
-                break;
+        let mut left = limit;
+        while let Ok(state) = states.next_timeout(left) {
+            if state.is_ready() {
+                return self.head_if(true);
             }
+            left = limit.saturating_sub(begun.elapsed());
         }
-        self.ready_head()
+        self.head_if(false)
     }
 
     /// Disconnects, saves what is not saved yet, and ends the subscriptions.
@@ -230,11 +232,9 @@ impl Consumer {
         ) {}
     }
 
-    fn ready_head(&self) -> Result<Arc<Version<Resolved>>, NotReady> {
+    /// Whoever saw it ready may have the head, though it may be stale again by now.
+    fn head_if(&self, was_ready: bool) -> Result<Arc<Version<Resolved>>, NotReady> {
         let state = self.state();
-        match self.head() {
-            Some(head) if state.is_ready() => Ok(head),
-            _ => Err(NotReady { state }),
-        }
+        self.head().filter(|_| was_ready).ok_or(NotReady { state })
     }
 }
