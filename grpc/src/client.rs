@@ -23,6 +23,8 @@ use tonic::{Request, Status};
 pub use self::connector::{ConnectError, Connector};
 pub use self::events::{ConfigEvent, ConfigSnapshot, ConfigUpdate, Events, StreamError};
 
+pub(crate) use self::events::Progress;
+
 use self::connector::Bearer;
 use crate::convert::ToProto;
 use crate::server::Registration;

@@ -1,342 +1,240 @@
-//! A consumer that stays: it registers, streams, keeps its session alive, and starts again whenever that ends.
+//! A replica of a server's configuration, which never gets lost.
 //!
 //! # Contract
-//! * Events come in cycles: [`Connected`](ConsumerEvent::Connected), a snapshot, what follows it, and
-//!   [`Disconnected`](ConsumerEvent::Disconnected) with the cause and the pause before the next attempt. An attempt that
-//!   fails before it is connected is a `Disconnected` alone.
-//! * Within a cycle events are in order and without a gap; across cycles the next snapshot makes good what was missed.
-//! * A session is kept across connections. When the server no longer knows it, the consumer registers again, at once
-//!   the first time.
-//! * Pauses grow exponentially, with jitter, and start over once a stream has lasted.
-//! * Whoever does not take events holds the stream up, and the server drops what does not fit and sends a snapshot
-//!   later. Refreshing goes on meanwhile. Nothing is collected here.
+//! * **Reading** is local and wait-free, whatever the server does: [`head`](Consumer::head) and
+//!   [`get`](Consumer::get). [`subscribe`](Consumer::subscribe) gives an engine's subscription: a snapshot first, then
+//!   each sequence, and a snapshot again when its reader was too slow or the stream had to begin again. Within an epoch
+//!   no reader ever sees a step back. Nothing is there to read before the first snapshot: "not known yet" is not "empty".
+//! * **Batches** are one version here, as they were at the server.
+//! * **Healing.** It registers, streams, refreshes its session, and starts again when that ends, for whatever reason: the
+//!   server restarted, the session is lost (it registers again), certificate or token were changed (it reads them again),
+//!   a sequence is missing, an answer is overdue, the connection is dead (HTTP/2 pings), the stream ended with any status.
+//!   Each stream's events are checked against each other and against the replica; what does not fit ends the stream, and
+//!   the snapshot of the next one puts it right.
+//! * **Pauses** between attempts grow exponentially, with jitter, and start over once a stream has lasted. Once, a lost
+//!   session or new credentials are tried at once.
+//! * **State.** [`Connecting`](ConsumerState::Connecting) until there is something to read, then
+//!   [`Ready`](ConsumerState::Ready) or [`Stale`](ConsumerState::Stale), with why and since when.
+//! * **Slow readers** of the replica hold nothing up: its engine makes good what they missed. What a consumer holds is
+//!   bounded by the settings, one batch, and the rings of its subscriptions.
+//! * **On disk**, if a [path](ConsumerBuilder::snapshot_path) is given, the last good snapshot, so that a process starts
+//!   while its server is down: it is then stale from the first moment on, and heals like any other.
+//!
+//! A server can be put over [`engine`](Consumer::engine): see the `relay` example.
+//!
+//! # Examples
+//!
+//! Async:
+//!
+//! ```no_run
+//! use configstream_grpc::consumer::{Access, Consumer};
+//! use configstream_grpc::Registration;
+//! use std::time::Duration;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let access = Access::files("localhost:5001".parse()?, "/run/cs/ipc_cert.pem", "/run/cs/auth_token");
+//! let consumer = Consumer::builder(access, Registration::new("example"))
+//!     .snapshot_path("/var/lib/example/configuration")
+//!     .start();
+//! if let Err(error) = consumer.wait_ready(Duration::from_secs(5)).await {
+//!     eprintln!("{error}"); // There may be something saved to go on with.
+//! }
+//! let enabled: bool = consumer.get("apm_config.enabled")?;
+//! let mut changes = consumer.subscribe_section("apm_config")?;
+//! while let Some(change) = changes.next().await {
+//!     for setting in &change.set {
+//!         println!("{} = {}", setting.key(), setting.value());
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Without a runtime, everything is there too:
+//!
+//! ```no_run
+//! # use configstream_grpc::consumer::{Access, Consumer};
+//! # use configstream_grpc::Registration;
+//! # use std::time::Duration;
+//! # fn example(access: Access) -> Result<(), Box<dyn std::error::Error>> {
+//! let consumer = Consumer::builder(access, Registration::new("example")).start_thread()?;
+//! let head = consumer.wait_ready_blocking(Duration::from_secs(5))?;
+//! println!("{} settings as of {}", head.state().len(), head.sequence());
+//! for event in consumer.subscribe()? {
+//!     println!("{event:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
-use std::error::Error;
-use std::fmt;
+mod access;
+mod builder;
+mod cycle;
+mod follower;
+mod replica;
+mod saved;
+mod saver;
+mod section;
+mod state;
+mod typed;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use metrics::{counter, gauge, histogram};
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
-use tokio::time::{MissedTickBehavior, interval_at, sleep};
-use tonic::{Code, Status};
+use configstream_engine::settings::Resolved;
+use configstream_engine::{Engine, NextTimeoutError, Subscription, Version};
+use tokio::time::timeout;
+use tokio_util::sync::DropGuard;
 
-use crate::client::{
-    Client, ConfigEvent, ConfigSnapshot, ConfigUpdate, ConnectError, Connector, Events, Session,
-    StreamError,
-};
+pub use self::access::{Access, AccessError};
+pub use self::builder::ConsumerBuilder;
+pub use self::saved::{SavedError, SavedErrorReason};
+pub use self::section::{SectionChange, SectionSubscription};
+pub use self::state::{ConsumerState, Disconnection, NotReady, States};
+pub use self::typed::{FromValue, GetError};
+
+use self::replica::Replica;
 use crate::server::Registration;
 
-/// A subscriber over the wire that reconnects. Dropping it disconnects.
+/// A replica that follows a server. Dropping it disconnects, and ends the subscriptions unless somebody else holds the
+/// [`engine`](Self::engine).
 ///
-/// # Examples
-///
-/// ```no_run
-/// # use configstream_grpc::{Connector, Consumer, ConsumerEvent, Registration};
-/// # async fn example(connector: Connector) {
-/// let mut consumer = Consumer::builder(connector, Registration::new("watch")).start();
-/// loop {
-///     match consumer.next().await {
-///         ConsumerEvent::Snapshot(snapshot) => println!("{} settings", snapshot.settings.len()),
-///         ConsumerEvent::Update(update) => println!("{}", update.update.setting().key().as_str()),
-///         ConsumerEvent::Disconnected { cause, retry_in } => eprintln!("{cause}; again in {retry_in:?}"),
-///         _ => {}
-///     }
-/// }
-/// # }
-/// ```
+/// See the [module](self) for what it promises.
 #[derive(Debug)]
 #[must_use = "dropping a Consumer disconnects"]
 pub struct Consumer {
-    events: mpsc::Receiver<ConsumerEvent>,
-    task: AbortHandle,
-}
-
-/// What a consumer has to tell.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConsumerEvent {
-    /// A stream is open; its snapshot comes next.
-    Connected {
-        /// What authorises the stream.
-        session_id: String,
-    },
-    /// Every setting as of one sequence.
-    Snapshot(ConfigSnapshot),
-    /// One changed setting.
-    Update(ConfigUpdate),
-    /// The stream has ended, or there is none yet.
-    Disconnected {
-        /// Why.
-        cause: Disconnection,
-        /// How long until the next attempt.
-        retry_in: Duration,
-    },
-}
-
-/// Why a consumer has no stream.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Disconnection {
-    /// There is no connection.
-    Connect(ConnectError),
-    /// The server refused to register it.
-    Register(Status),
-    /// The server refused to refresh the session, or could not be reached for it.
-    Refresh(Status),
-    /// The stream was refused, broke, or broke the contract.
-    Stream(StreamError),
+    replica: Arc<Replica>,
+    refused: Option<SavedError>,
+    stop: DropGuard,
 }
 
 impl Consumer {
-    /// A consumer that connects as `connector` says, and describes itself as `registration` says.
-    pub fn builder(connector: Connector, registration: Registration) -> ConsumerBuilder {
-        ConsumerBuilder {
-            connector,
-            name: registration.display_name.clone(),
-            registration,
-            min_delay: ConsumerBuilder::DEFAULT_MIN_DELAY,
-            max_delay: ConsumerBuilder::DEFAULT_MAX_DELAY,
-        }
+    /// A consumer that gets at its server by `access`, or by a fixed [`Connector`](crate::Connector), and describes
+    /// itself as `registration` says.
+    pub fn builder(access: impl Into<Access>, registration: Registration) -> ConsumerBuilder {
+        ConsumerBuilder::new(access.into(), registration)
     }
 
-    /// The next event. There always is one, sooner or later.
+    /// The newest version, once there is one. Wait-free.
+    #[must_use]
+    pub fn head(&self) -> Option<Arc<Version<Resolved>>> {
+        self.replica.engine().map(Engine::head)
+    }
+
+    /// What wins for `key`, as a `T`. Wait-free but for O(log n).
     ///
-    /// # Panics
-    /// When the consumer's task was lost with its runtime.
+    /// # Errors
+    /// No settings yet, none with this key, or one of another type.
+    pub fn get<T: FromValue>(&self, key: &str) -> Result<T, GetError> {
+        let engine = self.replica.ready_engine().map_err(GetError::NotReady)?;
+        engine.read_head(|head| typed::get(head.state(), key))
+    }
+
+    /// A subscription to every event.
     ///
-    /// # Cancel safety
-    /// Nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> ConsumerEvent {
-        self.events
-            .recv()
-            .await
-            .expect("the task runs as long as the consumer lives")
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// Options of a [`Consumer`].
-#[derive(Clone, Debug)]
-#[must_use = "call `start`"]
-pub struct ConsumerBuilder {
-    connector: Connector,
-    registration: Registration,
-    name: String,
-    min_delay: Duration,
-    max_delay: Duration,
-}
-
-impl ConsumerBuilder {
-    /// Default of the shortest pause between attempts.
-    pub const DEFAULT_MIN_DELAY: Duration = Duration::from_millis(250);
-    /// Default of the longest pause between attempts, but for jitter.
-    pub const DEFAULT_MAX_DELAY: Duration = Duration::from_secs(30);
-
-    /// What the subscription is called. Default: the registration's display name.
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = name.into();
-        self
+    /// # Errors
+    /// There is nothing to read yet.
+    pub fn subscribe(&self) -> Result<Subscription<Resolved>, NotReady> {
+        Ok(self.replica.ready_engine()?.subscribe())
     }
 
-    /// The shortest and the longest pause between attempts. Up to as much again comes on top, by chance, so that
-    /// consumers which lost the same server do not come back as one.
-    pub fn backoff(mut self, shortest: Duration, longest: Duration) -> Self {
-        self.min_delay = shortest;
-        self.max_delay = longest;
-        self
-    }
-
-    /// Starts. Spawns onto the current tokio runtime.
+    /// A subscription to what changes about `section` itself and the keys below it, by whole segments; about everything,
+    /// if it is empty.
     ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    pub fn start(self) -> Consumer {
-        let (sender, events) = mpsc::channel(1);
-        let task = tokio::spawn(Cycle::new(self, sender).run()).abort_handle();
-        Consumer { events, task }
+    /// # Errors
+    /// There is nothing to read yet.
+    pub fn subscribe_section(&self, section: &str) -> Result<SectionSubscription, NotReady> {
+        Ok(SectionSubscription::new(section, self.subscribe()?))
     }
 
-    fn pauses(&self) -> ExponentialBackoff {
-        ExponentialBuilder::default()
-            .with_jitter()
-            .with_min_delay(self.min_delay)
-            .with_max_delay(self.max_delay)
-            .without_max_times()
-            .build()
-    }
-}
-
-impl fmt::Display for Disconnection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect(error) => error.fmt(f),
-            Self::Register(status) => write!(f, "cannot register: {}", status.message()),
-            Self::Refresh(status) => write!(f, "cannot refresh the session: {}", status.message()),
-            Self::Stream(error) => write!(f, "the stream ended: {error}"),
-        }
-    }
-}
-
-impl Error for Disconnection {}
-
-/// The consumer's task.
-struct Cycle {
-    options: ConsumerBuilder,
-    events: mpsc::Sender<ConsumerEvent>,
-    pauses: ExponentialBackoff,
-    session: Option<Session>,
-    /// Since when there is a stream, or was one until just now.
-    connected: Option<Instant>,
-}
-
-impl Cycle {
-    fn new(options: ConsumerBuilder, events: mpsc::Sender<ConsumerEvent>) -> Self {
-        Self {
-            pauses: options.pauses(),
-            options,
-            events,
-            session: None,
-            connected: None,
-        }
+    /// The engine behind all this: to embed, to subscribe with options, or to serve again. Who publishes on it puts the
+    /// replica at odds with its server, which is found out and undone by the next event.
+    ///
+    /// # Errors
+    /// There is nothing to read yet.
+    pub fn engine(&self) -> Result<Engine<Resolved>, NotReady> {
+        self.replica.ready_engine().cloned()
     }
 
-    /// Ends when nobody listens any more.
-    async fn run(mut self) {
-        loop {
-            let begun = Instant::now();
-            let had_session = self.session.is_some();
-            let Err(cause) = self.connect(begun).await else {
-                return;
-            };
-            if self
-                .connected
-                .take()
-                .is_some_and(|since| since.elapsed() >= LASTING)
-            {
-                self.pauses = self.options.pauses();
+    /// What the server says it describes: the name of a configuration file, for instance. Empty before the first
+    /// snapshot.
+    #[must_use]
+    pub fn origin(&self) -> Arc<str> {
+        self.replica.origin()
+    }
+
+    /// How it is. Wait-free.
+    #[must_use]
+    pub fn state(&self) -> ConsumerState {
+        self.replica.state()
+    }
+
+    /// How it is from now on.
+    pub fn states(&self) -> States {
+        States(self.replica.states().subscribe())
+    }
+
+    /// Why the saved snapshot was not used, if there was one and it was refused.
+    #[must_use]
+    pub fn refused_snapshot(&self) -> Option<&SavedError> {
+        self.refused.as_ref()
+    }
+
+    /// Waits for at most `timeout` until it is [`Ready`](ConsumerState::Ready), and gives the head.
+    ///
+    /// # Errors
+    /// It is not ready in time, or has stopped: says how it is, and why. There may be a head all the same.
+    pub async fn wait_ready(&self, limit: Duration) -> Result<Arc<Version<Resolved>>, NotReady> {
+        let mut states = self.states();
+        let ready = async {
+            while let Some(state) = states.next().await {
+                if state.is_ready() {
+                    return true;
+                }
             }
-            if cause.is_loss_of_session() {
-                self.session = None;
-            }
-            let at_once = had_session && self.session.is_none();
-            let retry_in = if at_once {
-                Duration::ZERO
-            } else {
-                self.pauses.next().unwrap_or(self.options.max_delay)
-            };
-            counter!("configstream_consumer.reconnect_count").increment(1);
-            if self
-                .events
-                .send(ConsumerEvent::Disconnected { cause, retry_in })
-                .await
-                .is_err()
-            {
-                return;
-            }
-            sleep(retry_in).await;
-        }
-    }
-
-    /// One connection, from the first attempt to its end. `Ok`: nobody listens any more.
-    async fn connect(&mut self, begun: Instant) -> Result<(), Disconnection> {
-        let client = self
-            .options
-            .connector
-            .connect()
-            .await
-            .map_err(Disconnection::Connect)?;
-        let session = match &self.session {
-            Some(session) => session.clone(),
-            None => client
-                .register(&self.options.registration)
-                .await
-                .map_err(Disconnection::Register)?,
+            false
         };
-        self.session = Some(session.clone());
-        let events = client.stream(&self.options.name, &session.id).await;
-        let events = events.map_err(|status| Disconnection::Stream(StreamError::Status(status)))?;
-        if self
-            .events
-            .send(ConsumerEvent::Connected {
-                session_id: session.id.clone(),
-            })
-            .await
-            .is_err()
-        {
-            return Ok(());
-        }
-        self.connected = Some(Instant::now());
-        tokio::select! {
-            forwarded = forward(events, &self.events, begun) => forwarded,
-            refused = keep_alive(&client, &session) => Err(refused),
-        }
+        let was_ready = timeout(limit, ready).await;
+        self.head_if(was_ready.unwrap_or(false))
     }
-}
 
-/// Hands events on, one at a time, until the stream ends. `Ok`: nobody listens any more.
-async fn forward(
-    mut events: Events,
-    listener: &mpsc::Sender<ConsumerEvent>,
-    begun: Instant,
-) -> Result<(), Disconnection> {
-    let mut first = true;
-    // A place first, then the event: what nobody takes stays in the transport, where the server sees that.
-    while let Ok(place) = listener.reserve().await {
-        let event = tokio::select! {
-            event = events.next() => event.map_err(Disconnection::Stream)?,
-            () = listener.closed() => return Ok(()),
-        };
-        if std::mem::take(&mut first) {
-            histogram!("configstream_consumer.time_to_first_snapshot_seconds")
-                .record(begun.elapsed());
-        }
-        // A sequence is an `int32` on the wire, which a double holds.
-        #[allow(clippy::cast_precision_loss)]
-        gauge!("configstream_consumer.last_sequence_id").set(event.sequence().get() as f64);
-        place.send(match event {
-            ConfigEvent::Snapshot(snapshot) => ConsumerEvent::Snapshot(snapshot),
-            ConfigEvent::Update(update) => ConsumerEvent::Update(update),
-        });
-    }
-    Ok(())
-}
-
-/// Refreshes a session as often as the server asked for, until it refuses.
-async fn keep_alive(client: &Client, session: &Session) -> Disconnection {
-    let period = session.refresh_interval.max(SHORTEST_REFRESH_INTERVAL);
-    let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if let Err(status) = client.refresh(&session.id).await {
-            return Disconnection::Refresh(status);
-        }
-    }
-}
-
-impl Disconnection {
-    /// Whether only registering again can help.
-    fn is_loss_of_session(&self) -> bool {
-        match self {
-            Self::Connect(_) | Self::Register(_) => false,
-            Self::Refresh(status) => status.code() == Code::NotFound,
-            Self::Stream(StreamError::Status(status)) => {
-                matches!(status.code(), Code::PermissionDenied | Code::NotFound)
+    /// As [`wait_ready`](Self::wait_ready), blocking the thread.
+    ///
+    /// # Errors
+    /// As [`wait_ready`](Self::wait_ready).
+    pub fn wait_ready_blocking(&self, limit: Duration) -> Result<Arc<Version<Resolved>>, NotReady> {
+        let begun = Instant::now();
+        let mut states = self.states();
+        let mut left = limit;
+        while let Ok(state) = states.next_timeout(left) {
+            if state.is_ready() {
+                return self.head_if(true);
             }
-            Self::Stream(_) => false,
+            left = limit.saturating_sub(begun.elapsed());
         }
+        self.head_if(false)
+    }
+
+    /// Disconnects, saves what is not saved yet, and ends the subscriptions.
+    pub async fn shutdown(self) {
+        let mut states = self.states();
+        self.stop.disarm().cancel();
+        while states.next().await.is_some() {}
+    }
+
+    /// As [`shutdown`](Self::shutdown), blocking the thread: not for threads of the runtime it was started on.
+    pub fn shutdown_blocking(self) {
+        let mut states = self.states();
+        self.stop.disarm().cancel();
+        while !matches!(
+            states.next_timeout(Duration::MAX),
+            Err(NextTimeoutError::Closed)
+        ) {}
+    }
+
+    /// Whoever saw it ready may have the head, though it may be stale again by now.
+    fn head_if(&self, was_ready: bool) -> Result<Arc<Version<Resolved>>, NotReady> {
+        let state = self.state();
+        self.head().filter(|_| was_ready).ok_or(NotReady { state })
     }
 }
-
-/// A stream that lasted this long was a good one: after it, pauses start over.
-const LASTING: Duration = Duration::from_secs(10);
-
-/// Whatever a server asks for.
-const SHORTEST_REFRESH_INTERVAL: Duration = Duration::from_secs(1);

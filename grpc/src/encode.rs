@@ -247,7 +247,8 @@ fn put_int(tag: u32, number: u64, frame: &mut BytesMut) {
     }
 }
 
-const PREFIX_BYTES: usize = 5;
+/// What a frame has before its message.
+pub(crate) const PREFIX_BYTES: usize = 5;
 const NOT_COMPRESSED: u8 = 0;
 
 // Tags, as in `datadog/model/v1/model.proto`.

@@ -12,7 +12,7 @@
 //! # The parts
 //! * [`Server`] offers an [`Engine`](configstream_engine::Engine) of settings, or a replica's, on TCP and Unix sockets.
 //! * [`Connector`] and [`Client`] make single calls; [`Events`] is one stream, checked.
-//! * [`Consumer`] is a stream that starts again by itself.
+//! * [`Consumer`] is a replica that heals by itself: see [`consumer`].
 //! * [`Identity`] and [`Token`] are what both sides share.
 //!
 //! Metrics go through the `metrics` facade, log lines through `tracing`; the host picks where they end up, and installs
@@ -22,7 +22,8 @@
 //!
 //! ```
 //! use configstream_engine::{Engine, settings::{Change, Key, Settings, Source}};
-//! use configstream_grpc::{Connector, Consumer, ConsumerEvent, Identity, Registration, Server, Token};
+//! use configstream_grpc::{Connector, Consumer, Identity, Registration, Server, Token};
+//! use std::time::Duration;
 //!
 //! # async fn example(identity: Identity, token: Token) -> Result<(), Box<dyn std::error::Error>> {
 //! let engine = Engine::builder(Settings::new()).build()?;
@@ -31,16 +32,16 @@
 //! let server = Server::builder(engine.clone(), identity.clone(), token.clone()).build().serve_tcp(listener);
 //!
 //! let connector = Connector::new(address, &identity, token);
-//! let mut consumer = Consumer::builder(connector, Registration::new("example")).start();
+//! let consumer = Consumer::builder(connector, Registration::new("example")).start();
+//! consumer.wait_ready(Duration::from_secs(5)).await?;
 //! engine.publish(&Change::set(Source::File, Key::parse("log.level")?, "debug"))?;
-//! loop {
-//!     match consumer.next().await {
-//!         ConsumerEvent::Snapshot(snapshot) => println!("{} settings", snapshot.settings.len()),
-//!         ConsumerEvent::Update(update) => println!("{}", update.update.setting().key().as_str()),
-//!         _ => break,
+//! let mut changes = consumer.subscribe_section("log")?;
+//! while let Some(change) = changes.next().await {
+//!     for setting in &change.set {
+//!         println!("{} = {} as of {}", setting.key(), setting.value(), change.sequence);
 //!     }
 //! }
-//! server.shutdown(std::time::Duration::from_secs(5)).await;
+//! server.shutdown(Duration::from_secs(5)).await;
 //! # Ok(())
 //! # }
 //! ```
@@ -48,7 +49,7 @@
 
 mod address;
 mod client;
-mod consumer;
+pub mod consumer;
 mod convert;
 mod encode;
 mod metrics;
@@ -62,7 +63,7 @@ pub use client::{
     Client, ConfigEvent, ConfigSnapshot, ConfigUpdate, ConnectError, Connector, Events, Session,
     StreamError,
 };
-pub use consumer::{Consumer, ConsumerBuilder, ConsumerEvent, Disconnection};
+pub use consumer::Consumer;
 pub use server::{
     AdminBackend, AdminError, AgentReport, Explanation, HostStatus, Limits, Listener, Registration,
     Server, ServerBuilder, ServerHandle, ServerObserver, ServerStats, Sessions, SourceReport,

@@ -1,8 +1,11 @@
-//! The server's metrics, by the names that dashboards know. The host installs the exporter, before it builds a server.
+//! The metrics, by the names that dashboards know. The host installs the exporter, before it builds a server or a
+//! consumer.
 
-use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use metrics::{
+    Counter, Gauge, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+};
 
-/// Handles to the metrics, so that counting costs no look-up.
+/// Handles to the server's metrics, so that counting costs no look-up.
 pub(crate) struct Telemetry {
     pub(crate) subscribers: Gauge,
     pub(crate) snapshots_sent: Counter,
@@ -41,6 +44,27 @@ impl Telemetry {
             refused_handshakes: counter!("configstream.refused_handshakes"),
         }
     }
+}
+
+/// Describes what consumers count.
+pub(crate) fn describe_consumer() {
+    describe_histogram!(
+        "configstream_consumer.time_to_first_snapshot_seconds",
+        Unit::Seconds,
+        "from the first call of an attempt to its snapshot"
+    );
+    describe_counter!(
+        "configstream_consumer.reconnect_count",
+        "streams, and attempts at one, that ended"
+    );
+    describe_gauge!(
+        "configstream_consumer.last_sequence_id",
+        "the sequence of the last event taken"
+    );
+    describe_counter!(
+        "configstream_consumer.dropped_stale_updates",
+        "events refused for a sequence that had been reached before"
+    );
 }
 
 impl std::fmt::Debug for Telemetry {

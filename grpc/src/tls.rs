@@ -113,6 +113,11 @@ impl Identity {
         config
     }
 
+    /// The same certificate and the same key.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        self.certificate == other.certificate && self.key == other.key
+    }
+
     fn pin(&self) -> Pin {
         Pin {
             certificate: self.certificate.clone(),

@@ -1,21 +1,21 @@
 //! `configstream watch`: the stream as it comes.
 //!
-//! It registers like any remote agent, takes the stream, and when the stream ends for whatever reason it starts
-//! again, after a pause that grows with each failure. What a person sees after a later snapshot is what differs from
-//! before.
+//! It is a replica like any other, shown: it registers, follows, and starts again when the stream ends for whatever
+//! reason, saying why. What a person sees after a later snapshot is what differs from before.
 
 use std::collections::BTreeMap;
-use std::future::pending;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
-use configstream_engine::settings::Setting;
-use configstream_grpc::{Client, ConfigEvent, ConfigSnapshot, ConfigUpdate, Registration, Session};
+use configstream_engine::settings::{Resolved, Setting};
+use configstream_engine::{Event, Snapshot, Update};
+use configstream_grpc::Registration;
+use configstream_grpc::consumer::{Access, Consumer, ConsumerState};
 use serde_json::json;
 
 use super::output::{Output, printable};
-use super::target::{Target, refused, unreachable};
+use super::target::Target;
 use crate::exit::Failure;
 use crate::json;
 use crate::known::Known;
@@ -32,98 +32,59 @@ pub(super) async fn watch(
         prefixes,
         known: None,
         left: events,
-        shown: 0,
     };
-    // Doubling, up to ten seconds, with jitter, so that many who lost the same agent do not return at once.
-    let backoff = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(200))
-        .with_max_delay(Duration::from_secs(10))
-        .with_jitter()
-        .without_max_times();
-    let mut pauses = backoff.build();
     // What cannot get better by waiting ends the watch: no credentials at the very start, for instance.
     let _connector = target.connector()?;
-    loop {
-        let shown = view.shown;
-        match follow(target, &mut view).await {
-            Ok(()) => return Ok(()),
-            Err(Interruption::Output(failure)) => return Err(failure),
-            Err(Interruption::Stream(failure)) => {
-                if view.shown > shown {
-                    pauses = backoff.build();
-                }
-                let pause = pauses.next().unwrap_or(Duration::from_secs(10));
-                let why = failure.to_string();
-                let mut lines = why.lines().map(str::trim);
-                eprintln!(
-                    "{}; {}; again in {:.1} s",
-                    lines.next().unwrap_or(""),
-                    lines.next().unwrap_or(""),
-                    pause.as_secs_f64()
-                );
-                tokio::time::sleep(pause).await;
-            }
+    let target = target.clone();
+    // Asked again for each attempt: after a restart the agent may have another certificate and another address.
+    let access = Access::new(move || target.connector().map_err(|failure| failure.to_string()));
+    let consumer = Consumer::builder(access, registration())
+        .backoff(Duration::from_millis(200), Duration::from_secs(10))
+        .start();
+    let mut states = consumer.states();
+    let mut subscription = loop {
+        match consumer.subscribe() {
+            Ok(subscription) => break subscription,
+            Err(_) => tell(states.next().await),
         }
-    }
-}
-
-/// Why a stream is over.
-enum Interruption {
-    /// It may come back.
-    Stream(Failure),
-    /// Nobody takes what is shown.
-    Output(Failure),
-}
-
-/// Follows one stream to its end.
-async fn follow(target: &Target, view: &mut View<'_>) -> Result<(), Interruption> {
-    // Read again each time: after a restart the agent may have another certificate and another address.
-    let connector = target.connector().map_err(Interruption::Stream)?;
-    let client = connector
-        .connect()
-        .await
-        .map_err(|error| Interruption::Stream(unreachable(&error)))?;
-    let refuse = |what: &str, status: tonic::Status| Interruption::Stream(refused(what, &status));
-    let session = client
-        .register(&registration())
-        .await
-        .map_err(|status| refuse("cannot register", status))?;
-    let mut events = client
-        .stream(NAME, &session.id)
-        .await
-        .map_err(|status| refuse("cannot open the stream", status))?;
-    let refreshing = refresh(&client, &session);
-    tokio::pin!(refreshing);
+    };
     loop {
         let event = tokio::select! {
-            event = events.next() => event,
-            () = &mut refreshing => continue,
+            event = poll_fn(|cx| subscription.poll_next(cx)) => event,
+            state = states.next() => {
+                tell(state);
+                continue;
+            }
         };
-        let event = event.map_err(|error| {
-            Interruption::Stream(Failure::new(
-                crate::exit::Exit::Unreachable,
-                "the stream ended",
-                error,
-                "",
-            ))
-        })?;
-        if view.show(event).map_err(Interruption::Output)? {
+        let Some(event) = event else {
+            return Ok(());
+        };
+        if view.show(&event, &consumer.origin())? {
             return Ok(());
         }
     }
 }
 
-/// Keeps the session alive; never ends. A refresh that fails shows soon enough in the stream.
-async fn refresh(client: &Client, session: &Session) {
-    if session.refresh_interval.is_zero() {
-        return pending().await;
-    }
-    loop {
-        tokio::time::sleep(session.refresh_interval).await;
-        if let Err(status) = client.refresh(&session.id).await {
-            tracing::debug!("cannot refresh the session: {status}");
-        }
-    }
+/// Says why nothing comes, if that is so.
+fn tell(state: Option<ConsumerState>) {
+    let (cause, retry_in) = match state {
+        Some(ConsumerState::Connecting {
+            cause: Some(cause),
+            retry_in,
+        }) => (cause, retry_in),
+        Some(ConsumerState::Stale {
+            cause, retry_in, ..
+        }) => (cause, retry_in),
+        _ => return,
+    };
+    let why: Vec<_> = cause
+        .to_string()
+        .lines()
+        .take(2)
+        .map(|line| line.trim().to_owned())
+        .collect();
+    let retry_in = retry_in.as_secs_f64();
+    eprintln!("{}; again in {retry_in:.1} s", why.join("; "));
 }
 
 fn registration() -> Registration {
@@ -140,30 +101,28 @@ struct View<'a> {
     /// What the last snapshot and the updates since came to, as far as it is shown.
     known: Option<BTreeMap<String, Arc<Setting>>>,
     left: Option<u64>,
-    shown: u64,
 }
 
 impl View<'_> {
     /// Shows an event. Says whether it was the last one to show.
-    fn show(&mut self, event: ConfigEvent) -> Result<bool, Failure> {
+    fn show(&mut self, event: &Event<Resolved>, origin: &str) -> Result<bool, Failure> {
         let counts = match event {
-            ConfigEvent::Snapshot(snapshot) => {
-                self.snapshot(&snapshot)?;
+            Event::Snapshot(snapshot) => {
+                self.snapshot(snapshot, origin)?;
                 true
             }
-            ConfigEvent::Update(update) => self.update(&update)?,
+            Event::Update(update) => self.update(update)?,
             _ => false,
         };
         if counts {
-            self.shown += 1;
             self.left = self.left.map(|left| left.saturating_sub(1));
         }
         Ok(self.left == Some(0))
     }
 
-    fn snapshot(&mut self, snapshot: &ConfigSnapshot) -> Result<(), Failure> {
+    fn snapshot(&mut self, snapshot: &Snapshot<Resolved>, origin: &str) -> Result<(), Failure> {
         let settings: BTreeMap<String, Arc<Setting>> = snapshot
-            .settings
+            .state()
             .iter()
             .filter(|setting| self.matches(setting.key().as_str()))
             .map(|setting| (setting.key().to_string(), setting.clone()))
@@ -176,17 +135,17 @@ impl View<'_> {
                 .collect();
             return self.output.object(&json!({
                 "event": "snapshot",
-                "origin": snapshot.origin,
-                "epoch": snapshot.epoch.get(),
-                "sequence": snapshot.sequence.get(),
+                "origin": origin,
+                "epoch": snapshot.epoch().get(),
+                "sequence": snapshot.sequence().get(),
                 "settings": settings,
             }));
         }
-        let head = format!("snapshot {}", snapshot.sequence);
+        let head = format!("snapshot {}", snapshot.sequence());
         let facts = format!(
             "{} settings of {}",
-            snapshot.settings.len(),
-            printable(&snapshot.origin)
+            snapshot.state().len(),
+            printable(origin)
         );
         self.output
             .line(&format!("{}  {facts}", self.output.bold(&head)))?;
@@ -223,19 +182,19 @@ impl View<'_> {
     }
 
     /// Shows an update, if it is one of those to show.
-    fn update(&mut self, update: &ConfigUpdate) -> Result<bool, Failure> {
-        let setting = update.update.setting();
+    fn update(&mut self, update: &Update<Resolved>) -> Result<bool, Failure> {
+        let setting = update.setting();
         if !self.matches(setting.key().as_str()) {
             return Ok(false);
         }
         if let Some(known) = &mut self.known {
             known.insert(setting.key().to_string(), setting.clone());
         }
-        let unset = update.update.unset();
+        let unset = update.unset();
         if self.output.is_json() {
             let mut object = json!({
                 "event": "update",
-                "sequence": update.sequence.get(),
+                "sequence": update.sequence().get(),
                 "key": setting.key().as_str(),
                 "source": setting.source().as_str(),
                 "value": json::of(setting.value()),
@@ -248,7 +207,7 @@ impl View<'_> {
             let unset = unset
                 .map(|source| self.output.dim(&format!(" ({source} was cleared)")))
                 .unwrap_or_default();
-            let head = format!("{:>8}", update.sequence.get());
+            let head = format!("{:>8}", update.sequence().get());
             self.output.line(&format!(
                 "{}  {}{unset}",
                 self.output.dim(&head),

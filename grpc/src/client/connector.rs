@@ -30,6 +30,7 @@ use crate::token::Token;
 #[must_use = "call `connect`"]
 pub struct Connector {
     address: Address,
+    identity: Identity,
     tls: Arc<ClientConfig>,
     token: Token,
     connect_timeout: Duration,
@@ -52,6 +53,7 @@ impl Connector {
     pub fn new(address: Address, identity: &Identity, token: Token) -> Self {
         Self {
             address,
+            identity: identity.clone(),
             tls: Arc::new(identity.client_config()),
             token,
             connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
@@ -85,6 +87,13 @@ impl Connector {
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Whether another connector goes to the same address with the same credentials.
+    pub(crate) fn leads_where(&self, other: &Self) -> bool {
+        self.address == other.address
+            && self.identity.is_same_as(&other.identity)
+            && self.token.is_same_as(&other.token)
     }
 
     /// Connects. Nothing of the protocol has been spoken then: a server that does not trust this side may say so only

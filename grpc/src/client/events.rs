@@ -179,12 +179,15 @@ impl Error for StreamError {}
 
 /// How far a stream has got.
 #[derive(Debug, Default)]
-struct Progress {
+pub(crate) struct Progress {
     reached: Option<(Epoch, Sequence)>,
 }
 
 impl Progress {
-    fn check(&mut self, message: proto::ConfigEvent) -> Result<ConfigEvent, StreamError> {
+    pub(crate) fn check(
+        &mut self,
+        message: proto::ConfigEvent,
+    ) -> Result<ConfigEvent, StreamError> {
         match message.event.ok_or(StreamError::Empty)? {
             Event::Snapshot(snapshot) => self.check_snapshot(snapshot).map(ConfigEvent::Snapshot),
             Event::Update(update) => self.check_update(update).map(ConfigEvent::Update),

@@ -1,0 +1,279 @@
+//! The consumer's task: connect, register, follow, and start again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use metrics::{counter, gauge, histogram};
+use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::client::{Client, Connector, Events, Session, StreamError};
+use crate::consumer::ConsumerBuilder;
+use crate::consumer::follower::{Follower, Taken};
+use crate::consumer::replica::Replica;
+use crate::consumer::saver::Saver;
+use crate::consumer::state::Disconnection;
+use crate::metrics::describe_consumer;
+
+/// Everything the task needs.
+pub(super) struct Cycle {
+    attempts: Attempts,
+    saver: Option<Saver>,
+    stop: CancellationToken,
+}
+
+/// One attempt after the other.
+struct Attempts {
+    options: ConsumerBuilder,
+    replica: Stopping,
+    pauses: ExponentialBackoff,
+    session: Option<Session>,
+    /// Since when there is a snapshot from the stream, or was one until just now.
+    ready: Option<Instant>,
+    /// The last pause was left out.
+    hurried: bool,
+}
+
+/// Why an attempt is over.
+enum End {
+    Disconnected(Disconnection),
+    /// The engine is closed.
+    Closed,
+}
+
+/// Says that the consumer has stopped, whether its task ended or went with its runtime.
+struct Stopping(Arc<Replica>);
+
+impl Cycle {
+    pub(super) fn new(
+        options: ConsumerBuilder,
+        replica: Arc<Replica>,
+        saver: Option<Saver>,
+        stop: CancellationToken,
+    ) -> Self {
+        describe_consumer();
+        Self {
+            attempts: Attempts {
+                pauses: options.pauses(),
+                options,
+                replica: Stopping(replica),
+                session: None,
+                ready: None,
+                hurried: false,
+            },
+            saver,
+            stop,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let saving = async {
+            match &mut self.saver {
+                Some(saver) => saver.run().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.attempts.run() => {}
+            () = saving => {}
+            () = self.stop.cancelled() => {}
+        }
+        if let Some(saver) = &mut self.saver {
+            saver.save().await;
+        }
+    }
+}
+
+impl Attempts {
+    /// Ends when the replica's engine is closed.
+    async fn run(&mut self) {
+        loop {
+            let found = self.options.access.find().await;
+            let end = match &found {
+                Ok(connector) => self.attempt(connector).await,
+                Err(error) => Disconnection::Access(error.clone()).into(),
+            };
+            let End::Disconnected(cause) = end else {
+                return;
+            };
+            self.recover(cause, found.ok()).await;
+        }
+    }
+
+    /// One connection, from the first call to its end.
+    async fn attempt(&mut self, connector: &Connector) -> End {
+        let limit = self.options.answer_timeout;
+        match self.connect(connector).await {
+            Ok((client, session, events, begun)) => tokio::select! {
+                end = self.follow(events, begun) => end,
+                refused = keep_alive(&client, &session, limit) => refused.into(),
+            },
+            Err(cause) => cause.into(),
+        }
+    }
+
+    async fn connect(
+        &mut self,
+        connector: &Connector,
+    ) -> Result<(Client, Session, Events, Instant), Disconnection> {
+        let begun = Instant::now();
+        let limit = self.options.answer_timeout;
+        let client = connector.connect().await.map_err(Disconnection::Connect)?;
+        let session = match &self.session {
+            Some(session) => session.clone(),
+            None => {
+                let registering = client.register(&self.options.registration);
+                let answer = within(limit, "answer to registering", registering).await?;
+                answer.map_err(Disconnection::Register)?
+            }
+        };
+        self.session = Some(session.clone());
+        let opening = client.stream(&self.options.name, &session.id);
+        let events = within(limit, "answer to opening the stream", opening).await?;
+        let events = events.map_err(broken)?;
+        Ok((client, session, events, begun))
+    }
+
+    /// Applies events until there are no more.
+    async fn follow(&mut self, mut events: Events, begun: Instant) -> End {
+        let mut follower = Follower::new(self.replica.0.clone());
+        let mut due = Some("first snapshot");
+        loop {
+            let event = match due {
+                Some(awaited) => within(self.options.answer_timeout, awaited, events.next()).await,
+                None => Ok(events.next().await),
+            };
+            let event = event.and_then(|event| event.map_err(Disconnection::Stream));
+            let sequence = event.as_ref().ok().map(|event| event.sequence().get());
+            match event.and_then(|event| follower.take(event)) {
+                Ok(Taken::Applied) => due = None,
+                Ok(Taken::Collected) => due = Some("rest of a batch"),
+                Ok(Taken::Closed) => return End::Closed,
+                Err(cause) => return cause.into(),
+            }
+            if let Some(sequence) = sequence {
+                // A sequence is an `int32` on the wire, which a double holds.
+                #[allow(clippy::cast_precision_loss)]
+                gauge!("configstream_consumer.last_sequence_id").set(sequence as f64);
+            }
+            if self.ready.is_none() {
+                histogram!("configstream_consumer.time_to_first_snapshot_seconds")
+                    .record(begun.elapsed());
+                self.ready = Some(Instant::now());
+                self.replica.0.set_ready();
+            }
+        }
+    }
+
+    /// Says what happened, and waits as long as is good.
+    async fn recover(&mut self, cause: Disconnection, refused: Option<Connector>) {
+        let ready = self.ready.take();
+        if ready.is_some_and(|since| since.elapsed() >= self.options.healthy_after) {
+            self.pauses = self.options.pauses();
+            self.hurried = false;
+        }
+        counter!("configstream_consumer.reconnect_count").increment(1);
+        if cause.is_stale_event() {
+            counter!("configstream_consumer.dropped_stale_updates").increment(1);
+        }
+        let lost = cause.is_loss_of_session();
+        if lost {
+            self.session = None;
+        }
+        // Never twice in a row, or two sides that do not get on with each other would keep each other busy.
+        let hurry = !self.hurried && (lost || self.has_changed(refused.as_ref()).await);
+        self.hurried = hurry;
+        let retry_in = if hurry {
+            Duration::ZERO
+        } else {
+            self.pauses.next().unwrap_or(self.options.max_delay)
+        };
+        tracing::info!(%cause, ?retry_in, "not connected to the config stream: {cause}");
+        self.replica.0.set_disconnected(cause, retry_in);
+        self.pause(retry_in, refused).await;
+    }
+
+    /// Ends early when another attempt would be another one.
+    async fn pause(&self, duration: Duration, refused: Option<Connector>) {
+        let begun = Instant::now();
+        loop {
+            let left = duration.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            sleep(left.min(ASK_AGAIN)).await;
+            if begun.elapsed() < duration && self.has_changed(refused.as_ref()).await {
+                return;
+            }
+        }
+    }
+
+    /// Whether there is another way to connect than the one that failed.
+    async fn has_changed(&self, refused: Option<&Connector>) -> bool {
+        let found = self.options.access.find().await;
+        found.is_ok_and(|found| refused.is_none_or(|refused| !found.leads_where(refused)))
+    }
+}
+
+impl ConsumerBuilder {
+    fn pauses(&self) -> ExponentialBackoff {
+        ExponentialBuilder::default()
+            .with_jitter()
+            .with_min_delay(self.min_delay)
+            .with_max_delay(self.max_delay)
+            .without_max_times()
+            .build()
+    }
+}
+
+impl Drop for Stopping {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+impl From<Disconnection> for End {
+    fn from(cause: Disconnection) -> Self {
+        Self::Disconnected(cause)
+    }
+}
+
+/// Refreshes a session as often as the server asked for, until it refuses.
+async fn keep_alive(client: &Client, session: &Session, limit: Duration) -> Disconnection {
+    let period = session.refresh_interval.max(SHORTEST_REFRESH_INTERVAL);
+    let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match within(limit, "answer to refreshing", client.refresh(&session.id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(status)) => return Disconnection::Refresh(status),
+            Err(silent) => return silent,
+        }
+    }
+}
+
+async fn within<T>(
+    limit: Duration,
+    awaited: &'static str,
+    answer: impl Future<Output = T>,
+) -> Result<T, Disconnection> {
+    timeout(limit, answer)
+        .await
+        .map_err(|_| Disconnection::Silent {
+            awaited,
+            waited: limit,
+        })
+}
+
+fn broken(status: Status) -> Disconnection {
+    Disconnection::Stream(StreamError::Status(status))
+}
+
+/// Whatever a server asks for.
+const SHORTEST_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a pause is interrupted to see whether credentials or address have changed.
+const ASK_AGAIN: Duration = Duration::from_secs(1);

@@ -1,0 +1,508 @@
+//! Whatever happens to a consumer, it comes back by itself: a test per cause.
+
+#[path = "../support/proxy.rs"]
+mod proxy;
+mod scripted;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use configstream_engine::Engine;
+use configstream_engine::settings::{Change, Key, Settings, Source};
+use configstream_grpc::consumer::{
+    Access, Consumer, ConsumerBuilder, ConsumerState, Disconnection, States,
+};
+use configstream_grpc::{
+    Address, Connector, Limits, Registration, Server, ServerHandle, StreamError, Token,
+};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use proxy::{Half, Mode, Proxy};
+use scripted::{End, Script, Scripted, snapshot, update};
+use support::{Host, Pem, eventually, within_deadline};
+use tokio::net::TcpListener;
+use tonic::{Code, Status};
+
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(1);
+
+fn builder(access: impl Into<Access>) -> ConsumerBuilder {
+    Consumer::builder(access, Registration::new("replica")).backoff(SHORT, 20 * SHORT)
+}
+
+/// The cause of the next time that it is not ready.
+async fn next_cause(states: &mut States) -> Disconnection {
+    loop {
+        let state = within_deadline(states.next()).await.unwrap();
+        if let Some(cause) = state.cause() {
+            return cause.clone();
+        }
+    }
+}
+
+async fn until_value(consumer: &Consumer, value: i64) {
+    eventually("the replica has the value", || {
+        consumer.get::<i64>("a").is_ok_and(|found| found == value)
+    })
+    .await;
+}
+
+fn publish(engine: &Engine<Settings>, value: i64) {
+    let change = Change::set(Source::File, Key::parse("a").unwrap(), value);
+    engine.publish(&change).unwrap();
+}
+
+async fn serve(
+    engine: &Engine<Settings>,
+    address: std::net::SocketAddr,
+    pem: &Pem,
+    token: &Token,
+) -> ServerHandle<Settings> {
+    let listener = TcpListener::bind(address).await.unwrap();
+    Server::builder(engine.clone(), pem.identity(), token.clone())
+        .build()
+        .serve_tcp(listener)
+}
+
+fn hang(events: impl Into<Vec<configstream_proto::datadog::model::v1::ConfigEvent>>) -> Script {
+    Script {
+        events: events.into(),
+        end: End::Hang,
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_restarts() {
+    let host = Host::start().await;
+    publish(&host.engine, 1);
+    let consumer = builder(host.connector()).start();
+    consumer.wait_ready(LONG).await.unwrap();
+    let mut states = consumer.states();
+    within_deadline(host.handle.shutdown(LONG)).await;
+    publish(&host.engine, 2);
+    let cause = next_cause(&mut states).await;
+    assert!(matches!(cause, Disconnection::Stream(_)), "{cause}");
+    // The new server knows no sessions.
+    let handle = serve(&host.engine, host.address, &host.pem, &host.token).await;
+    until_value(&consumer, 2).await;
+    assert_eq!(handle.agents().len(), 1);
+    publish(&host.engine, 3);
+    until_value(&consumer, 3).await;
+}
+
+#[tokio::test]
+async fn a_session_that_the_stream_finds_lost() {
+    let lost = Status::permission_denied("session_id 'session-1' not found");
+    let server = Scripted::start([
+        Script {
+            events: vec![snapshot(1, 1)],
+            end: End::With(Some(lost)),
+        },
+        hang([snapshot(2, 2)]),
+    ])
+    .await;
+    let pause = Duration::from_secs(3600);
+    let consumer = builder(server.connector.clone())
+        .backoff(pause, pause)
+        .start();
+    // At once, or it would take an hour.
+    until_value(&consumer, 2).await;
+    assert_eq!(server.registered(), 2);
+}
+
+#[tokio::test]
+async fn a_session_that_refreshing_finds_lost() {
+    let server = Scripted::start([hang([snapshot(1, 1)]), hang([snapshot(2, 2)])]).await;
+    server.told.forget.store(1, Ordering::Relaxed);
+    let pause = Duration::from_secs(3600);
+    let consumer = builder(server.connector.clone())
+        .backoff(pause, pause)
+        .start();
+    until_value(&consumer, 2).await;
+    assert_eq!((server.registered(), server.streams()), (2, 2));
+}
+
+#[tokio::test]
+async fn two_sides_that_disagree_about_sessions_do_not_keep_each_other_busy() {
+    let refusals = (0..50).map(|_| Script {
+        events: vec![],
+        end: End::With(Some(Status::permission_denied("no"))),
+    });
+    let server = Scripted::start(refusals).await;
+    let pause = Duration::from_secs(3600);
+    let consumer = builder(server.connector.clone())
+        .backoff(pause, pause)
+        .start();
+    let mut states = consumer.states();
+    let mut pauses = Vec::new();
+    while pauses.len() < 2 {
+        if let Some(ConsumerState::Connecting {
+            cause: Some(_),
+            retry_in,
+        }) = states.next().await
+        {
+            pauses.push(retry_in);
+        }
+    }
+    assert_eq!(pauses[0], Duration::ZERO);
+    assert!(pauses[1] >= pause);
+    assert_eq!(server.streams(), 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_with_any_status() {
+    let codes = (0..=16).map(Code::from);
+    let scripts = codes.clone().enumerate().map(|(number, code)| {
+        let number = i32::try_from(number).unwrap() + 1;
+        Script {
+            events: vec![snapshot(number, number)],
+            end: End::With((code != Code::Ok).then(|| Status::new(code, "over"))),
+        }
+    });
+    let server = Scripted::start(scripts.chain([hang([snapshot(100, 100)])])).await;
+    let consumer = builder(server.connector.clone()).start();
+    until_value(&consumer, 100).await;
+    assert_eq!(server.streams(), 18);
+    assert!(consumer.state().is_ready());
+}
+
+#[tokio::test]
+async fn a_gap() {
+    let server = Scripted::start([
+        hang([snapshot(5, 5), update(6, 6, 0), update(8, 8, 0)]),
+        hang([snapshot(9, 9)]),
+    ])
+    .await;
+    let consumer = builder(server.connector.clone()).start();
+    let mut states = consumer.states();
+    let cause = next_cause(&mut states).await;
+    assert!(
+        matches!(
+            cause,
+            Disconnection::Stream(StreamError::Discontinuity { .. })
+        ),
+        "{cause}"
+    );
+    until_value(&consumer, 9).await;
+}
+
+#[tokio::test]
+async fn what_is_overtaken_is_dropped_and_counted() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    // The test runs on one thread, and so does the consumer.
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let server = Scripted::start([
+        // An update twice, a snapshot that leads back, and a stream that begins before the last one ended.
+        hang([snapshot(5, 5), update(6, 6, 0), update(6, 66, 0)]),
+        hang([snapshot(7, 7), snapshot(6, 66)]),
+        hang([snapshot(6, 66)]),
+        hang([snapshot(8, 8)]),
+    ])
+    .await;
+    let consumer = builder(server.connector.clone()).start();
+    consumer.wait_ready(LONG).await.unwrap();
+    let mut values = consumer.subscribe_section("a").unwrap();
+    let mut last = 0;
+    while last < 8 {
+        let change = within_deadline(values.next()).await.unwrap();
+        let value = change.set[0].value().as_i64().unwrap();
+        assert!(value > last && value != 66, "{value} after {last}");
+        last = value;
+    }
+    let counted: Vec<_> = snapshotter.snapshot().into_vec();
+    let read = |name: &str| {
+        let found = counted
+            .iter()
+            .find(|(key, ..)| key.key().name() == format!("configstream_consumer.{name}"));
+        &found.unwrap_or_else(|| panic!("no {name}")).3
+    };
+    assert_eq!(read("dropped_stale_updates"), &DebugValue::Counter(3));
+    assert_eq!(read("reconnect_count"), &DebugValue::Counter(3));
+    assert_eq!(read("last_sequence_id"), &DebugValue::Gauge(8.0.into()));
+    let DebugValue::Histogram(times) = read("time_to_first_snapshot_seconds") else {
+        panic!("not a histogram")
+    };
+    assert_eq!(
+        times.len(),
+        3,
+        "of the streams that began with a snapshot of use"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_a_registration() {
+    let server = Scripted::start([hang([snapshot(1, 1)])]).await;
+    server.told.ignore.store(2, Ordering::Relaxed);
+    let consumer = builder(server.connector.clone())
+        .answer_timeout(Duration::from_millis(50))
+        .start();
+    let mut states = consumer.states();
+    let cause = next_cause(&mut states).await;
+    assert_eq!(
+        cause.to_string(),
+        "the server is silent: no answer to registering within 50ms"
+    );
+    until_value(&consumer, 1).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_stalls_before_its_snapshot() {
+    let server = Scripted::start([hang([]), hang([snapshot(1, 1)])]).await;
+    let consumer = builder(server.connector.clone())
+        .answer_timeout(Duration::from_millis(50))
+        .start();
+    let cause = next_cause(&mut consumer.states()).await;
+    assert!(
+        cause.to_string().contains("no first snapshot within"),
+        "{cause}"
+    );
+    until_value(&consumer, 1).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_stalls_within_a_batch() {
+    let server = Scripted::start([
+        hang([snapshot(1, 1), update(2, 2, 2), update(3, 3, 1)]),
+        hang([snapshot(4, 4)]),
+    ])
+    .await;
+    let consumer = builder(server.connector.clone())
+        .answer_timeout(Duration::from_millis(200))
+        .start();
+    consumer.wait_ready(LONG).await.unwrap();
+    let mut values = consumer.subscribe_section("a").unwrap();
+    let cause = next_cause(&mut consumer.states()).await;
+    assert!(
+        cause.to_string().contains("no rest of a batch within"),
+        "{cause}"
+    );
+    let mut seen = Vec::new();
+    while seen.last() != Some(&4) {
+        let change = within_deadline(values.next()).await.unwrap();
+        seen.push(change.set[0].value().as_i64().unwrap());
+    }
+    assert_eq!(seen, [1, 4], "half a batch is never seen");
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_within_a_batch() {
+    let server = Scripted::start([
+        Script {
+            events: vec![snapshot(1, 1), update(2, 2, 1)],
+            end: End::With(Some(Status::unavailable("gone"))),
+        },
+        hang([snapshot(3, 3), update(4, 4, 0)]),
+    ])
+    .await;
+    let consumer = builder(server.connector.clone()).start();
+    until_value(&consumer, 4).await;
+    assert_eq!(consumer.head().unwrap().sequence().get(), 4);
+}
+
+#[tokio::test]
+async fn a_batch_that_does_not_count_down() {
+    let server = Scripted::start([
+        hang([snapshot(1, 1), update(2, 2, 2), update(3, 3, 0)]),
+        hang([snapshot(4, 4)]),
+    ])
+    .await;
+    let consumer = builder(server.connector.clone()).start();
+    let cause = next_cause(&mut consumer.states()).await;
+    assert!(matches!(cause, Disconnection::Batch { .. }), "{cause}");
+    until_value(&consumer, 4).await;
+}
+
+#[tokio::test]
+async fn a_setting_that_is_none() {
+    let server = Scripted::start([
+        hang([
+            snapshot(1, 1),
+            configstream_proto::datadog::model::v1::ConfigEvent { event: None },
+        ]),
+        hang([snapshot(2, 2)]),
+    ])
+    .await;
+    let consumer = builder(server.connector.clone()).start();
+    until_value(&consumer, 2).await;
+}
+
+#[tokio::test]
+async fn another_epoch() {
+    let host = Host::start().await;
+    publish(&host.engine, 1);
+    let consumer = builder(host.connector()).start();
+    consumer.wait_ready(LONG).await.unwrap();
+    let head = host.engine.head();
+    let next = head.epoch().next();
+    let low = configstream_engine::Sequence::new(0);
+    host.engine.adopt(head.state().clone(), next, low).unwrap();
+    publish(&host.engine, 2);
+    until_value(&consumer, 2).await;
+    assert_eq!(consumer.head().unwrap().epoch(), next);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_or_half_closed() {
+    let host = Host::start().await;
+    publish(&host.engine, 0);
+    let proxy = Proxy::start(host.address).await;
+    let address = Address::Tcp(proxy.address.to_string());
+    let connector = Connector::new(address, &host.pem.identity(), host.token.clone());
+    let consumer = builder(connector).start();
+    consumer.wait_ready(LONG).await.unwrap();
+    let faults: [&dyn Fn(); 3] = [
+        &|| proxy.cut(),
+        &|| proxy.half_close(Half::ToClient),
+        &|| proxy.half_close(Half::ToServer),
+    ];
+    for (fault, value) in faults.into_iter().zip(1..) {
+        let mut states = consumer.states();
+        fault();
+        publish(&host.engine, value);
+        next_cause(&mut states).await;
+        until_value(&consumer, value).await;
+        consumer.wait_ready(LONG).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_dead_without_a_word() {
+    let limits =
+        Limits::default().keepalive(Duration::from_millis(100), Duration::from_millis(100));
+    let host = Host::start_with(|server| server.limits(limits)).await;
+    publish(&host.engine, 1);
+    let proxy = Proxy::start(host.address).await;
+    let address = Address::Tcp(proxy.address.to_string());
+    let connector = Connector::new(address, &host.pem.identity(), host.token.clone())
+        .connect_timeout(Duration::from_millis(200))
+        .keepalive(Duration::from_millis(100), Duration::from_millis(100));
+    let consumer = builder(connector).start();
+    consumer.wait_ready(LONG).await.unwrap();
+    let mut states = consumer.states();
+    proxy.set(Mode::Freeze);
+    publish(&host.engine, 2);
+    next_cause(&mut states).await;
+    // The server finds out by itself too.
+    eventually("the server lets go", || host.handle.stats().streams == 0).await;
+    proxy.set(Mode::Pass);
+    until_value(&consumer, 2).await;
+}
+
+#[tokio::test]
+async fn a_token_or_certificate_that_is_rotated() {
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, token_file) = (dir.path().join("cert.pem"), dir.path().join("token"));
+    let host = Host::start().await;
+    publish(&host.engine, 0);
+    let (mut pem, mut digits) = (host.pem.clone(), "0123456789abcdef".repeat(4));
+    fs::write(&certificate, pem.text()).unwrap();
+    fs::write(&token_file, &digits).unwrap();
+    let address = Address::Tcp(host.address.to_string());
+    let access = Access::files(address, &certificate, &token_file);
+    let consumer = builder(access).start();
+    consumer.wait_ready(LONG).await.unwrap();
+    let mut handle = host.handle;
+    for round in 1..=6 {
+        if round % 2 == 0 {
+            pem = Pem::generate();
+        } else {
+            digits = format!("{round}").repeat(64);
+        }
+        let token = Token::parse(&digits).unwrap();
+        let write = || {
+            fs::write(&certificate, pem.text()).unwrap();
+            fs::write(&token_file, &digits).unwrap();
+        };
+        // Before the server has them, or after it has refused the old ones.
+        if round > 3 {
+            write();
+        }
+        within_deadline(handle.shutdown(LONG)).await;
+        publish(&host.engine, round);
+        handle = serve(&host.engine, host.address, &pem, &token).await;
+        if round <= 3 {
+            // How it is, how it was when the server came, and an attempt at that server.
+            let mut states = consumer.states();
+            for _ in 0..3 {
+                next_cause(&mut states).await;
+            }
+            write();
+        }
+        until_value(&consumer, round).await;
+    }
+}
+
+#[tokio::test]
+async fn new_credentials_end_a_long_pause() {
+    let host = Host::start().await;
+    publish(&host.engine, 1);
+    let (right, wrong) = (host.connector(), Token::parse(&"9".repeat(64)).unwrap());
+    let wrong = Connector::new(right.address().clone(), &host.pem.identity(), wrong);
+    let asked = Arc::new(AtomicU64::new(0));
+    let counter = asked.clone();
+    let access = Access::new(move || {
+        let count = counter.fetch_add(1, Ordering::Relaxed);
+        // Wrong for the attempt, and for the look right after it.
+        Ok::<_, String>(if count < 2 {
+            wrong.clone()
+        } else {
+            right.clone()
+        })
+    });
+    let pause = Duration::from_secs(3600);
+    let consumer = builder(access).backoff(pause, pause).start();
+    let mut states = consumer.states();
+    let cause = next_cause(&mut states).await;
+    let Disconnection::Register(status) = &cause else {
+        panic!("{cause}")
+    };
+    assert_eq!(status.code(), Code::Unauthenticated);
+    until_value(&consumer, 1).await;
+}
+
+#[tokio::test]
+async fn credentials_that_appear_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, token_file) = (dir.path().join("cert.pem"), dir.path().join("token"));
+    let host = Host::start().await;
+    publish(&host.engine, 1);
+    let address = Address::Tcp(host.address.to_string());
+    let access = Access::files(address, &certificate, &token_file);
+    let consumer = builder(access).start();
+    let cause = next_cause(&mut consumer.states()).await;
+    assert!(matches!(cause, Disconnection::Access(_)), "{cause}");
+    fs::write(&certificate, host.pem.text()).unwrap();
+    fs::write(&token_file, "0123456789abcdef".repeat(4)).unwrap();
+    until_value(&consumer, 1).await;
+}
+
+#[tokio::test]
+async fn pauses_start_over_only_after_a_stream_that_lasted() {
+    let broken = |sequence| Script {
+        events: vec![snapshot(sequence, sequence)],
+        end: End::With(Some(Status::unavailable("gone"))),
+    };
+    for (healthy_after, starts_over) in [(Duration::ZERO, true), (LONG, false)] {
+        let server = Scripted::start((1..9).map(broken).chain([hang([snapshot(9, 9)])])).await;
+        let consumer = builder(server.connector.clone())
+            .backoff(SHORT, 64 * SHORT)
+            .healthy_after(healthy_after)
+            .start();
+        let mut states = consumer.states();
+        let mut longest = Duration::ZERO;
+        while consumer.get::<i64>("a").ok() != Some(9) {
+            if let Some(ConsumerState::Stale { retry_in, .. }) =
+                within_deadline(states.next()).await
+            {
+                longest = longest.max(retry_in);
+            }
+        }
+        // With jitter, the shortest is less than twice as long; the eighth is the longest.
+        assert_eq!(longest <= 2 * SHORT, starts_over, "{longest:?}");
+        assert_eq!(longest >= 64 * SHORT, !starts_over, "{longest:?}");
+    }
+}

@@ -1,0 +1,168 @@
+//! A process that starts while its server is down, with what it knew before.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use configstream_engine::Event;
+use configstream_engine::settings::Settings;
+use configstream_grpc::consumer::{
+    Consumer, ConsumerBuilder, ConsumerState, Disconnection, SavedErrorReason,
+};
+use configstream_grpc::{Registration, Server};
+use support::{Host, eventually, within_deadline};
+use tokio::net::TcpListener;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn builder(host: &Host, path: &Path) -> ConsumerBuilder {
+    let short = Duration::from_millis(1);
+    Consumer::builder(host.connector(), Registration::new("replica"))
+        .backoff(short, 20 * short)
+        .snapshot_path(path)
+}
+
+#[tokio::test]
+async fn what_was_known_is_there_at_once_and_stale_until_the_server_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("replica");
+    let host = Host::start().await;
+    host.set("a", 1);
+    let again = builder(&host, &path);
+    let consumer = again.clone().start();
+    consumer.wait_ready(LONG).await.unwrap();
+    let known = consumer.head().unwrap();
+    let before = SystemTime::now();
+    within_deadline(consumer.shutdown()).await;
+    let (engine, pem, token, address) = (host.engine, host.pem, host.token, host.address);
+    within_deadline(host.handle.shutdown(LONG)).await;
+
+    let consumer = again.start();
+    // Nothing has been awaited: this is the very first moment.
+    assert_eq!(consumer.get::<i64>("a").unwrap(), 1);
+    let head = consumer.head().unwrap();
+    assert_eq!(
+        (head.epoch(), head.sequence()),
+        (known.epoch(), known.sequence())
+    );
+    assert_eq!(&*consumer.origin(), "agent.yaml");
+    let ConsumerState::Stale { cause, since, .. } = consumer.state() else {
+        panic!("{:?}", consumer.state())
+    };
+    assert!(matches!(cause, Disconnection::Starting), "{cause}");
+    // Saved in whole milliseconds.
+    assert!(since + Duration::from_millis(2) > before && since <= SystemTime::now());
+    consumer
+        .wait_ready(Duration::from_millis(50))
+        .await
+        .unwrap_err();
+    let mut subscription = consumer.subscribe().unwrap();
+    assert!(matches!(subscription.try_next(), Ok(Event::Snapshot(_))));
+
+    let set = configstream_engine::settings::Change::set(
+        configstream_engine::settings::Source::File,
+        configstream_engine::settings::Key::parse("a").unwrap(),
+        2,
+    );
+    engine.publish(&set).unwrap();
+    let listener = TcpListener::bind(address).await.unwrap();
+    let server = Server::<Settings>::builder(engine, pem.identity(), token).build();
+    let handle = server.serve_tcp(listener);
+    consumer.wait_ready(LONG).await.unwrap();
+    assert_eq!(consumer.get::<i64>("a").unwrap(), 2);
+    within_deadline(handle.shutdown(LONG)).await;
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_and_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("replica");
+    let host = Host::start().await;
+    host.set("a", 1);
+    fs::write(&path, "not a snapshot").unwrap();
+    let consumer = builder(&host, &path).start();
+    let refused = consumer.refused_snapshot().unwrap();
+    assert!(matches!(refused.reason(), SavedErrorReason::Foreign));
+    assert!(
+        refused
+            .to_string()
+            .contains("replica was not written by this program"),
+        "{refused}"
+    );
+    assert!(consumer.head().is_none());
+    consumer.wait_ready(LONG).await.unwrap();
+    within_deadline(consumer.shutdown()).await;
+
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let consumer = builder(&host, &path).start();
+    let refused = consumer.refused_snapshot().unwrap();
+    assert!(matches!(refused.reason(), SavedErrorReason::Length { .. }));
+    within_deadline(consumer.shutdown()).await;
+}
+
+#[tokio::test]
+async fn it_is_saved_at_once_then_at_intervals_and_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("replica");
+    let host = Host::start().await;
+    host.set("a", 1);
+    let consumer = builder(&host, &path)
+        .snapshot_interval(Duration::from_secs(3600))
+        .start();
+    eventually("it is saved", || path.exists()).await;
+    let first = fs::read(&path).unwrap();
+    // Within the interval nothing is written, whatever happens …
+    for value in 2..100 {
+        host.set("a", value);
+    }
+    eventually("the replica has it", || {
+        consumer.get::<i64>("a").is_ok_and(|value| value == 99)
+    })
+    .await;
+    assert_eq!(fs::read(&path).unwrap(), first);
+    // … but at the end.
+    within_deadline(consumer.shutdown()).await;
+    assert_ne!(fs::read(&path).unwrap(), first);
+    let again = builder(&host, &path).start();
+    assert_eq!(again.get::<i64>("a").unwrap(), 99);
+}
+
+#[tokio::test]
+async fn what_changes_is_saved_while_it_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("replica");
+    let host = Host::start().await;
+    host.set("a", 1);
+    let consumer = builder(&host, &path)
+        .snapshot_interval(Duration::from_millis(10))
+        .start();
+    eventually("it is saved", || path.exists()).await;
+    for value in 2..5 {
+        let before = fs::read(&path).unwrap();
+        host.set("a", value);
+        eventually("it is saved again", || fs::read(&path).unwrap() != before).await;
+    }
+    assert!(consumer.state().is_ready());
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_holds_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::start().await;
+    host.set("a", 1);
+    let nowhere = dir.path().join("nowhere").join("replica");
+    let consumer = builder(&host, &nowhere)
+        .snapshot_interval(Duration::from_millis(1))
+        .start();
+    consumer.wait_ready(LONG).await.unwrap();
+    assert!(consumer.refused_snapshot().is_none());
+    let last = host.set("a", 2);
+    eventually("the replica goes on", || {
+        consumer.head().unwrap().sequence().get() == last
+    })
+    .await;
+    within_deadline(consumer.shutdown()).await;
+}
