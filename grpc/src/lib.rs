@@ -51,6 +51,9 @@ mod client;
 mod consumer;
 mod convert;
 mod encode;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod metrics;
 mod server;
 mod status;
