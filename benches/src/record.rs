@@ -121,6 +121,14 @@ pub fn workspace() -> &'static Path {
     package.parent().expect("a package in a workspace")
 }
 
+/// As `rustc --version` says.
+///
+/// # Errors
+/// Why it does not say.
+pub fn compiler() -> io::Result<String> {
+    said("rustc", &["--version"])
+}
+
 impl Record {
     /// All parts in `target/measured`, and what criterion left there.
     ///
@@ -155,7 +163,7 @@ impl Record {
         Ok(Self {
             taken: said("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])?,
             commit: said("git", &["describe", "--always", "--dirty", "--exclude=*"])?,
-            compiler: said("rustc", &["--version"])?,
+            compiler: compiler()?,
             machine: Machine {
                 cpu: cpu(),
                 cores: std::thread::available_parallelism()?.get(),
