@@ -61,7 +61,9 @@ fn fan_out(effort: usize, subscribers: usize, figures: &mut Vec<Figure>) {
     } else {
         1
     };
-    let implementations = implementations();
+    let mut implementations = implementations();
+    // What keeps the newest only does not deliver each.
+    implementations.retain(|implementation| !implementation.newest_only);
     let measure =
         |open: fn(usize) -> Box<dyn configstream_benches::fan_out::Rig>, subscribers, both| {
             let mut rig = open(subscribers);
@@ -99,8 +101,11 @@ fn fan_out(effort: usize, subscribers: usize, figures: &mut Vec<Figure>) {
         for (nth, implementation) in implementations.iter().enumerate() {
             let name = implementation.name;
             let theirs = each(nth, what);
-            // A shared ring's share of one subscriber is nothing to divide by.
-            if nth > 0 && !(implementation.shared && group == "distribute") {
+            // What one more subscriber costs a shared ring's publisher is nothing to divide by.
+            if implementation.shared && group == "distribute" {
+                continue;
+            }
+            if nth > 0 {
                 let id = format!("{group}_ratio/{name}/{subscribers}");
                 figures.push(Figure::new(id, Unit::Ratio, ratios(&ours, &theirs)));
             }

@@ -66,6 +66,8 @@ pub struct Implementation {
     pub name: &'static str,
     /// See [`FanOut::SHARED`].
     pub shared: bool,
+    /// See [`FanOut::NEWEST_ONLY`].
+    pub newest_only: bool,
     /// All in one thread, with so many subscribers.
     pub open: fn(usize) -> Box<dyn Rig>,
     /// See [`two_threads`].
@@ -112,6 +114,7 @@ impl Implementation {
         Self {
             name: F::NAME,
             shared: F::SHARED,
+            newest_only: F::NEWEST_ONLY,
             open: |subscribers| {
                 let (publisher, receivers) = F::open(subscribers);
                 Box::new(Ends::<F> {

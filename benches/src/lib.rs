@@ -4,13 +4,18 @@
 
 #![deny(unsafe_code)]
 
+pub mod compare;
 pub mod contended;
 pub mod fan_out;
 #[allow(unsafe_code)] // written by hand, to be measured against
 mod floor;
+pub mod numbers;
 pub mod pairs;
 pub mod parked;
+pub mod plots;
+pub mod reach;
 pub mod record;
+pub mod report;
 pub mod settings;
 pub mod tick;
 
