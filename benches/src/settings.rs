@@ -30,14 +30,22 @@ pub fn value(nth: usize, round: i64) -> Value {
     }
 }
 
+/// A whole layer of so many settings, of which the `nth` is in its `round`th form.
+pub fn layer(count: usize, nth: usize, round: i64) -> impl Iterator<Item = Assignment> {
+    (0..count).map(move |each| {
+        let round = if each == nth { round } else { 0 };
+        Assignment::new(key(each), value(each, round))
+    })
+}
+
 /// So many settings in the layer of the file.
 ///
 /// # Panics
 /// Never: the settings are well formed.
 #[must_use]
 pub fn settings(count: usize) -> Settings {
-    let layer = (0..count).map(|nth| Assignment::new(key(nth), value(nth, 0)));
-    let filled = Settings::new().apply(&Change::replace_layer(Source::File, layer));
+    let change = Change::replace_layer(Source::File, layer(count, 0, 0));
+    let filled = Settings::new().apply(&change);
     filled.expect("well-formed settings").state
 }
 

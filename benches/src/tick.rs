@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use configstream_engine::{Engine, State, Transition};
 
-/// A count, published as itself.
+/// The last number published.
 #[derive(Clone, Copy, Debug)]
 pub struct Tick(pub u64);
 
@@ -14,7 +14,7 @@ impl State for Tick {
     type Rejection = Infallible;
 
     fn apply(&self, change: &u64) -> Result<Transition<Self>, Infallible> {
-        Ok(Transition::new(Tick(self.0 + change), vec![*change]))
+        Ok(Transition::new(Tick(*change), vec![*change]))
     }
 }
 

@@ -52,6 +52,9 @@ mod client;
 pub mod consumer;
 mod convert;
 mod encode;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod metrics;
 mod server;
 mod status;

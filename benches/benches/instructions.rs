@@ -1,0 +1,272 @@
+//! How many instructions does a hot path take? Counted by callgrind, which sees no weather.
+//!
+//! `instructions/engine/<path>`. Each path is run n times and 2n times in processes of their own; the difference, divided
+//! by n, is what one costs, whatever starting and setting up take. Fixed on purpose: the allocator (part of this
+//! program), the C library's choice of `memcpy`, the environment. The engine draws no random numbers.
+//!
+//! `cargo bench --bench instructions` compares with `benches/instructions.json` and fails when a path has grown by more
+//! than 3 %; `… -- --update` writes that file. Counts of another compiler or architecture are not comparable: then it asks
+//! for an update. Without `--bench`, which `cargo bench` gives, it runs each path once and counts nothing.
+
+use std::{collections::BTreeMap, env, error::Error, fs, hint::black_box, process::Command};
+
+use bytes::Bytes;
+use configstream_benches::{
+    fan_out::{BURST, FanOut, Ours, Publisher, Receiver},
+    in_earnest,
+    record::{Figure, Part, Unit, compiler, workspace},
+    settings::{self, key, layer, value},
+    tick,
+};
+use configstream_engine::{
+    Event, Subscription,
+    settings::{Change, Settings, Source},
+};
+use configstream_grpc::internals::Frames;
+use serde::{Deserialize, Serialize};
+
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
+/// What grows by more has to be said in the commit.
+const TOLERANCE: f64 = 0.03;
+
+/// Name; how many times; and what is done so many times.
+type HotPath = (&'static str, u64, fn(u64));
+
+const HOT_PATHS: [HotPath; 15] = [
+    ("publish_to_nobody", 1_000, |times| publish(0, 1, times)),
+    ("publish_and_receive_by_64", 200, |times| {
+        publish(64, 1, times)
+    }),
+    ("publish_64_and_receive_by_64", 20, |times| {
+        publish(64, BURST, times)
+    }),
+    ("publish_with_100_stalled", 1_000, |times| {
+        let engine = tick::engine(1);
+        let _stalled: Vec<_> = (0..100).map(|_| engine.subscribe()).collect();
+        repeat(times, || assert!(engine.publish(&1).is_ok()));
+    }),
+    ("read_head", 1_000, |times| {
+        let engine = tick::engine(1);
+        repeat(times, || engine.read_head(|head| head.state().0));
+    }),
+    ("head", 1_000, |times| {
+        let engine = tick::engine(1);
+        repeat(times, || engine.head());
+    }),
+    ("nothing_to_take", 1_000, |times| {
+        let engine = tick::engine(1);
+        let mut subscription = engine.subscribe();
+        assert!(subscription.try_next().is_ok());
+        repeat(times, || subscription.try_next().is_err());
+    }),
+    ("subscribe_beside_1000", 1_000, |times| {
+        let engine = tick::engine(128);
+        let _others: Vec<_> = (0..1_000).map(|_| engine.subscribe()).collect();
+        repeat(times, || engine.subscribe().try_next().is_ok());
+    }),
+    ("set_among_350", 200, |times| {
+        alternate(350, times, [1, 2].map(|round| set(Source::File, round)));
+    }),
+    ("set_among_3500", 200, |times| {
+        alternate(3_500, times, [1, 2].map(|round| set(Source::File, round)));
+    }),
+    ("set_shadowed", 200, |times| {
+        alternate(350, times, [1, 2].map(|round| set(Source::Default, round)));
+    }),
+    ("set_and_unset", 200, |times| {
+        let unset = Change::unset(Source::AgentRuntime, key(NTH));
+        alternate(350, times, [set(Source::AgentRuntime, 1), unset]);
+    }),
+    ("replace_350_by_the_same", 10, |times| {
+        let same = [0, 0].map(|round| Change::replace_layer(Source::File, layer(350, NTH, round)));
+        alternate(350, times, same);
+    }),
+    ("set_and_encode_update", 200, |times| {
+        encode(times, |frames, subscription| {
+            match subscription.try_next() {
+                Ok(Event::Update(update)) => frames.update(&update),
+                other => unreachable!("{other:?}"),
+            }
+        });
+    }),
+    ("set_and_encode_snapshot_of_350", 20, |times| {
+        encode(times, |frames, subscription| {
+            frames.snapshot(&subscription.head())
+        });
+    }),
+];
+
+/// What was counted once, to be compared with.
+#[derive(Debug, Serialize, Deserialize)]
+struct Baseline {
+    compiler: String,
+    architecture: String,
+    /// For one time, by path.
+    instructions: BTreeMap<String, f64>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<_> = env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--run") {
+        let (_, _, run) = HOT_PATHS
+            .iter()
+            .find(|(name, ..)| *name == arguments[at + 1])
+            .ok_or("no such path")?;
+        run(arguments[at + 2].parse()?);
+        return Ok(());
+    }
+    if !in_earnest() {
+        HOT_PATHS.iter().for_each(|(_, _, run)| run(1));
+        return Ok(());
+    }
+
+    let mut counted = Baseline {
+        compiler: compiler()?,
+        architecture: env::consts::ARCH.to_owned(),
+        instructions: BTreeMap::new(),
+    };
+    for (name, times, _) in HOT_PATHS {
+        let more = count(name, 2 * times)? - count(name, times)?;
+        counted
+            .instructions
+            .insert(name.to_owned(), more / times as f64);
+    }
+    let each = counted.instructions.iter();
+    let figures = each.map(|(name, count)| {
+        Figure::new(format!("instructions/engine/{name}"), Unit::Count, [*count])
+    });
+    let part = Part {
+        figures: figures.collect(),
+        ..Part::default()
+    };
+    part.save("instructions")?;
+
+    let path = workspace().join("benches/instructions.json");
+    if arguments.iter().any(|argument| argument == "--update") {
+        fs::write(&path, serde_json::to_string_pretty(&counted)? + "\n")?;
+        println!("wrote {}", path.display());
+        return Ok(());
+    }
+    let baseline = fs::read_to_string(&path)
+        .map_err(|error| format!("{}: {error}; {MEND}", path.display()))?;
+    compare(&counted, &serde_json::from_str(&baseline)?)
+}
+
+/// Instructions of a whole run of this program, which does it so many times.
+fn count(name: &str, times: u64) -> Result<f64, Box<dyn Error>> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(env::current_exe()?)
+        .args(["--run", name, &times.to_string()])
+        .env_clear()
+        .env("PATH", env::var_os("PATH").unwrap_or_default())
+        // Plain SSE2, which every x86-64 has: which copy routine is taken must not depend on the processor.
+        .env(
+            "GLIBC_TUNABLES",
+            "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX2,-AVX,-ERMS,-FSRM,-SSSE3,-SSE4_1,-SSE4_2",
+        )
+        .output()
+        .map_err(|error| {
+            format!("valgrind does not start: {error}; install it, e.g. `apt-get install valgrind`")
+        })?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let collected = said.lines().find_map(|line| line.split_once("Collected :"));
+    match collected {
+        Some((_, count)) if output.status.success() => Ok(count.trim().parse()?),
+        _ => Err(format!("valgrind, running {name}: {}\n{said}", output.status).into()),
+    }
+}
+
+/// Prints each path, and fails when one has grown.
+fn compare(counted: &Baseline, baseline: &Baseline) -> Result<(), Box<dyn Error>> {
+    let is_comparable =
+        (&counted.compiler, &counted.architecture) == (&baseline.compiler, &baseline.architecture);
+    if !is_comparable {
+        return Err(format!(
+            "the baseline was counted with {} on {}, this with {} on {}; {MEND}",
+            baseline.compiler, baseline.architecture, counted.compiler, counted.architecture
+        )
+        .into());
+    }
+    let mut grown = Vec::new();
+    for (name, now) in &counted.instructions {
+        let Some(before) = baseline.instructions.get(name) else {
+            grown.push(format!("{name} is not in the baseline"));
+            continue;
+        };
+        let change = now / before - 1.0;
+        println!(
+            "{name:<32} {before:>12.1} -> {now:>12.1} instructions  {:+.2} %",
+            change * 100.0
+        );
+        if change > TOLERANCE {
+            grown.push(format!(
+                "{name} grew by {:.1} %, from {before:.1} to {now:.1}",
+                change * 100.0
+            ));
+        } else if change < -TOLERANCE {
+            println!("    fewer than the baseline says: worth an update");
+        }
+    }
+    let gone = baseline
+        .instructions
+        .keys()
+        .filter(|name| !counted.instructions.contains_key(*name));
+    grown.extend(gone.map(|name| format!("{name} is in the baseline and not measured")));
+    if grown.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{}\nIf that is meant, {MEND}", grown.join("\n")).into())
+}
+
+fn publish(subscribers: usize, burst: usize, times: u64) {
+    let (mut publisher, mut subscriptions) = Ours::open(subscribers);
+    repeat(times, || {
+        publisher.publish(burst);
+        subscriptions.iter_mut().map(Receiver::drain).sum::<u64>()
+    });
+}
+
+/// One and the other, on so many settings.
+fn alternate(size: usize, times: u64, changes: [Change; 2]) {
+    let engine = settings::engine(size);
+    let mut turn = changes.iter().cycle();
+    repeat(times, || {
+        engine
+            .publish(turn.next().expect("a cycle does not end"))
+            .is_ok()
+    });
+}
+
+/// The same with what a stream does then: it encodes the update, or a snapshot of the version.
+fn encode(times: u64, make: fn(&Frames, &mut Subscription<Settings>) -> Option<Bytes>) {
+    let (engine, frames) = (settings::engine(350), Frames::of("core-agent"));
+    let mut subscription = engine.subscribe();
+    assert!(subscription.try_next().is_ok());
+    let changes = [1, 2].map(|round| set(Source::File, round));
+    let mut turn = changes.iter().cycle();
+    repeat(times, || {
+        assert!(
+            engine
+                .publish(turn.next().expect("a cycle does not end"))
+                .is_ok()
+        );
+        make(&frames, &mut subscription)
+    });
+}
+
+fn set(source: Source, round: i64) -> Change {
+    Change::set(source, key(NTH), value(NTH, round))
+}
+
+fn repeat<T>(times: u64, mut run: impl FnMut() -> T) {
+    for _ in 0..times {
+        black_box(run());
+    }
+}
+
+const NTH: usize = 175;
+
+const MEND: &str = "count anew in the same commit: `cargo bench -p configstream-benches --bench instructions -- --update`";

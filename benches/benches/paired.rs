@@ -1,0 +1,230 @@
+//! What is better than what? Each measured in turn with the others, so that ratios hold whatever the machine does.
+//!
+//! * `distribute/<implementation>/<subscribers>`: (T(n) - T(0)) / (n × 64), in nanoseconds, T being the time to publish a
+//!   burst of 64; `deliver/…`: the same with taking the updates out; `distribute_ratio/…`, `deliver_ratio/…`: this engine's,
+//!   divided by that implementation's.
+//! * `head_ratio/arc_swap/…`: reading the head, divided by reading the bare cell.
+//! * `parked_ratio/tokio_broadcast/publish`: publishing to 512 tasks that wait, divided by what that takes there.
+//! * `stalled/engine/100`: what one stalled subscription adds to a round, in nanoseconds, 64 others being served.
+//! * `throughput/<implementation>/<publishers>`: publishes a second by all together; `throughput_share/…`: divided by what
+//!   one alone does; `least_share/…`: what the slowest did, of its fair share.
+
+use std::{hint::black_box, io, time::Instant};
+
+use arc_swap::ArcSwap;
+use configstream_benches::{
+    contended::contend,
+    fan_out::{BURST, CAPACITY, SUBSCRIBERS, implementations},
+    in_earnest, keep,
+    pairs::{Measure, in_turn, ratios},
+    parked,
+    record::{Figure, Part, Unit},
+    tick::{self, Tick},
+};
+use configstream_engine::Subscription;
+use tokio::sync::broadcast;
+
+fn main() -> io::Result<()> {
+    let effort = if in_earnest() { 31 } else { 1 };
+    let mut figures = Vec::new();
+    for subscribers in SUBSCRIBERS {
+        if subscribers > 0 {
+            fan_out(effort, subscribers, &mut figures);
+        }
+    }
+    head(effort, &mut figures);
+    parked(effort, &mut figures);
+    stalled(effort, &mut figures);
+    contended(effort, &mut figures);
+    for figure in &figures {
+        let Figure {
+            id,
+            unit,
+            median,
+            low,
+            high,
+            ..
+        } = figure;
+        println!("{id:<44} {median:>14.2} {unit:?} ({low:.2} to {high:.2})");
+    }
+    let part = Part {
+        figures,
+        ..Part::default()
+    };
+    keep(&part, "paired")
+}
+
+fn fan_out(effort: usize, subscribers: usize, figures: &mut Vec<Figure>) {
+    // Long enough to time, short enough to be in the same weather.
+    let rounds = if effort > 1 {
+        (20_000 / subscribers).clamp(4, 1_000)
+    } else {
+        1
+    };
+    let mut implementations = implementations();
+    // What keeps the newest only does not deliver each.
+    implementations.retain(|implementation| !implementation.newest_only);
+    let measure =
+        |open: fn(usize) -> Box<dyn configstream_benches::fan_out::Rig>, subscribers, both| {
+            let mut rig = open(subscribers);
+            let measure = move || {
+                let mut nanoseconds = 0;
+                for _ in 0..rounds {
+                    let start = Instant::now();
+                    rig.publish(BURST);
+                    let published = start.elapsed();
+                    rig.drain(BURST);
+                    let taken = if both { start.elapsed() } else { published };
+                    nanoseconds += taken.as_nanos();
+                }
+                nanoseconds as f64 / (rounds * BURST) as f64
+            };
+            Box::new(measure) as Measure<'_>
+        };
+    let mut measures = Vec::new();
+    for implementation in &implementations {
+        measures.push(measure(implementation.open, 0, false));
+        measures.push(measure(implementation.open, subscribers, false));
+        measures.push(measure(implementation.open, subscribers, true));
+    }
+    let samples = in_turn(effort, &mut measures);
+    let each = |nth: usize, what: usize| -> Vec<f64> {
+        let (without, with) = (&samples[3 * nth], &samples[3 * nth + what]);
+        let more = with
+            .iter()
+            .zip(without)
+            .map(|(with, without)| with - without);
+        more.map(|more| more / subscribers as f64).collect()
+    };
+    for (what, group) in [(1, "distribute"), (2, "deliver")] {
+        let ours = each(0, what);
+        for (nth, implementation) in implementations.iter().enumerate() {
+            let name = implementation.name;
+            let theirs = each(nth, what);
+            // What one more subscriber costs a shared ring's publisher is nothing to divide by.
+            if implementation.shared && group == "distribute" {
+                continue;
+            }
+            if nth > 0 {
+                let id = format!("{group}_ratio/{name}/{subscribers}");
+                figures.push(Figure::new(id, Unit::Ratio, ratios(&ours, &theirs)));
+            }
+            let id = format!("{group}/{name}/{subscribers}");
+            figures.push(Figure::new(id, Unit::Nanoseconds, theirs));
+        }
+    }
+}
+
+fn head(effort: usize, figures: &mut Vec<Figure>) {
+    let engine = tick::engine(CAPACITY);
+    let cell = ArcSwap::from_pointee(Tick(0));
+    let mut measures = [
+        timed(10_000, || {
+            black_box(engine.read_head(|head| head.state().0))
+        }),
+        timed(10_000, || black_box(cell.load().0)),
+        timed(10_000, || black_box(engine.head()).state().0),
+        timed(10_000, || black_box(cell.load_full()).0),
+    ];
+    let samples = in_turn(effort, &mut measures);
+    for (how, nth) in [("borrowed", 0), ("owned", 2)] {
+        let id = format!("head_ratio/arc_swap/{how}");
+        let ratios = ratios(&samples[nth], &samples[nth + 1]);
+        figures.push(Figure::new(id, Unit::Ratio, ratios));
+    }
+}
+
+fn parked(effort: usize, figures: &mut Vec<Figure>) {
+    let rounds = if effort > 1 { 50 } else { 1 };
+    let ours = || parked::engine(512, rounds).0.as_secs_f64();
+    let theirs = || parked::tokio_broadcast(512, rounds).0.as_secs_f64();
+    let samples = in_turn(effort, &mut [Box::new(ours), Box::new(theirs)]);
+    let id = "parked_ratio/tokio_broadcast/publish";
+    figures.push(Figure::new(
+        id,
+        Unit::Ratio,
+        ratios(&samples[0], &samples[1]),
+    ));
+}
+
+fn stalled(effort: usize, figures: &mut Vec<Figure>) {
+    const STALLED: usize = 100;
+    let measure = |stalled: usize| {
+        let engine = tick::engine(CAPACITY);
+        let subscribe = |count: usize| -> Vec<Subscription<Tick>> {
+            (0..count).map(|_| engine.subscribe()).collect()
+        };
+        let (stalled, mut served) = (subscribe(stalled), subscribe(64));
+        let engine = engine.clone();
+        let measure = move || {
+            let mut nanoseconds = 0;
+            for _ in 0..ROUNDS {
+                for subscription in &mut served {
+                    while subscription.try_next().is_ok() {}
+                }
+                let start = Instant::now();
+                assert!(engine.publish_batch(&[1; BURST]).is_ok());
+                nanoseconds += start.elapsed().as_nanos();
+            }
+            assert!(
+                stalled
+                    .iter()
+                    .all(|subscription| subscription.stats().delivered == 0)
+            );
+            nanoseconds as f64 / ROUNDS as f64
+        };
+        Box::new(measure) as Measure<'_>
+    };
+    const ROUNDS: usize = 300;
+    let samples = in_turn(effort, &mut [measure(0), measure(STALLED)]);
+    let more = samples[1]
+        .iter()
+        .zip(&samples[0])
+        .map(|(with, without)| with - without);
+    let each = more.map(|more| more / STALLED as f64);
+    figures.push(Figure::new("stalled/engine/100", Unit::Nanoseconds, each));
+}
+
+fn contended(effort: usize, figures: &mut Vec<Figure>) {
+    const PUBLISHERS: [usize; 3] = [1, 2, 4];
+    // Some slices of the scheduler's, so that four take their turns on two cores.
+    let quota = if effort > 1 { 150_000 } else { 100 };
+    let engine = tick::engine(CAPACITY);
+    let (sender, _receiver) = broadcast::channel(CAPACITY);
+    let publish_ours = || assert!(engine.publish(&1).is_ok());
+    let publish_theirs = || assert!(sender.send(std::sync::Arc::new(1_u64)).is_ok());
+    let mut implementation = |name: &str, publish: &(dyn Fn() + Sync)| {
+        let mut shares = Vec::new();
+        let mut measures = PUBLISHERS.map(|publishers| {
+            Box::new(move || contend(publishers, quota, publish).per_second()) as Measure<'_>
+        });
+        let samples = in_turn(effort.min(11), &mut measures);
+        for _ in 0..effort.min(11) {
+            shares.push(contend(PUBLISHERS[2], quota, publish).least_share());
+        }
+        for (publishers, all) in PUBLISHERS.iter().zip(&samples) {
+            let id = format!("throughput/{name}/{publishers}");
+            figures.push(Figure::new(id, Unit::PerSecond, all.iter().copied()));
+            let id = format!("throughput_share/{name}/{publishers}");
+            figures.push(Figure::new(id, Unit::Share, ratios(all, &samples[0])));
+        }
+        figures.push(Figure::new(
+            format!("least_share/{name}/4"),
+            Unit::Share,
+            shares,
+        ));
+    };
+    implementation("engine", &publish_ours);
+    implementation("tokio_broadcast", &publish_theirs);
+}
+
+/// Nanoseconds for one call, over so many.
+fn timed<'a>(calls: u32, mut call: impl FnMut() -> u64 + 'a) -> Measure<'a> {
+    Box::new(move || {
+        let start = Instant::now();
+        for _ in 0..calls {
+            black_box(call());
+        }
+        start.elapsed().as_nanos() as f64 / f64::from(calls)
+    })
+}

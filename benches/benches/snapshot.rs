@@ -1,0 +1,63 @@
+//! What does a snapshot cost? Nanoseconds, with so many settings.
+//!
+//! `snapshot/hand_out/…`: one that was encoded before, to one more stream; `…/first/…`: of a version in which one setting
+//! is new, so that the others' encodings are concatenated; `…/cold/…`: of a version whose settings were never encoded;
+//! `…/naive/…`: from generated types, each time.
+
+use configstream_benches::settings::{SIZES, engine, key, value};
+use configstream_engine::settings::{Change, Source};
+use configstream_grpc::internals::Frames;
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+
+fn snapshot(criterion: &mut Criterion) {
+    let frames = Frames::of("core-agent");
+    let mut group = criterion.benchmark_group("snapshot");
+    for size in SIZES {
+        let filled = engine(size);
+        let head = || filled.read_head(|head| frames.snapshot(head)).is_some();
+        assert!(head());
+        group.bench_function(BenchmarkId::new("hand_out", size), |bencher| {
+            bencher.iter(head)
+        });
+
+        let mut round = 0;
+        group.bench_function(BenchmarkId::new("first", size), |bencher| {
+            bencher.iter_batched(
+                || {
+                    round += 1;
+                    let change = Change::set(Source::File, key(1), value(1, round));
+                    assert!(filled.publish(&change).is_ok());
+                },
+                |()| head(),
+                BatchSize::PerIteration,
+            );
+        });
+
+        group.bench_function(BenchmarkId::new("naive", size), |bencher| {
+            bencher.iter(|| {
+                filled
+                    .read_head(|head| frames.naive_snapshot(head))
+                    .map(|bytes| bytes.len())
+            });
+        });
+
+        // Building what is measured takes long, for more settings too long.
+        if size <= 3_500 {
+            group.bench_function(BenchmarkId::new("cold", size), |bencher| {
+                bencher.iter_batched_ref(
+                    || engine(size),
+                    |engine| engine.read_head(|head| frames.snapshot(head)).is_some(),
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = configstream_benches::criterion();
+    targets = snapshot
+}
+criterion_main!(benches);

@@ -1,0 +1,314 @@
+//! What moved between runs, beyond the noise.
+//!
+//! The last document is held against all before it. The noise of a figure is the span of its quartiles over all the
+//! earlier runs, so the more of them, the fewer false alarms. A figure moved when its own quartiles are outside that span,
+//! and its median is more than a threshold away from the nearest earlier one.
+//!
+//! On another machine, times and throughputs are compared as multiples of the floor of the same run, which says how fast
+//! that machine is at just this; counts, bytes and ratios as they are.
+
+use std::fmt;
+
+use crate::record::{Figure, Record, Unit};
+
+/// The figure that machines are scaled by: what one delivered update costs the floor.
+pub const YARDSTICK: &str = "deliver/floor/64";
+
+/// A figure that moved beyond the noise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Move {
+    /// Which.
+    pub id: String,
+    /// In the unit of the figure, or in floors.
+    pub unit: &'static str,
+    /// The nearest median of the earlier runs.
+    pub before: f64,
+    /// The last run's.
+    pub now: f64,
+    /// Whether that is worse.
+    pub is_worse: bool,
+}
+
+/// What came of a comparison.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comparison {
+    /// In order of their identifiers.
+    pub moves: Vec<Move>,
+    /// How many figures are in the last run and an earlier one.
+    pub compared: usize,
+    /// Figures of the earlier runs that the last one lacks.
+    pub gone: Vec<String>,
+}
+
+/// `earlier` and `last` differ in machine, and this one has no yardstick.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoYardstick {
+    /// When that run was taken.
+    pub taken: String,
+}
+
+/// Holds `last` against `earlier`; `threshold` is a share, such as 0.05.
+///
+/// # Errors
+/// When the runs are of different machines, and one did not measure the floor.
+pub fn compare(
+    earlier: &[Record],
+    last: &Record,
+    threshold: f64,
+) -> Result<Comparison, NoYardstick> {
+    let is_scaled = earlier.iter().any(|record| record.machine != last.machine);
+    let floor = |record: &Record| match record.figure(YARDSTICK) {
+        _ if !is_scaled => Ok(1.0),
+        Some(figure) => Ok(figure.median),
+        None => Err(NoYardstick {
+            taken: record.taken.clone(),
+        }),
+    };
+    let floors = earlier.iter().map(floor).collect::<Result<Vec<_>, _>>()?;
+    let last_floor = floor(last)?;
+
+    let mut comparison = Comparison::default();
+    for figure in &last.figures {
+        let before: Vec<_> = earlier
+            .iter()
+            .zip(&floors)
+            .filter_map(|(record, floor)| {
+                record
+                    .figure(&figure.id)
+                    .map(|figure| scaled(figure, *floor))
+            })
+            .collect();
+        let Some(first) = before.first() else {
+            continue;
+        };
+        comparison.compared += 1;
+        let now = scaled(figure, last_floor);
+        let low = before
+            .iter()
+            .map(|figure| figure.low)
+            .fold(first.low, f64::min);
+        let high = before
+            .iter()
+            .map(|figure| figure.high)
+            .fold(first.high, f64::max);
+        let distance = |figure: &&Figure| (figure.median - now.median).abs();
+        let nearest = before
+            .iter()
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+            .unwrap_or(first);
+        let is_beyond_noise = now.low > high || now.high < low;
+        if is_beyond_noise && distance(&nearest) > threshold * nearest.median.abs() {
+            comparison.moves.push(Move {
+                id: now.id,
+                unit: unit(figure.unit, is_scaled),
+                before: nearest.median,
+                now: now.median,
+                is_worse: (now.median > nearest.median) != figure.unit.more_is_better(),
+            });
+        }
+    }
+    let earlier = earlier.iter().flat_map(|record| &record.figures);
+    let gone = earlier.filter(|figure| last.figure(&figure.id).is_none());
+    comparison.gone = gone.map(|figure| figure.id.clone()).collect();
+    comparison.gone.sort();
+    comparison.gone.dedup();
+    Ok(comparison)
+}
+
+fn scaled(figure: &Figure, floor: f64) -> Figure {
+    let by = match figure.unit {
+        Unit::Nanoseconds => 1.0 / floor,
+        Unit::PerSecond => floor,
+        Unit::Bytes | Unit::Ratio | Unit::Share | Unit::Count => 1.0,
+    };
+    Figure {
+        median: figure.median * by,
+        low: figure.low * by,
+        high: figure.high * by,
+        ..figure.clone()
+    }
+}
+
+fn unit(unit: Unit, is_scaled: bool) -> &'static str {
+    match unit {
+        Unit::Nanoseconds if is_scaled => "floors",
+        Unit::PerSecond if is_scaled => "a floor",
+        unit => unit.symbol(),
+    }
+}
+
+impl Comparison {
+    /// Whether anything got worse.
+    #[must_use]
+    pub fn is_worse(&self) -> bool {
+        self.moves.iter().any(|each| each.is_worse)
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Move {
+            id,
+            unit,
+            before,
+            now,
+            is_worse,
+        } in &self.moves
+        {
+            let verdict = if *is_worse { "worse " } else { "better" };
+            let percent = (now / before - 1.0) * 100.0;
+            writeln!(
+                f,
+                "{verdict}  {id:<48} {before:>14.2} -> {now:>14.2} {unit}  {percent:+.1} %"
+            )?;
+        }
+        for id in &self.gone {
+            writeln!(f, "gone    {id}")?;
+        }
+        let worse = self.moves.iter().filter(|each| each.is_worse).count();
+        let better = self.moves.len() - worse;
+        let compared = self.compared;
+        write!(
+            f,
+            "{compared} figures compared: {worse} worse, {better} better, {} gone",
+            self.gone.len()
+        )
+    }
+}
+
+impl fmt::Display for NoYardstick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let taken = &self.taken;
+        write!(
+            f,
+            "the runs are of different machines, and the one of {taken} has no {YARDSTICK} to scale by"
+        )
+    }
+}
+
+impl std::error::Error for NoYardstick {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Machine;
+
+    fn record(cpu: &str, figures: &[(&str, Unit, [f64; 3])]) -> Record {
+        let mut figures: Vec<_> = figures
+            .iter()
+            .map(|(id, unit, samples)| Figure::new(*id, *unit, *samples))
+            .collect();
+        figures.sort_by(|a, b| a.id.cmp(&b.id));
+        Record {
+            taken: "2026-01-31T23:59:59Z".to_owned(),
+            commit: "abc".to_owned(),
+            compiler: "rustc".to_owned(),
+            machine: Machine {
+                cpu: cpu.to_owned(),
+                cores: 2,
+                kernel: "Linux".to_owned(),
+            },
+            figures,
+            curves: Vec::new(),
+        }
+    }
+
+    fn time(samples: [f64; 3]) -> Record {
+        record("one", &[("a/b/c", Unit::Nanoseconds, samples)])
+    }
+
+    #[test]
+    fn what_stays_within_the_quartiles_did_not_move() {
+        let comparison = compare(
+            &[time([90.0, 100.0, 110.0])],
+            &time([100.0, 108.0, 120.0]),
+            0.01,
+        )
+        .unwrap();
+        assert_eq!((comparison.compared, comparison.moves.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_leaves_the_quartiles_by_more_than_the_threshold_moved() {
+        let before = [time([99.0, 100.0, 101.0])];
+        let slower = time([119.0, 120.0, 121.0]);
+        let moves = compare(&before, &slower, 0.05).unwrap().moves;
+        assert_eq!(
+            (moves[0].before, moves[0].now, moves[0].is_worse),
+            (100.0, 120.0, true)
+        );
+        assert!(compare(&before, &slower, 0.25).unwrap().moves.is_empty());
+        let faster = time([79.0, 80.0, 81.0]);
+        assert!(!compare(&before, &faster, 0.05).unwrap().moves[0].is_worse);
+    }
+
+    #[test]
+    fn less_throughput_is_worse() {
+        let throughput = |samples| record("one", &[("a/b/c", Unit::PerSecond, samples)]);
+        let comparison = compare(
+            &[throughput([99.0, 100.0, 101.0])],
+            &throughput([80.0; 3]),
+            0.05,
+        );
+        assert!(comparison.unwrap().moves[0].is_worse);
+    }
+
+    #[test]
+    fn more_earlier_runs_mean_more_noise() {
+        let earlier = [time([99.0, 100.0, 101.0]), time([119.0, 121.0, 123.0])];
+        assert!(
+            compare(&earlier, &time([110.0; 3]), 0.05)
+                .unwrap()
+                .moves
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn another_machine_is_scaled_by_its_floor() {
+        let machine = |cpu, floor, ours| {
+            record(
+                cpu,
+                &[
+                    (YARDSTICK, Unit::Nanoseconds, [floor; 3]),
+                    ("a/b/c", Unit::Nanoseconds, [ours; 3]),
+                ],
+            )
+        };
+        let before = [machine("one", 2.0, 10.0)];
+        assert!(
+            compare(&before, &machine("two", 4.0, 20.0), 0.05)
+                .unwrap()
+                .moves
+                .is_empty()
+        );
+        let moves = compare(&before, &machine("two", 4.0, 40.0), 0.05)
+            .unwrap()
+            .moves;
+        assert_eq!(
+            (moves[0].before, moves[0].now, moves[0].unit),
+            (5.0, 10.0, "floors")
+        );
+        let without = time([1.0; 3]);
+        assert!(
+            compare(
+                &before,
+                &Record {
+                    machine: machine("two", 1.0, 1.0).machine,
+                    ..without
+                },
+                0.05
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn what_is_no_longer_measured_is_said() {
+        let last = record("one", &[]);
+        assert_eq!(
+            compare(&[time([1.0; 3])], &last, 0.05).unwrap().gone,
+            ["a/b/c"]
+        );
+    }
+}

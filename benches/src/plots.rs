@@ -1,0 +1,123 @@
+//! Figures as pictures, in SVG.
+
+use plotters::prelude::*;
+
+/// Points of one name.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Stands in the legend. What comes before the first `/` is the implementation, which decides about the colour.
+    pub name: String,
+    /// In order of x.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// How an axis is labelled.
+#[derive(Clone, Copy, Debug)]
+pub struct Axis {
+    /// Below it, or beside it.
+    pub title: &'static str,
+    /// What stands at a tick.
+    pub tick: fn(f64) -> String,
+}
+
+const SIZE: (u32, u32) = (920, 460);
+const FONT: &str = "sans-serif";
+
+/// Lines over two logarithmic axes.
+///
+/// # Panics
+/// When there is nothing to show.
+#[must_use]
+pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
+    let points = || series.iter().flat_map(|series| &series.points);
+    let span = |values: &mut dyn Iterator<Item = f64>| {
+        let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| {
+            (low.min(value), high.max(value))
+        });
+        assert!(low > 0.0 && low <= high, "{}: nothing to show", y.title);
+        low..high
+    };
+    let xs = span(&mut points().map(|point| point.0));
+    let ys = span(&mut points().map(|point| point.1));
+    let ys = ys.start / 1.3..ys.end * 1.3;
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let (area, legend) = area.split_horizontally(SIZE.0 - 230);
+        let mut chart = ChartBuilder::on(&area)
+            .margin(10)
+            .x_label_area_size(45)
+            .y_label_area_size(75)
+            .build_cartesian_2d(xs.log_scale(), ys.log_scale())
+            .expect("SVG takes everything");
+        chart
+            .configure_mesh()
+            .x_desc(x.title)
+            .y_desc(y.title)
+            .x_label_formatter(&|value| (x.tick)(*value))
+            .y_label_formatter(&|value| (y.tick)(*value))
+            .label_style((FONT, 13))
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(RGBColor(225, 225, 225))
+            .draw()
+            .expect("SVG takes everything");
+        for (nth, series) in series.iter().enumerate() {
+            let style = style(&series.name);
+            chart
+                .draw_series(LineSeries::new(series.points.iter().copied(), style))
+                .expect("SVG takes everything");
+            let at = 30 + 20 * i32::try_from(nth).unwrap_or(0);
+            let line = PathElement::new([(8, at), (30, at)], style);
+            legend.draw(&line).expect("SVG takes everything");
+            let name = Text::new(series.name.replace('_', " "), (38, at - 7), (FONT, 13));
+            legend.draw(&name).expect("SVG takes everything");
+        }
+    }
+    svg
+}
+
+/// Horizontal bars from zero.
+#[must_use]
+pub fn bars(title: &str, tick: fn(f64) -> String, bars: &[(String, f64)]) -> String {
+    let height = 60 + 28 * u32::try_from(bars.len()).unwrap_or(0);
+    let longest = bars.iter().map(|bar| bar.1).fold(0.0, f64::max);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, (SIZE.0, height)).into_drawing_area();
+        let name_width = 230;
+        let full = f64::from(SIZE.0) - f64::from(name_width) - 110.0;
+        let heading = Text::new(title.to_owned(), (name_width, 10), (FONT, 14));
+        area.draw(&heading).expect("SVG takes everything");
+        for (nth, (name, value)) in bars.iter().enumerate() {
+            let top = 36 + 28 * i32::try_from(nth).unwrap_or(0);
+            #[allow(clippy::cast_possible_truncation)] // pixels
+            let end = name_width + (full * value / longest).round() as i32;
+            let bar = Rectangle::new([(name_width, top), (end, top + 18)], style(name).filled());
+            area.draw(&bar).expect("SVG takes everything");
+            for (text, x) in [(name.replace('_', " "), 10), (tick(*value), end + 6)] {
+                let text = Text::new(text, (x, top + 2), (FONT, 13));
+                area.draw(&text).expect("SVG takes everything");
+            }
+        }
+    }
+    svg
+}
+
+/// The same implementation looks the same everywhere; ours is the one that stands out.
+fn style(name: &str) -> ShapeStyle {
+    let implementation = name.split('/').next().unwrap_or(name);
+    let (colour, width) = match implementation {
+        "engine" => (RGBColor(200, 30, 40), 3),
+        "engine beside 100 stalled" => (RGBColor(240, 150, 150), 3),
+        "floor" => (RGBColor(60, 60, 60), 2),
+        "rtrb" => (RGBColor(31, 119, 180), 2),
+        "crossbeam_channel" => (RGBColor(255, 127, 14), 2),
+        "flume" => (RGBColor(148, 103, 189), 2),
+        "tokio_broadcast" => (RGBColor(44, 140, 60), 2),
+        "tokio_watch" => (RGBColor(140, 190, 120), 2),
+        "async_broadcast" => (RGBColor(23, 170, 190), 2),
+        "bus" => (RGBColor(160, 110, 60), 2),
+        _ => (RGBColor(127, 127, 127), 2),
+    };
+    colour.stroke_width(width)
+}

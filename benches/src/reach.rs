@@ -1,0 +1,213 @@
+//! What the engine is to reach (DESIGN, "Numbers"), and what one run saw of it.
+
+use comfy_table::{Table, presets::ASCII_MARKDOWN};
+
+use crate::record::{Figure, Record};
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach {
+    /// In words.
+    pub what: &'static str,
+    /// The figure that says it.
+    pub id: &'static str,
+    /// What it should be.
+    pub limit: Limit,
+}
+
+/// What a figure should be, in its own unit.
+#[derive(Clone, Copy, Debug)]
+pub enum Limit {
+    /// Not more than this.
+    AtMost(f64),
+    /// Not less than this.
+    AtLeast(f64),
+    /// More than this.
+    MoreThan(f64),
+    /// The same as another figure.
+    SameAs(&'static str),
+}
+
+/// For people.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// As in [`Reach`].
+    pub what: &'static str,
+    /// The limit.
+    pub asked: String,
+    /// The median.
+    pub seen: String,
+    /// Nothing for what was counted once.
+    pub quartiles: String,
+    /// `yes`, `no` or `not measured`.
+    pub verdict: &'static str,
+}
+
+/// The whole table.
+pub const REACHES: [Reach; 21] = {
+    use Limit::{AtLeast, AtMost, MoreThan, SameAs};
+    const fn reach(what: &'static str, id: &'static str, limit: Limit) -> Reach {
+        Reach { what, id, limit }
+    }
+    [
+        reach(
+            "distribute, 64 subscriptions, beside the floor",
+            "distribute_ratio/floor/64",
+            AtMost(1.5),
+        ),
+        reach(
+            "distribute, 512 subscriptions, beside the floor",
+            "distribute_ratio/floor/512",
+            AtMost(1.5),
+        ),
+        reach("… beside rtrb, 64", "distribute_ratio/rtrb/64", AtMost(1.0)),
+        reach(
+            "… beside rtrb, 512",
+            "distribute_ratio/rtrb/512",
+            AtMost(1.0),
+        ),
+        reach(
+            "… beside crossbeam-channel, 64",
+            "distribute_ratio/crossbeam_channel/64",
+            AtMost(0.25),
+        ),
+        reach(
+            "… beside crossbeam-channel, 512",
+            "distribute_ratio/crossbeam_channel/512",
+            AtMost(0.25),
+        ),
+        reach(
+            "distribute and receive, 64, beside tokio broadcast",
+            "deliver_ratio/tokio_broadcast/64",
+            AtMost(0.5),
+        ),
+        reach(
+            "distribute and receive, 512, beside tokio broadcast",
+            "deliver_ratio/tokio_broadcast/512",
+            AtMost(0.5),
+        ),
+        reach(
+            "commit of one setting among 350",
+            "commit/engine/350",
+            AtMost(1_000.0),
+        ),
+        reach(
+            "commit of one setting among 35,000",
+            "commit/engine/35000",
+            AtMost(1_500.0),
+        ),
+        reach(
+            "allocations of a publish to 512, as to 1",
+            "allocations/engine/512",
+            SameAs("allocations/engine/1"),
+        ),
+        reach(
+            "read the head, borrowed, beside a bare ArcSwap",
+            "head_ratio/arc_swap/borrowed",
+            AtMost(1.5),
+        ),
+        reach(
+            "publish to 512 parked tasks, beside tokio broadcast",
+            "parked_ratio/tokio_broadcast/publish",
+            AtMost(0.5),
+        ),
+        reach(
+            "p99 with 100 stalled beside, spinning reader",
+            "latency_ratio/engine/paced-spinning-100stalled/p99",
+            AtMost(1.05),
+        ),
+        reach(
+            "p99 with 100 stalled beside, parked reader",
+            "latency_ratio/engine/paced-parked-100stalled/p99",
+            AtMost(1.05),
+        ),
+        reach(
+            "p99 with 100 stalled beside, async reader",
+            "latency_ratio/engine/paced-async-100stalled/p99",
+            AtMost(1.05),
+        ),
+        reach(
+            "a stalled subscription, per round: a flag read",
+            "stalled/engine/100",
+            AtMost(2.0),
+        ),
+        reach(
+            "memory of an idle subscription of 128",
+            "memory/engine/idle_subscription",
+            AtMost(2_048.0),
+        ),
+        reach(
+            "subscribe and unsubscribe with 10,000 others",
+            "subscribe/engine/10000",
+            AtMost(5_000.0),
+        ),
+        reach(
+            "4 publishers on 2 cores, beside one",
+            "throughput_share/engine/4",
+            AtLeast(0.7),
+        ),
+        reach(
+            "… the slowest's part of its fair share",
+            "least_share/engine/4",
+            MoreThan(0.0),
+        ),
+    ]
+};
+
+impl Reach {
+    /// What that run saw of it.
+    #[must_use]
+    pub fn row(&self, record: &Record) -> Row {
+        let seen = record.figure(self.id);
+        let show = |number: f64| {
+            seen.map_or_else(|| number.to_string(), |figure| figure.unit.show(number))
+        };
+        let (asked, is_met) = match self.limit {
+            Limit::AtMost(limit) => (
+                format!("≤ {}", show(limit)),
+                seen.map(|seen| seen.median <= limit),
+            ),
+            Limit::AtLeast(limit) => (
+                format!("≥ {}", show(limit)),
+                seen.map(|seen| seen.median >= limit),
+            ),
+            Limit::MoreThan(limit) => (
+                format!("> {}", show(limit)),
+                seen.map(|seen| seen.median > limit),
+            ),
+            Limit::SameAs(other) => {
+                let same = record.figure(other).map(|figure| figure.median);
+                let asked = same.map_or_else(|| format!("as {other}"), show);
+                (asked, seen.map(|seen| Some(seen.median) == same))
+            }
+        };
+        let quartiles = |seen: &Figure| format!("{} to {}", show(seen.low), show(seen.high));
+        Row {
+            what: self.what,
+            asked,
+            seen: seen.map_or_else(String::new, |seen| show(seen.median)),
+            quartiles: seen
+                .filter(|seen| seen.samples > 1)
+                .map_or_else(String::new, quartiles),
+            verdict: match is_met {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None => "not measured",
+            },
+        }
+    }
+}
+
+/// The table as text, and how many rows are not met, or not measured.
+#[must_use]
+pub fn table(record: &Record) -> (String, usize) {
+    let mut table = Table::new();
+    table.load_preset(ASCII_MARKDOWN);
+    table.set_header(["what", "asked", "seen", "quartiles", "met"]);
+    let rows = REACHES.map(|reach| reach.row(record));
+    let unmet = rows.iter().filter(|row| row.verdict != "yes").count();
+    for row in rows {
+        table.add_row([row.what, &row.asked, &row.seen, &row.quartiles, row.verdict]);
+    }
+    (table.to_string(), unmet)
+}
