@@ -13,6 +13,7 @@ pub mod http;
 pub mod json;
 pub mod known;
 pub mod listen;
+mod open_files;
 pub mod resolver;
 pub mod run;
 pub mod run_dir;
