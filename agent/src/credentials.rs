@@ -311,19 +311,6 @@ mod tests {
     }
 
     #[test]
-    fn the_key_names_its_curve() {
-        let pem = new_certificate().unwrap();
-        let PrivateKeyDer::Sec1(der) = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap()
-        else {
-            panic!("another form: {pem}");
-        };
-        let key = EcPrivateKey::try_from(der.secret_sec1_der()).unwrap();
-        let curve = key.parameters.and_then(EcParameters::named_curve).unwrap();
-        assert_eq!(curve.to_string(), "1.2.840.10045.3.1.7", "P-256");
-        assert!(key.public_key.is_some());
-    }
-
-    #[test]
     fn of_many_starters_one_wins_and_all_agree() {
         let root = tempfile::tempdir().unwrap();
         let dir = run_dir(&root);
@@ -366,6 +353,19 @@ mod tests {
             &format!("{}{}", certificate.pem(), key.serialize_pem()),
         );
         read_certificate(&dir.certificate()).unwrap();
+    }
+
+    #[test]
+    fn the_key_names_its_curve() {
+        let pem = new_certificate().unwrap();
+        let PrivateKeyDer::Sec1(der) = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap()
+        else {
+            panic!("another form: {pem}");
+        };
+        let key = EcPrivateKey::try_from(der.secret_sec1_der()).unwrap();
+        let curve = key.parameters.and_then(EcParameters::named_curve).unwrap();
+        assert_eq!(curve.to_string(), "1.2.840.10045.3.1.7", "P-256");
+        assert!(key.public_key.is_some());
     }
 
     #[test]
