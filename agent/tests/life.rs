@@ -190,6 +190,9 @@ fn tools_say_what_is_wrong_with_an_exit_code() {
         .verb(&["get", "nothing.here"])
         .demand(11, &["nothing.here", "to do:"]);
     agent
+        .verb(&["get", "logs_config"])
+        .demand(11, &["is a section", "configstream list logs_config"]);
+    agent
         .verb(&["list", "nothing"])
         .demand(11, &["nothing", "configstream list"]);
     agent
