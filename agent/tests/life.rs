@@ -197,7 +197,7 @@ fn tools_say_what_is_wrong_with_an_exit_code() {
         .demand(11, &["nothing", "configstream list"]);
     agent
         .verb(&["unset", "log_level"])
-        .demand(11, &["log_level"]);
+        .demand(11, &["log_level", "configstream explain"]);
     agent
         .verb(&["set", "apm_config.enabled", "5"])
         .demand(10, &["is a boolean", "true or false"]);
