@@ -31,7 +31,7 @@ pub use target::Target;
 
 /// The command line of `configstream`.
 #[derive(Debug, Parser)]
-#[command(name = "configstream", version, about = ABOUT, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "configstream", version, about = ABOUT, after_help = AFTER_HELP, max_term_width = WIDTH)]
 struct Cli {
     #[command(flatten)]
     target: TargetOptions,
@@ -284,12 +284,15 @@ fn parse_source(text: &str) -> Result<Source, String> {
     })
 }
 
+/// Columns of the help. What is broken into lines by hand fits them, or it would be broken twice.
+const WIDTH: usize = 100;
+
 const ABOUT: &str = "Streams a layered configuration to remote agents: a snapshot first, then every change in order.";
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 good, 1 failed, 2 usage, 3 configuration, 4 run directory, 5 another agent runs there, 6 certificate or token,
-7 saved sequence, 8 cannot listen, 9 cannot reach the agent, 10 refused by the agent, 11 no such setting,
-12 not every stream has the change yet.
+Exit codes: 0 good, 1 failed, 2 usage, 3 configuration, 4 run directory, 5 another agent runs there,
+6 certificate or token, 7 saved sequence, 8 cannot listen, 9 cannot reach the agent,
+10 refused by the agent, 11 no such setting, 12 not every stream has the change yet.
 
 Start with `configstream run`, then type `configstream watch` in a second terminal.";
 
@@ -300,6 +303,13 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn lines_of_the_help_are_broken_once() {
+        for line in AFTER_HELP.lines() {
+            assert!(line.chars().count() <= WIDTH, "{line}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Certificate and token: created once by whoever starts first, checked by everybody who reads them.
 //!
 //! * `ipc_cert.pem`: one self-signed ECDSA P-256 certificate that is authority, server and client at once, and its
-//!   key. The key is written as SEC1 (`EC PRIVATE KEY`), which is the only form that stock clients read; PKCS#8 is
-//!   accepted when reading.
+//!   key. The key is written as SEC1 (`EC PRIVATE KEY`) that names its curve, which is the only form that stock clients
+//!   read; PKCS#8 is accepted when reading.
 //! * `auth_token`: 32 random bytes as 64 hex characters.
 //!
 //! Both have mode 0600. Each is written under another name and then linked to its own, which fails if the name is
@@ -15,7 +15,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use p256::pkcs8::DecodePrivateKey;
 use rand::TryRngCore;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -23,6 +22,9 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sec1::der::EncodePem;
+use sec1::pkcs8::{LineEnding, PrivateKeyInfo};
+use sec1::{EcParameters, EcPrivateKey};
 
 use crate::exit::{Exit, Failure};
 use crate::run_dir::RunDir;
@@ -224,9 +226,19 @@ fn new_certificate() -> Result<String, Box<dyn std::error::Error + Send + Sync>>
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2120, 1, 1);
     let certificate = params.self_signed(&key)?.pem();
-    let key = p256::SecretKey::from_pkcs8_der(&key.serialize_der())?
-        .to_sec1_pem(p256::pkcs8::LineEnding::LF)?;
-    Ok(format!("{certificate}{}", key.as_str()))
+    Ok(certificate + &to_sec1_pem(&key.serialize_der())?)
+}
+
+/// A PKCS#8 key as SEC1. PKCS#8 names the curve beside the key; SEC1 has to name it inside, or OpenSSL, BoringSSL and Go
+/// refuse the key.
+fn to_sec1_pem(pkcs8: &[u8]) -> Result<String, sec1::Error> {
+    let outer = PrivateKeyInfo::try_from(pkcs8)?;
+    let curve = outer.algorithm.parameters_oid()?;
+    let inner = EcPrivateKey {
+        parameters: Some(EcParameters::NamedCurve(curve)),
+        ..EcPrivateKey::try_from(outer.private_key)?
+    };
+    Ok(inner.to_pem(LineEnding::LF)?)
 }
 
 fn new_token() -> io::Result<String> {
@@ -341,6 +353,19 @@ mod tests {
             &format!("{}{}", certificate.pem(), key.serialize_pem()),
         );
         read_certificate(&dir.certificate()).unwrap();
+    }
+
+    #[test]
+    fn the_key_names_its_curve() {
+        let pem = new_certificate().unwrap();
+        let PrivateKeyDer::Sec1(der) = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap()
+        else {
+            panic!("another form: {pem}");
+        };
+        let key = EcPrivateKey::try_from(der.secret_sec1_der()).unwrap();
+        let curve = key.parameters.and_then(EcParameters::named_curve).unwrap();
+        assert_eq!(curve.to_string(), "1.2.840.10045.3.1.7", "P-256");
+        assert!(key.public_key.is_some());
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod http;
 pub mod json;
 pub mod known;
 pub mod listen;
+mod open_files;
 pub mod resolver;
 pub mod run;
 pub mod run_dir;

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use configstream_grpc::Address;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream, lookup_host};
 
 use crate::exit::{Exit, Failure};
 
@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Result<Address, String> {
 /// The address is in use, or the system refuses.
 pub async fn listen(address: &Address) -> Result<Bound, Failure> {
     let bound = match address {
-        Address::Tcp(address) => TcpListener::bind(address).await.map(Bound::Tcp),
+        Address::Tcp(address) => listen_tcp(address).await.map(Bound::Tcp),
         Address::Unix(path) => listen_unix(path).await,
         _ => Err(io::ErrorKind::Unsupported.into()),
     };
@@ -113,6 +113,29 @@ impl Drop for SocketFile {
     }
 }
 
+/// Listens at the first address of a name that can be listened at.
+async fn listen_tcp(address: &str) -> io::Result<TcpListener> {
+    let mut refused = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host(address).await? {
+        match listen_at(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // So that a restart need not wait for the connections of its predecessor to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(WAITING_CONNECTIONS)
+}
+
 async fn listen_unix(path: &Path) -> io::Result<Bound> {
     remove_stale(path).await?;
     let listener = UnixListener::bind(path)?;
@@ -134,9 +157,18 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Connections that may wait to be accepted: all that a server takes by default, since all come back after a restart. Who
+/// finds no room hears nothing, and tries again after one second, then two, then four.
+const WAITING_CONNECTIONS: u32 = 1_024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use std::time::Duration;
+
+    use futures_util::future::try_join_all;
+    use tokio::net::TcpStream;
 
     #[test]
     fn addresses_read_and_print() {
@@ -180,6 +212,18 @@ mod tests {
                 && text.contains("--listen"),
             "{text}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_comes_at_once_finds_room_to_wait() {
+        let bound = listen(&parse("127.0.0.1:0").unwrap()).await.unwrap();
+        let Address::Tcp(address) = bound.address().unwrap() else {
+            panic!("TCP was asked for");
+        };
+        // Nobody accepts them.
+        let crowd = try_join_all((0..400).map(|_| TcpStream::connect(&address)));
+        let crowd = tokio::time::timeout(Duration::from_secs(30), crowd).await;
+        assert_eq!(crowd.expect("in time").unwrap().len(), 400);
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ use crate::granted;
 use crate::http;
 use crate::known::Known;
 use crate::listen::{self, Bound, SocketFile};
+use crate::open_files;
 use crate::resolver::Resolver;
 use crate::run_dir::{RunDir, RunDirLock};
 use crate::sequence_file::{SequenceFile, SequenceFileError};
@@ -59,6 +60,7 @@ pub struct Options {
 ///
 /// It could not start, or did not stop in time. Each kind has its exit code.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    open_files::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -190,11 +190,14 @@ fn tools_say_what_is_wrong_with_an_exit_code() {
         .verb(&["get", "nothing.here"])
         .demand(11, &["nothing.here", "to do:"]);
     agent
+        .verb(&["get", "logs_config"])
+        .demand(11, &["is a section", "configstream list logs_config"]);
+    agent
         .verb(&["list", "nothing"])
         .demand(11, &["nothing", "configstream list"]);
     agent
         .verb(&["unset", "log_level"])
-        .demand(11, &["log_level"]);
+        .demand(11, &["log_level", "configstream explain"]);
     agent
         .verb(&["set", "apm_config.enabled", "5"])
         .demand(10, &["is a boolean", "true or false"]);

@@ -88,7 +88,10 @@ pub(crate) fn unreachable(error: &ConnectError) -> Failure {
 /// The failure for an answer that is none.
 pub(crate) fn refused(what: &str, status: &Status) -> Failure {
     let (exit, mend) = match status.code() {
-        Code::NotFound => (Exit::NotFound, "look for it with `configstream list`"),
+        Code::NotFound => (
+            Exit::NotFound,
+            "look for it with `configstream list`; see which layers hold it with `configstream explain`",
+        ),
         Code::Unauthenticated => (
             Exit::Refused,
             "the token is another agent's; say which run directory with --run-dir",

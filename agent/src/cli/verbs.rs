@@ -1,8 +1,10 @@
 //! The verbs that ask one question.
 
 use configstream_engine::settings::Key;
+use configstream_grpc::Client;
 use configstream_proto::configstream::admin::v1 as admin;
 use serde_json::json;
+use tonic::{Code, Status};
 
 use super::output::Output;
 use super::target::{Target, refused};
@@ -13,12 +15,19 @@ use crate::known::Known;
 /// `configstream get`.
 pub(super) async fn get(target: &Target, output: Output, key: &Key) -> Result<(), Failure> {
     let what = format!("cannot get `{key}`");
-    let reply = target
-        .connect()
-        .await?
-        .get(key.as_str())
-        .await
-        .map_err(|status| refused(&what, &status))?;
+    let client = target.connect().await?;
+    let reply = match client.get(key.as_str()).await {
+        Ok(reply) => reply,
+        Err(status) if is_section(&client, key, &status).await => {
+            return Err(Failure::new(
+                Exit::NotFound,
+                what,
+                format!("`{key}` is a section, not a setting"),
+                format!("see what is in it with `configstream list {key}`"),
+            ));
+        }
+        Err(status) => return Err(refused(&what, &status)),
+    };
     let Some(setting) = reply.setting else {
         return Err(Failure::new(
             Exit::NotFound,
@@ -36,6 +45,15 @@ pub(super) async fn get(target: &Target, output: Output, key: &Key) -> Result<()
         output.bold(&setting.key),
         output.dim(&format!("(source: {})", setting.source))
     ))
+}
+
+/// Whether a key was not found because it only stands before others.
+async fn is_section(client: &Client, key: &Key, status: &Status) -> bool {
+    status.code() == Code::NotFound
+        && client
+            .list(key.as_str())
+            .await
+            .is_ok_and(|reply| !reply.settings.is_empty())
 }
 
 /// `configstream list`.

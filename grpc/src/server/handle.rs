@@ -26,11 +26,16 @@ impl<S: Resolution> ServerHandle<S> {
     /// Ends every stream with `Unavailable`, accepts nothing any more, and waits for the connections to finish; those
     /// which have not within `deadline` are cut.
     pub async fn shutdown(self, deadline: Duration) {
-        let Self { acceptor, health } = self;
+        let Self {
+            acceptor,
+            mut health,
+        } = self;
         for service in services::<S>() {
             health
                 .set_service_status(service, ServingStatus::NotServing)
                 .await;
+            // Ends those who watch it, once they have been told; they would stay as long as they may.
+            health.clear_service_status(service).await;
         }
         acceptor.core.registry.close(&Refusal::ShuttingDown);
         acceptor.closing.cancel();
