@@ -15,6 +15,7 @@ mod routes;
 mod service;
 mod session;
 mod stream;
+mod together;
 
 use std::fmt;
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 //! handshakes, send buffers and stalls.
 
 use std::convert::Infallible;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{sleep, timeout};
@@ -31,6 +31,7 @@ use tower::Service;
 use crate::server::auth;
 use crate::server::core::Core;
 use crate::server::service::Connection;
+use crate::server::together::Together;
 
 /// A bound socket to serve on.
 #[derive(Debug)]
@@ -128,8 +129,15 @@ impl<S: Resolution> Acceptor<S> {
             None => return,
         };
 
+        self.converse(stream).await;
+    }
+
+    /// Serves a peer that is trusted.
+    async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let limits = &self.core.limits;
         let hang_up = self.abort.child_token();
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let (beside, mut together) = Together::new();
+        let mut builder = http2::Builder::new(beside);
         builder
             .timer(TokioTimer::new())
             .auto_date_header(false)
@@ -144,11 +152,12 @@ impl<S: Resolution> Acceptor<S> {
         let service = service_fn(|request| self.call(request, &connection));
         let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
-            ended = served.as_mut() => Some(ended),
+            ended = poll_fn(|cx| together.poll(served.as_mut(), cx)) => Some(ended),
             () = hang_up.cancelled() => None,
             () = self.closing.cancelled() => {
                 served.as_mut().graceful_shutdown();
-                hang_up.run_until_cancelled(served).await
+                let finish = poll_fn(|cx| together.poll(served.as_mut(), cx));
+                hang_up.run_until_cancelled(finish).await
             }
         };
         if let Some(Err(error)) = ended {
