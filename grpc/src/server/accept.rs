@@ -88,6 +88,31 @@ impl<S: Resolution> Acceptor<S> {
     }
 
     fn admit(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        if let Some(counted) = self.count() {
+            let this = self.clone();
+            self.tasks.spawn(async move {
+                this.connect(stream).await;
+                drop(counted);
+            });
+        }
+    }
+
+    /// Serves a peer whom somebody else has let in.
+    pub(crate) fn admit_trusted(
+        self: &Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) {
+        if let Some(counted) = self.count() {
+            let this = self.clone();
+            self.tasks.spawn(async move {
+                this.converse(stream).await;
+                drop(counted);
+            });
+        }
+    }
+
+    /// Room for one more connection, or none.
+    fn count(&self) -> Option<Counted<S>> {
         // Relaxed: one thread's view of the count, so the limit may be passed by as many as there are listeners.
         let limit = self.core.limits.connections as u64;
         if self.core.connections.load(Ordering::Relaxed) >= limit {
@@ -95,14 +120,9 @@ impl<S: Resolution> Acceptor<S> {
                 .refused_connections
                 .fetch_add(1, Ordering::Relaxed);
             tracing::debug!(limit, "too many connections");
-            return;
+            return None;
         }
-        let counted = Counted::new(self.core.clone());
-        let this = self.clone();
-        self.tasks.spawn(async move {
-            this.connect(stream).await;
-            drop(counted);
-        });
+        Some(Counted::new(self.core.clone()))
     }
 
     async fn connect(

@@ -117,12 +117,9 @@ impl Bell {
 
     /// Nobody listens any more. False when it has rung.
     fn rest(&self) -> bool {
-        let rest = self.state.compare_exchange(
-            LISTENING,
-            RESTING,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+        let rest =
+            self.state
+                .compare_exchange(LISTENING, RESTING, Ordering::AcqRel, Ordering::Acquire);
         rest.is_ok()
     }
 }
