@@ -7,3 +7,4 @@
 pub mod fan_out;
 pub mod settings;
 pub mod tick;
+pub mod wire;
