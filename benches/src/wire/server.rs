@@ -294,7 +294,7 @@ pub(super) const RING_CAPACITY: usize = 128;
 /// Further than this, a saturating publisher waits.
 const BEHIND: u64 = 64;
 const BURST: usize = 32;
-const PAUSE: Duration = Duration::from_micros(20);
+const PAUSE: Duration = Duration::from_micros(100);
 const PATIENCE_NS: u64 = 2_000_000_000;
 const SETTLE: Duration = Duration::from_millis(100);
 const CHANGING: u64 = 16;
