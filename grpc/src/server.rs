@@ -6,6 +6,7 @@ mod auth;
 mod body;
 mod builder;
 mod core;
+mod cork;
 mod handle;
 mod limits;
 mod open_stream;

@@ -30,6 +30,7 @@ use tower::Service;
 
 use crate::server::auth;
 use crate::server::core::Core;
+use crate::server::cork::Corked;
 use crate::server::service::Connection;
 use crate::server::together::Together;
 
@@ -170,13 +171,15 @@ impl<S: Resolution> Acceptor<S> {
             .keep_alive_timeout(limits.keepalive_timeout);
         let connection = Connection(hang_up.clone());
         let service = service_fn(|request| self.call(request, &connection));
-        let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let stream = Corked::new(stream);
+        let transport = TokioIo::new(stream.clone());
+        let mut served = pin!(builder.serve_connection(transport, service));
         let ended = tokio::select! {
-            ended = poll_fn(|cx| together.poll(served.as_mut(), cx)) => Some(ended),
+            ended = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx)) => Some(ended),
             () = hang_up.cancelled() => None,
             () = self.closing.cancelled() => {
                 served.as_mut().graceful_shutdown();
-                let finish = poll_fn(|cx| together.poll(served.as_mut(), cx));
+                let finish = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx));
                 hang_up.run_until_cancelled(finish).await
             }
         };

@@ -43,7 +43,7 @@ impl Limits {
     /// Default of [`event_bytes`](Self::event_bytes): what clients in the field accept.
     pub const DEFAULT_EVENT_BYTES: usize = 128 * 1024 * 1024;
     /// Default of [`send_buffer_bytes`](Self::send_buffer_bytes).
-    pub const DEFAULT_SEND_BUFFER_BYTES: usize = 64 * 1024;
+    pub const DEFAULT_SEND_BUFFER_BYTES: usize = 16 * 1024;
 
     /// Connections at a time, handshakes under way included. Whoever comes next is hung up on.
     pub fn connections(mut self, count: usize) -> Self {

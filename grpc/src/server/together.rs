@@ -18,7 +18,10 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, Stream};
 use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
+use tokio::io::AsyncWrite;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::server::cork::Corked;
 
 /// The executor that hyper is given: puts a stream beside its connection.
 #[derive(Clone)]
@@ -54,10 +57,12 @@ impl Together {
         (Beside(beside), together)
     }
 
-    /// Polls the streams, then the connection, which may bring new ones. Ready when the connection is.
-    pub(crate) fn poll<C: Future>(
+    /// Polls the streams, then the connection, which may bring new ones, then lets go what it wrote to `transport`.
+    /// Ready when the connection is.
+    pub(crate) fn poll<C: Future, T: AsyncWrite + Unpin>(
         &mut self,
         mut connection: Pin<&mut C>,
+        transport: &Corked<T>,
         cx: &mut Context<'_>,
     ) -> Poll<C::Output> {
         self.for_streams.task.register(cx.waker());
@@ -70,7 +75,11 @@ impl Together {
         if let Poll::Ready(output) = connection.as_mut().poll(&mut for_connection) {
             return Poll::Ready(output);
         }
-        let mut again = false;
+        // Should it fail, the connection meets the same error when it is polled again.
+        let mut again = matches!(
+            transport.poll_release(&mut for_connection),
+            Poll::Ready(Err(_))
+        );
         while let Poll::Ready(Some(stream)) = self.arrived.poll_recv(&mut for_connection) {
             self.streams.push(stream);
             again = true;
