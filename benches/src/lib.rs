@@ -18,6 +18,7 @@ pub mod record;
 pub mod report;
 pub mod settings;
 pub mod tick;
+pub mod wire;
 
 use std::{io, time::Duration};
 

@@ -6,6 +6,7 @@ mod auth;
 mod body;
 mod builder;
 mod core;
+mod cork;
 mod handle;
 mod limits;
 mod open_stream;
@@ -17,6 +18,7 @@ mod routes;
 mod service;
 mod session;
 mod stream;
+mod together;
 mod wait;
 
 use std::fmt;

@@ -4,7 +4,7 @@
 //! handshakes, send buffers and stalls.
 
 use std::convert::Infallible;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{sleep, timeout};
@@ -30,8 +30,10 @@ use tower::Service;
 
 use crate::server::auth;
 use crate::server::core::Core;
+use crate::server::cork::Corked;
 use crate::server::preface;
 use crate::server::service::Connection;
+use crate::server::together::Together;
 
 /// A bound socket to serve on.
 #[derive(Debug)]
@@ -88,6 +90,31 @@ impl<S: Resolution> Acceptor<S> {
     }
 
     fn admit(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        if let Some(counted) = self.count() {
+            let this = self.clone();
+            self.tasks.spawn(async move {
+                this.connect(stream).await;
+                drop(counted);
+            });
+        }
+    }
+
+    /// Serves a peer whom somebody else has let in.
+    pub(crate) fn admit_trusted(
+        self: &Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) {
+        if let Some(counted) = self.count() {
+            let this = self.clone();
+            self.tasks.spawn(async move {
+                this.converse(stream).await;
+                drop(counted);
+            });
+        }
+    }
+
+    /// Room for one more connection, or none.
+    fn count(&self) -> Option<Counted<S>> {
         // Relaxed: one thread's view of the count, so the limit may be passed by as many as there are listeners.
         let limit = self.core.limits.connections as u64;
         if self.core.connections.load(Ordering::Relaxed) >= limit {
@@ -95,14 +122,9 @@ impl<S: Resolution> Acceptor<S> {
                 .refused_connections
                 .fetch_add(1, Ordering::Relaxed);
             tracing::debug!(limit, "too many connections");
-            return;
+            return None;
         }
-        let counted = Counted::new(self.core.clone());
-        let this = self.clone();
-        self.tasks.spawn(async move {
-            this.connect(stream).await;
-            drop(counted);
-        });
+        Some(Counted::new(self.core.clone()))
     }
 
     async fn connect(
@@ -129,8 +151,15 @@ impl<S: Resolution> Acceptor<S> {
             None => return,
         };
 
+        self.converse(stream).await;
+    }
+
+    /// Serves a peer that is trusted.
+    async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let limits = &self.core.limits;
         let hang_up = self.abort.child_token();
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let (beside, mut together) = Together::new();
+        let mut builder = http2::Builder::new(beside);
         builder
             .timer(TokioTimer::new())
             .auto_date_header(false)
@@ -145,13 +174,16 @@ impl<S: Resolution> Acceptor<S> {
             .keep_alive_timeout(limits.keepalive_timeout);
         let connection = Connection(hang_up.clone());
         let service = service_fn(|request| self.call(request, &connection));
-        let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let stream = Corked::new(stream);
+        let transport = TokioIo::new(stream.clone());
+        let mut served = pin!(builder.serve_connection(transport, service));
         let ended = tokio::select! {
-            ended = served.as_mut() => Some(ended),
+            ended = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx)) => Some(ended),
             () = hang_up.cancelled() => None,
             () = self.closing.cancelled() => {
                 served.as_mut().graceful_shutdown();
-                hang_up.run_until_cancelled(served).await
+                let finish = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx));
+                hang_up.run_until_cancelled(finish).await
             }
         };
         if let Some(Err(error)) = ended {

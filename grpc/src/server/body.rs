@@ -2,7 +2,7 @@
 //!
 //! Frames are whole gRPC messages already, so there is nothing to encode and, for a frame of some size, nothing to
 //! copy: its pieces are views of the bytes that all streams share. Small frames that are ready together leave as one
-//! piece of data. A large one leaves in pieces, so that the transport comes back for each: a reader that is slow but
+//! HTTP/2 frame. A large one leaves in pieces, so that the transport comes back for each: a reader that is slow but
 //! moves is told from one that has stopped, and the transport never holds more than a piece.
 
 use std::fmt;
@@ -45,11 +45,11 @@ impl<S: Resolution> EventBody<S> {
             return self.rest_of_frame();
         }
         let mut ready = Gathered::default();
-        while self.end.is_none() && ready.len() < PIECE_BYTES {
+        while self.end.is_none() && ready.has_room() {
             match Pin::new(&mut self.stream).poll_next(cx) {
                 Poll::Pending if ready.len() == 0 => return Poll::Pending,
                 Poll::Pending => break,
-                Poll::Ready(Some(Ok(frame))) if frame.len() >= PIECE_BYTES => {
+                Poll::Ready(Some(Ok(frame))) if frame.len() > GATHERED_BYTES => {
                     self.rest = frame;
                     break;
                 }
@@ -109,16 +109,18 @@ impl<S: Resolution> fmt::Debug for EventBody<S> {
 struct Gathered {
     only: Bytes,
     several: BytesMut,
+    longest: usize,
 }
 
 impl Gathered {
     fn add(&mut self, frame: Bytes) {
+        self.longest = self.longest.max(frame.len());
         if self.len() == 0 {
             self.only = frame;
             return;
         }
         if self.several.is_empty() {
-            self.several.reserve(PIECE_BYTES);
+            self.several.reserve(GATHERED_BYTES);
             self.several
                 .extend_from_slice(&std::mem::take(&mut self.only));
         }
@@ -127,6 +129,11 @@ impl Gathered {
 
     fn len(&self) -> usize {
         self.only.len() + self.several.len()
+    }
+
+    /// Whether one more would fit, if it is not longer than those before.
+    fn has_room(&self) -> bool {
+        self.len() + self.longest <= GATHERED_BYTES
     }
 
     fn into_bytes(self) -> Bytes {
@@ -146,5 +153,9 @@ fn trailers(reason: Refusal) -> HeaderMap {
     trailers
 }
 
-/// How much is handed to the transport at a time: four HTTP/2 frames of the default size.
+/// How much of a large frame is handed to the transport at a time: four HTTP/2 frames of the default size.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// How much small frames are gathered to: one HTTP/2 frame of the default size. Buffers four times as large came from
+/// the system anew each time, and page faults took a quarter of a saturated server's time.
+const GATHERED_BYTES: usize = 16 * 1024;

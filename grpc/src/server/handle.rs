@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use configstream_engine::settings::Resolution;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -49,6 +50,18 @@ impl<S: Resolution> ServerHandle<S> {
             acceptor.abort.cancel();
             acceptor.tasks.wait().await;
         }
+    }
+
+    /// Serves a connection that the host has accepted itself, and trusts: over a transport of its own, or after a TLS
+    /// handshake of its own. Nothing is asked here but the token and the session. Spawns onto the current tokio runtime.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn serve_connection(
+        &self,
+        connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) {
+        self.acceptor.admit_trusted(connection);
     }
 
     /// What the server has done so far, and is doing.

@@ -43,7 +43,7 @@ impl Limits {
     /// Default of [`event_bytes`](Self::event_bytes): what clients in the field accept.
     pub const DEFAULT_EVENT_BYTES: usize = 128 * 1024 * 1024;
     /// Default of [`send_buffer_bytes`](Self::send_buffer_bytes).
-    pub const DEFAULT_SEND_BUFFER_BYTES: usize = 64 * 1024;
+    pub const DEFAULT_SEND_BUFFER_BYTES: usize = 16 * 1024;
 
     /// What a stream whose reader has stopped makes the server hold at most, with the default
     /// [`send_buffer_bytes`](Self::send_buffer_bytes) and on a connection of its own: buffers of the transport, and a piece of

@@ -68,7 +68,12 @@ impl OpenStream {
         self.connection.cancel();
     }
 
-    /// Why the stream has to end, if it has to; `waker` hears of a reason that comes later.
+    /// Why the stream has to end, if it has to.
+    pub(crate) fn end_reason(&self) -> Option<&Refusal> {
+        self.end.get()
+    }
+
+    /// Likewise, and `waker` hears of a reason that comes later.
     pub(crate) fn ended(&self, waker: &Waker) -> Option<&Refusal> {
         self.waker.register(waker);
         self.end.get()
@@ -92,7 +97,7 @@ impl OpenStream {
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.end.get().is_some()
+        self.end_reason().is_some()
     }
 
     /// Adds what was dropped since the last report; also for a stream that takes nothing, so that the metric moves.

@@ -10,7 +10,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use configstream_engine::settings::Resolution;
@@ -130,15 +130,20 @@ impl<S: Resolution> Stream for EventStream<S> {
         if this.ended {
             return Poll::Ready(None);
         }
-        if let Some(reason) = this.open.ended(cx.waker()) {
-            let reason = reason.clone();
-            return this.end(reason);
-        }
-        match ready!(this.subscription.poll_next(cx)) {
-            None => this.end(Refusal::EngineClosed),
-            Some(event) => match this.frame(&event) {
+        let next = match this.open.end_reason() {
+            None => this.subscription.poll_next(cx),
+            Some(_) => Poll::Pending,
+        };
+        match next {
+            Poll::Ready(None) => this.end(Refusal::EngineClosed),
+            Poll::Ready(Some(event)) => match this.frame(&event) {
                 Ok(frame) => Poll::Ready(Some(Ok(frame))),
                 Err(reason) => this.end(reason),
+            },
+            // Only who has nothing to send waits for a reason to end.
+            Poll::Pending => match this.open.ended(cx.waker()).cloned() {
+                Some(reason) => this.end(reason),
+                None => Poll::Pending,
             },
         }
     }

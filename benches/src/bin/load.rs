@@ -1,0 +1,119 @@
+//! Load for the gRPC server, and for a naive one beside it. `load run` measures one scenario.
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use configstream_benches::wire::campaign::{Outcome, Scenario};
+use configstream_benches::wire::readers::{self, ReaderOptions};
+use configstream_benches::wire::server::{self, Implementation, ServerOptions};
+
+#[derive(Parser)]
+#[command(about)]
+struct Program {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Measures one scenario at both servers in turn.
+    Run(RunOptions),
+    /// The server's process; started by the others.
+    #[command(hide = true)]
+    Serve(ServerOptions),
+    /// The readers' process; started by the others.
+    #[command(hide = true)]
+    Read(ReaderOptions),
+}
+
+#[derive(clap::Args)]
+struct RunOptions {
+    /// Streams that read.
+    #[arg(long, default_value_t = 100)]
+    streams: usize,
+    /// Connections that they share.
+    #[arg(long, default_value_t = 10)]
+    connections: usize,
+    /// Updates per second. Without it, as many as go through.
+    #[arg(long)]
+    rate: Option<u32>,
+    /// With TLS.
+    #[arg(long)]
+    tls: bool,
+    /// Over a Unix socket.
+    #[arg(long)]
+    unix: bool,
+    /// As many streams beside that have stopped reading.
+    #[arg(long)]
+    stalled: bool,
+    /// How long to publish.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// How often to measure each server.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Only this server.
+    #[arg(long)]
+    only: Option<Implementation>,
+}
+
+fn main() -> ExitCode {
+    let done = match Program::parse().task {
+        Task::Run(options) => run(&options),
+        Task::Serve(options) => server::serve(&options),
+        Task::Read(options) => readers::read(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &RunOptions) -> io::Result<()> {
+    let scenario = Scenario {
+        streams: options.streams,
+        connections: options.connections,
+        tls: options.tls,
+        unix: options.unix,
+        rate: options.rate,
+        duration: Duration::from_secs_f64(options.seconds),
+        stalled: options.stalled,
+    };
+    println!("{}", scenario.name());
+    for _ in 0..options.runs {
+        for implementation in [Implementation::Engine, Implementation::NaiveTonic] {
+            if options.only.is_some_and(|only| only != implementation) {
+                continue;
+            }
+            print(implementation, &scenario.run(implementation)?);
+        }
+    }
+    Ok(())
+}
+
+fn print(implementation: Implementation, outcome: &Outcome) {
+    let us = |ns: u64| ns as f64 / 1e3;
+    let latency = |quantile| us(outcome.latency_ns.value_at_quantile(quantile));
+    println!(
+        "{:<11} {:>9.0}/s cpu {:>6.0} ns  writes {:>6.1}  p50 {:>7.0} p90 {:>7.0} p99 {:>7.0} p99.9 {:>7.0} max {:>7.0} us  publish p50 {:>5.1} p99 {:>6.1} us  join {:>6.1} ms  {:>5.2} KiB  resyncs {}",
+        format!("{implementation:?}"),
+        outcome.delivered_per_second,
+        outcome.cpu_ns,
+        outcome.writes,
+        latency(0.5),
+        latency(0.9),
+        latency(0.99),
+        latency(0.999),
+        us(outcome.latency_ns.max()),
+        us(outcome.publish_ns.value_at_quantile(0.5)),
+        us(outcome.publish_ns.value_at_quantile(0.99)),
+        outcome.join_ns / 1e6,
+        outcome.bytes_per_stream / 1024.0,
+        outcome.resyncs,
+    );
+}

@@ -1,0 +1,24 @@
+//! The server and a naive one, over sockets: what the program `load` is made of.
+//!
+//! # Method
+//! * Server and readers are processes of their own, both children of the program, which asks them for figures over
+//!   their standard input and output, one JSON document a line. All share the machine's processors.
+//! * Both servers get their connections from the same accept loop, which counts socket writes below TLS, and run on
+//!   tokio's default runtime. They publish from a thread of their own.
+//! * [`readers`] speak HTTP/2 by hand and look at nothing but the last eight bytes of a message, so that the server is
+//!   what is measured. An update ends in a number: the moment when it was due. Latency counts from there.
+//! * *Paced*: so many updates a second, due at equal distances. *Saturated*: as many as the slowest stream lets pass,
+//!   which may be half a ring behind.
+//! * Processor time of the server is its process's, publishing included, from the first publish until everything is
+//!   delivered.
+
+mod access;
+pub mod campaign;
+mod clock;
+mod control;
+mod counted;
+mod frames;
+mod naive;
+mod ours;
+pub mod readers;
+pub mod server;

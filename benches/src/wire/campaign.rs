@@ -1,0 +1,208 @@
+//! Scenarios, measured at both servers in turn, and how the two compare.
+
+use std::io;
+use std::thread::sleep;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::access::prepare;
+use super::control::{self, Peer, ReaderAnswer, ReaderCommand, ServerAnswer, ServerCommand};
+use super::server::Implementation;
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// How many streams read.
+    pub streams: usize,
+    /// Over how many connections.
+    pub connections: usize,
+    /// With TLS.
+    pub tls: bool,
+    /// Over a Unix socket instead of TCP.
+    pub unix: bool,
+    /// Updates per second; none: as many as go through.
+    pub rate: Option<u32>,
+    /// How long is published.
+    pub duration: Duration,
+    /// As many streams beside, over as many connections, that have stopped reading.
+    pub stalled: bool,
+}
+
+/// What one run showed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// From the first request to the last of the streams' snapshots.
+    pub join_ns: f64,
+    /// What the server's resident memory grew by, per stream, connections included.
+    pub bytes_per_stream: f64,
+    /// Updates read per second, all streams together.
+    pub delivered_per_second: f64,
+    /// Processor time of the server per update read.
+    pub cpu_ns: f64,
+    /// Socket writes per update published.
+    pub writes: f64,
+    /// Snapshots that repaired a stream which had fallen behind.
+    pub resyncs: u64,
+    /// How long publishing took.
+    pub publish_ns: Histogram<u64>,
+    /// From when an update was due to when it was read.
+    pub latency_ns: Histogram<u64>,
+}
+
+impl Scenario {
+    /// As it stands in identifiers.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let load = match self.rate {
+            Some(rate) => format!("paced_{rate}"),
+            None => "saturated".to_owned(),
+        };
+        let socket = if self.unix { "unix" } else { "tcp" };
+        let tls = if self.tls { "_tls" } else { "" };
+        let stalled = if self.stalled { "_stalled" } else { "" };
+        format!(
+            "{load}_{}x{}_{socket}{tls}{stalled}",
+            self.streams, self.connections
+        )
+    }
+
+    /// Starts a server and its readers, and publishes.
+    ///
+    /// # Errors
+    /// What did not start, and that a process of the measurement has ended.
+    pub fn run(&self, implementation: Implementation) -> io::Result<Outcome> {
+        let folder = tempfile::tempdir()?;
+        prepare(folder.path())?;
+        let folder = folder
+            .path()
+            .to_str()
+            .ok_or_else(|| io::Error::other("a folder with an odd name"))?;
+        let implementation = match implementation {
+            Implementation::Engine => "engine",
+            Implementation::NaiveTonic => "naive-tonic",
+        };
+        let mut server = self.start(&[
+            "serve",
+            "--implementation",
+            implementation,
+            "--folder",
+            folder,
+        ])?;
+        let ServerAnswer::Listening(address) = server.hear()? else {
+            return Err(out_of_turn());
+        };
+        let memory = resident(&mut server)?;
+        let (streams, connections) = (self.streams.to_string(), self.connections.to_string());
+        let read = [
+            "read",
+            "--folder",
+            folder,
+            "--address",
+            &address,
+            "--streams",
+            &streams,
+            "--connections",
+            &connections,
+        ];
+        let mut readers = self.start(&read)?;
+        let join_ns = join(&mut readers)? as f64;
+        sleep(SETTLE);
+        let grown = resident(&mut server)?.saturating_sub(memory);
+        let _stalled = if self.stalled {
+            let mut stalled = self.start(&read)?;
+            join(&mut stalled)?;
+            stalled.tell(&ReaderCommand::Stall)?;
+            let ReaderAnswer::Stalled = stalled.hear()? else {
+                return Err(out_of_turn());
+            };
+            // Fills every buffer on the way to them.
+            published(
+                &mut server,
+                &ServerCommand::Paced {
+                    updates: 50_000,
+                    interval_ns: 10_000,
+                },
+            )?;
+            Some(stalled)
+        } else {
+            None
+        };
+        published(&mut server, &self.load(WARM_UP))?;
+        received(&mut readers)?;
+        let published = published(&mut server, &self.load(self.duration))?;
+        let received = received(&mut readers)?;
+        let elapsed = received.last_ns.saturating_sub(published.started_ns);
+        Ok(Outcome {
+            join_ns,
+            bytes_per_stream: grown as f64 / self.streams as f64,
+            delivered_per_second: received.updates as f64 / (elapsed as f64 / 1e9),
+            cpu_ns: published.cpu_ns as f64 / received.updates as f64,
+            writes: published.writes as f64 / published.updates as f64,
+            resyncs: received.snapshots,
+            publish_ns: control::uncounted(&published.publish_ns),
+            latency_ns: control::uncounted(&received.latency_ns),
+        })
+    }
+
+    fn start(&self, arguments: &[&str]) -> io::Result<Peer> {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(self.tls.then_some("--tls"));
+        arguments.extend(self.unix.then_some("--unix"));
+        Peer::start(&arguments)
+    }
+
+    fn load(&self, duration: Duration) -> ServerCommand {
+        match self.rate {
+            Some(rate) => ServerCommand::Paced {
+                updates: (f64::from(rate) * duration.as_secs_f64()) as u32,
+                interval_ns: 1_000_000_000 / u64::from(rate),
+            },
+            None => ServerCommand::Saturated {
+                duration_ns: duration.as_nanos() as u64,
+            },
+        }
+    }
+}
+
+fn resident(server: &mut Peer) -> io::Result<u64> {
+    server.tell(&ServerCommand::Memory)?;
+    match server.hear()? {
+        ServerAnswer::Memory { resident_bytes } => Ok(resident_bytes),
+        _ => Err(out_of_turn()),
+    }
+}
+
+fn published(server: &mut Peer, command: &ServerCommand) -> io::Result<control::Published> {
+    server.tell(command)?;
+    match server.hear()? {
+        ServerAnswer::Published(published) => Ok(published),
+        _ => Err(out_of_turn()),
+    }
+}
+
+fn join(readers: &mut Peer) -> io::Result<u64> {
+    let ReaderAnswer::Connected = readers.hear()? else {
+        return Err(out_of_turn());
+    };
+    readers.tell(&ReaderCommand::Join)?;
+    match readers.hear()? {
+        ReaderAnswer::Joined { duration_ns } => Ok(duration_ns),
+        _ => Err(out_of_turn()),
+    }
+}
+
+fn received(readers: &mut Peer) -> io::Result<control::Received> {
+    readers.tell(&ReaderCommand::Report)?;
+    match readers.hear()? {
+        ReaderAnswer::Received(received) => Ok(received),
+        _ => Err(out_of_turn()),
+    }
+}
+
+fn out_of_turn() -> io::Error {
+    io::Error::other("a process of the measurement spoke out of turn")
+}
+
+const SETTLE: Duration = Duration::from_millis(300);
+const WARM_UP: Duration = Duration::from_millis(500);

@@ -1,0 +1,45 @@
+//! This project's server.
+
+use configstream_engine::Engine;
+use configstream_engine::settings::{Change, Settings, Source};
+use configstream_grpc::{Identity, Limits, Server, ServerHandle, Token};
+
+use super::server::{RING_CAPACITY, Service, Socket, update_key};
+
+pub(super) struct Ours {
+    engine: Engine<Settings>,
+    handle: ServerHandle<Settings>,
+}
+
+impl Ours {
+    /// On the current runtime.
+    pub(super) fn start(settings: Settings, identity: Identity, token: Token) -> Self {
+        let engine = Engine::builder(settings)
+            .ring_capacity(RING_CAPACITY)
+            .build()
+            .expect("a ring with room");
+        let handle = Server::builder(engine.clone(), identity, token)
+            .limits(Limits::default().connections(2_048))
+            .build()
+            .serve([]);
+        Self { engine, handle }
+    }
+}
+
+impl Service for Ours {
+    fn serve_connection(&self, socket: Socket) {
+        self.handle.serve_connection(socket);
+    }
+
+    fn publish(&self, nth: u64, due_ns: u64) {
+        let due = i64::try_from(due_ns).expect("a moment below 2^53");
+        let change = Change::set(Source::File, update_key(nth), due);
+        self.engine.publish(&change).expect("a setting that fits");
+    }
+
+    fn slowest_lag(&self) -> u64 {
+        let subscriptions = self.engine.subscriptions();
+        let lags = subscriptions.iter().map(|subscription| subscription.lag);
+        lags.max().unwrap_or(0)
+    }
+}

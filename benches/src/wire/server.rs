@@ -1,0 +1,301 @@
+//! The process that serves, and publishes when told.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::thread::sleep;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use configstream_engine::State;
+use configstream_engine::settings::{Assignment, Change, Key, Settings, Source};
+use nix::sys::prctl;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::TlsAcceptor;
+use tonic::transport::server::Connected;
+
+use super::access::Access;
+use super::clock::{cpu_ns, now_ns};
+use super::control::{self, Published, ServerAnswer, ServerCommand, hear, say};
+use super::counted::Counted;
+use super::naive::Naive;
+use super::ours::Ours;
+use crate::settings;
+
+/// What a server process is told to be.
+#[derive(Args, Debug)]
+pub struct ServerOptions {
+    /// Whose server.
+    #[arg(long)]
+    pub implementation: Implementation,
+    #[command(flatten)]
+    access: Access,
+}
+
+/// Whose server is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+pub enum Implementation {
+    /// This project's.
+    Engine,
+    /// tonic's, over tokio's broadcast channel.
+    NaiveTonic,
+}
+
+/// A server that can be measured.
+pub(super) trait Service: Send + Sync + 'static {
+    /// Serves a connection that has been let in.
+    fn serve_connection(&self, socket: Socket);
+
+    /// Publishes the `nth` update, whose value says when it was due.
+    fn publish(&self, nth: u64, due_ns: u64);
+
+    /// How many updates the slowest stream has not taken yet.
+    fn slowest_lag(&self) -> u64;
+}
+
+/// Serves until its input ends.
+///
+/// # Errors
+/// What could not be read, bound or accepted.
+pub fn serve(options: &ServerOptions) -> io::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let _entered = runtime.enter();
+    let settings = workload();
+    let service: Arc<dyn Service> = match options.implementation {
+        Implementation::Engine => {
+            let (identity, token) = (options.access.identity()?, options.access.token()?);
+            Arc::new(Ours::start(settings, identity, token))
+        }
+        Implementation::NaiveTonic => Arc::new(Naive::start(&settings)),
+    };
+    let writes = Arc::new(AtomicU64::new(0));
+    let address = listen(&options.access, service.clone(), writes.clone())?;
+    say(&mut io::stdout(), &ServerAnswer::Listening(address))?;
+    // By default the kernel lets a thread oversleep by 50 us.
+    prctl::set_timerslack(1)?;
+    while let Some(command) = hear(&mut io::stdin().lock())? {
+        let publishing = Publishing {
+            service: &*service,
+            writes: &writes,
+        };
+        let answer = match command {
+            ServerCommand::Memory => ServerAnswer::Memory {
+                resident_bytes: resident_bytes()?,
+            },
+            ServerCommand::Paced {
+                updates,
+                interval_ns,
+            } => ServerAnswer::Published(publishing.paced(updates, interval_ns)),
+            ServerCommand::Saturated { duration_ns } => {
+                ServerAnswer::Published(publishing.saturated(duration_ns))
+            }
+        };
+        say(&mut io::stdout(), &answer)?;
+    }
+    runtime.shutdown_background();
+    Ok(())
+}
+
+struct Publishing<'a> {
+    service: &'a dyn Service,
+    writes: &'a AtomicU64,
+}
+
+impl Publishing<'_> {
+    fn paced(&self, updates: u32, interval_ns: u64) -> Published {
+        let start = now_ns() + interval_ns;
+        self.measured(start, |publish| {
+            for nth in 0..u64::from(updates) {
+                let due = start + nth * interval_ns;
+                sleep(Duration::from_nanos(due.saturating_sub(now_ns())));
+                publish(due);
+            }
+        })
+    }
+
+    fn saturated(&self, duration_ns: u64) -> Published {
+        let start = now_ns();
+        self.measured(start, |publish| {
+            while now_ns() < start + duration_ns {
+                if self.service.slowest_lag() > BEHIND {
+                    sleep(PAUSE);
+                    continue;
+                }
+                for _ in 0..BURST {
+                    publish(now_ns());
+                }
+            }
+        })
+    }
+
+    /// Runs `work` with a function that publishes, and waits for the streams.
+    fn measured(&self, started_ns: u64, work: impl FnOnce(&mut dyn FnMut(u64))) -> Published {
+        let mut times = control::histogram();
+        let (cpu, writes) = (cpu_ns(), self.writes.load(Ordering::Relaxed));
+        let mut updates = 0;
+        work(&mut |due| {
+            let begun = now_ns();
+            self.service.publish(updates, due);
+            times.saturating_record(now_ns() - begun);
+            updates += 1;
+        });
+        // Streams that are stalled never get there.
+        let end = now_ns() + PATIENCE_NS;
+        while self.service.slowest_lag() > 0 && now_ns() < end {
+            sleep(PAUSE);
+        }
+        sleep(SETTLE);
+        Published {
+            updates,
+            started_ns,
+            cpu_ns: cpu_ns() - cpu,
+            writes: self.writes.load(Ordering::Relaxed) - writes,
+            publish_ns: control::counted(&times),
+        }
+    }
+}
+
+/// Accepts for as long as the process lives; says where.
+fn listen(
+    access: &Access,
+    service: Arc<dyn Service>,
+    writes: Arc<AtomicU64>,
+) -> io::Result<String> {
+    let tls = match access.tls {
+        true => Some(TlsAcceptor::from(Arc::new(
+            access.identity()?.server_config(),
+        ))),
+        false => None,
+    };
+    let admit = move |socket: Box<dyn Stream>| {
+        let (tls, service) = (tls.clone(), service.clone());
+        let socket = Counted::new(socket, writes.clone());
+        tokio::spawn(async move {
+            let trusted: Box<dyn Stream> = match tls {
+                None => Box::new(socket),
+                Some(tls) => match tls.accept(socket).await {
+                    Ok(socket) => Box::new(socket),
+                    Err(error) => return eprintln!("refused: {error}"),
+                },
+            };
+            service.serve_connection(Socket(trusted));
+        });
+    };
+    if access.unix {
+        let path = access.socket();
+        let listener = UnixListener::bind(&path)?;
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                admit(Box::new(socket));
+            }
+        });
+        return Ok(path.display().to_string());
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let address = listener.local_addr()?.to_string();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            // As both servers' own accept loops do.
+            let _ = socket.set_nodelay(true);
+            admit(Box::new(socket));
+        }
+    });
+    Ok(address)
+}
+
+/// Any kind of socket.
+pub(super) struct Socket(Box<dyn Stream>);
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Connected for Socket {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// 350 settings, some of which are updated.
+fn workload() -> Settings {
+    let changing = (0..CHANGING).map(|nth| Assignment::new(update_key(nth), 0));
+    let layer =
+        (0..SETTINGS).map(|nth| Assignment::new(settings::key(nth), settings::value(nth, 0)));
+    let change = Change::replace_layer(Source::File, layer.chain(changing));
+    let filled = Settings::new().apply(&change);
+    filled.expect("well-formed settings").state
+}
+
+/// The key of the `nth` update. Its event takes 143 bytes.
+pub(super) fn update_key(nth: u64) -> Key {
+    let nth = nth % CHANGING;
+    let key = format!(
+        "integration.section_{nth:02}.instances.collection.settings.parameter_with_a_rather_long_name"
+    );
+    Key::parse(&key).expect("a well-formed key")
+}
+
+fn resident_bytes() -> io::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map(|kib| kib * 1024)
+        .ok_or_else(|| io::Error::other("/proc/self/status without VmRSS"))
+}
+
+/// Updates that a subscriber may be behind, at both servers: this project's default.
+pub(super) const RING_CAPACITY: usize = 128;
+/// Further than this, a saturating publisher waits.
+const BEHIND: u64 = 64;
+const BURST: usize = 32;
+const PAUSE: Duration = Duration::from_micros(100);
+const PATIENCE_NS: u64 = 2_000_000_000;
+const SETTLE: Duration = Duration::from_millis(100);
+const CHANGING: u64 = 16;
+const SETTINGS: usize = 350 - 16;
