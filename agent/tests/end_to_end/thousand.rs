@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use configstream_agent::run::SHUTDOWN_DEADLINE;
 use configstream_grpc::consumer::{Consumer, ConsumerState, Disconnection, States};
-use configstream_grpc::{Connector, Events, Identity, StreamError, Token};
+use configstream_grpc::{Client, Connector, Events, Identity, StreamError, Token};
 use futures_util::future::join_all;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use tokio::task::JoinHandle;
 use tonic::Code;
 
-use crate::peer::{Credentials, registration, set};
+use crate::peer::{Credentials, open, registration, set};
 use crate::proxy::Proxy;
 use crate::support::{Agent, PATIENCE};
 
@@ -49,8 +49,8 @@ fn a_stop_reaches_a_thousand_streams_and_a_restart_gets_them_back() {
             address: proxy.address.clone(),
             ..credentials.clone()
         };
-        let quick = Duration::from_millis(500);
-        let half_open = connector(&over_proxy).keepalive(quick, quick);
+        let (often, patient) = (Duration::from_millis(500), Duration::from_secs(2));
+        let half_open = connector(&over_proxy).keepalive(often, patient);
         let followers = [
             vec![connector(&credentials); FOLLOWING],
             vec![half_open; HALF_OPEN],
@@ -98,6 +98,7 @@ fn a_stop_reaches_a_thousand_streams_and_a_restart_gets_them_back() {
 
     // There was no room to tell those that do not read; they find their connections closed.
     let ends = runtime.block_on(within(join_all(stalled.into_iter().map(end_of))));
+    let (stalled, ends): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
     assert!(ends.iter().all(is_closed_connection), "{ends:?}");
 
     let agent = Agent::start_at(root.path(), &address, &[]);
@@ -115,7 +116,10 @@ fn a_stop_reaches_a_thousand_streams_and_a_restart_gets_them_back() {
 
     let (told, silent) = losses.split_at(FOLLOWING);
     for losses in told {
-        assert!(is_told_of_shutdown(&losses[0].0), "{losses:?}");
+        let cause = &losses[0].0;
+        // Whoever was just refreshing its session may hear of the closed connection by that.
+        let is_told = is_told_of_shutdown(cause) || matches!(cause, Disconnection::Refresh(_));
+        assert!(is_told, "{losses:?}");
     }
     for losses in silent {
         assert!(!is_told_of_shutdown(&losses[0].0), "{losses:?}");
@@ -125,6 +129,8 @@ fn a_stop_reaches_a_thousand_streams_and_a_restart_gets_them_back() {
     assert!(longest < Some(SOON), "{longest:?}");
     assert_no_storm(told.iter().map(|losses| losses[0].1));
 
+    let starts = runtime.block_on(within(join_all(stalled.iter().map(start_of))));
+    assert!(starts.iter().all(|start| *start == last + 1), "{starts:?}");
     agent.until("all have what there is", |agent| {
         let server = &agent.status()["server"];
         server["caught_up"] == true && server["streams"] == losses.len()
@@ -191,8 +197,8 @@ fn connector(credentials: &Credentials) -> Connector {
     Connector::new(credentials.address.clone(), &identity, token)
 }
 
-/// Streams that nobody reads, with windows that are soon full.
-async fn stalled(credentials: &Credentials) -> Vec<Events> {
+/// Streams that nobody reads, with windows that are soon full, and what they were opened with.
+async fn stalled(credentials: &Credentials) -> Vec<(Client, Events)> {
     let (connections, streams) = STALLED;
     let mut all = Vec::new();
     for _ in 0..connections {
@@ -203,25 +209,34 @@ async fn stalled(credentials: &Credentials) -> Vec<Events> {
         let registering = (0..streams).map(|_| client.register(&who));
         for session in join_all(registering).await {
             let session = session.unwrap();
-            all.push(client.stream("stalled", &session.id).await.unwrap());
+            let events = client.stream("stalled", &session.id).await.unwrap();
+            all.push((client.clone(), events));
         }
     }
     all
 }
 
 /// How a stream ends, whatever comes before.
-async fn end_of(mut events: Events) -> StreamError {
+async fn end_of((client, mut events): (Client, Events)) -> (Client, StreamError) {
     loop {
         if let Err(end) = events.next().await {
-            return end;
+            return (client, end);
         }
     }
 }
 
+/// The sequence at which a new stream starts.
+async fn start_of(client: &Client) -> u64 {
+    // A call may have to find out first that the connection is no more.
+    while client.hostname().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (_, mut events) = open(client).await;
+    events.next().await.unwrap().sequence().get()
+}
+
 fn is_told_of_shutdown(cause: &Disconnection) -> bool {
-    let (Disconnection::Stream(StreamError::Status(status)) | Disconnection::Refresh(status)) =
-        cause
-    else {
+    let Disconnection::Stream(StreamError::Status(status)) = cause else {
         return false;
     };
     (status.code(), status.message()) == (Code::Unavailable, "the server is shutting down")
