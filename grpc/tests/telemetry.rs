@@ -44,17 +44,7 @@ async fn what_happens_is_counted_and_logged_under_the_documented_names() {
         assert_eq!(read(&format!("configstream.{name}")), Some(0.0), "{name}");
     }
 
-    let client = host
-        .connector()
-        .window_bytes(65_535)
-        .connect()
-        .await
-        .unwrap();
-    let session = client
-        .register(&configstream_grpc::Registration::new("remote"))
-        .await
-        .unwrap();
-    let mut events = client.stream("slow", &session.id).await.unwrap();
+    let (mut events, _) = host.narrow_stream("slow").await;
     expect_snapshot(&mut events).await;
     host.set("a", 1);
     expect_update(&mut events).await;
@@ -93,13 +83,13 @@ async fn what_happens_is_counted_and_logged_under_the_documented_names() {
         Some(figures.dropped as f64)
     );
 
-    drop((events, client));
+    drop(events);
     eventually("the stream is gone", || host.handle.stats().streams == 0).await;
     assert_eq!(read("configstream.subscribers"), Some(0.0));
 
     let log = log.text();
     for (line, times) in [
-        ("Config stream authorized for remote agent 'remote'", 1.0),
+        ("Config stream authorized for remote agent 'slow'", 1.0),
         ("New subscriber 'slow' joining the config stream", 1.0),
         ("Discontinuity detected for subscriber 'slow'", resyncs),
         ("Dropping config update for subscriber 'slow'", resyncs),
