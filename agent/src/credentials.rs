@@ -261,8 +261,13 @@ const LONGEST_FILE: u64 = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::net::Ipv6Addr;
     use std::sync::Barrier;
     use std::thread;
+
+    use x509_parser::extensions::GeneralName;
+    use x509_parser::oid_registry::{OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY};
+    use x509_parser::pem::parse_x509_pem;
 
     use super::*;
 
@@ -308,6 +313,40 @@ mod tests {
             "nothing is left behind"
         );
         assert!(!format!("{credentials:?}").contains(credentials.token()));
+    }
+
+    #[test]
+    fn the_certificate_is_authority_server_and_client_for_long() {
+        let root = tempfile::tempdir().unwrap();
+        let credentials = Credentials::open_or_create(&run_dir(&root)).unwrap();
+        let (_, pem) = parse_x509_pem(credentials.pem().as_bytes()).unwrap();
+        let certificate = pem.parse_x509().unwrap();
+        assert_eq!(certificate.subject(), certificate.issuer());
+
+        let key = certificate.public_key().algorithm.clone();
+        assert_eq!(key.algorithm, OID_KEY_TYPE_EC_PUBLIC_KEY);
+        let curve = key.parameters.unwrap().oid().unwrap();
+        assert_eq!(curve, OID_EC_P256);
+
+        let extensions = &certificate.tbs_certificate;
+        assert!(extensions.is_ca());
+        let usage = extensions.key_usage().unwrap().unwrap().value;
+        assert!(usage.key_cert_sign() && usage.digital_signature() && usage.crl_sign());
+        let extended = extensions.extended_key_usage().unwrap().unwrap().value;
+        assert!(extended.server_auth && extended.client_auth);
+        let names = extensions.subject_alternative_name().unwrap().unwrap();
+        let local = Ipv6Addr::LOCALHOST.octets();
+        assert_eq!(
+            names.value.general_names,
+            [
+                GeneralName::DNSName("localhost"),
+                GeneralName::IPAddress(&[127, 0, 0, 1]),
+                GeneralName::IPAddress(&local),
+            ]
+        );
+        let validity = certificate.validity();
+        let days = validity.time_to_expiration().unwrap().whole_days();
+        assert!(validity.is_valid() && days > 3_600, "{days}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | `remote_agent.registry.max_sessions` | [`Sessions::limit`] |
 //! | `config_stream.max_connections` | [`Limits::connections`] |
 //! | `config_stream.max_streams_per_connection` | [`Limits::streams_per_connection`] |
+//! | `config_stream.max_streams` | [`Limits::streams`] |
 //! | `config_stream.handshake_timeout` | [`Limits::handshake_timeout`] |
 //! | `config_stream.stall_timeout` | [`Limits::stall_timeout`] |
 //! | `config_stream.keepalive_interval`, `.keepalive_timeout` | [`Limits::keepalive`] |
@@ -64,6 +65,9 @@ pub fn limits(settings: &Settings) -> Result<Limits, Failure> {
     }
     if let Some(limit) = count(settings, "config_stream.max_streams_per_connection")? {
         limits = limits.streams_per_connection(limit);
+    }
+    if let Some(limit) = count(settings, "config_stream.max_streams")? {
+        limits = limits.streams(limit);
     }
     if let Some(timeout) = span(settings, "config_stream.handshake_timeout")? {
         limits = limits.handshake_timeout(timeout);
@@ -181,6 +185,7 @@ mod tests {
             assert!(shown.contains(part), "{key}: {shown}");
         }
         for (key, value, part) in [
+            ("config_stream.max_streams", 7.into(), " streams: 7"),
             ("config_stream.max_connections", 7.into(), " connections: 7"),
             (
                 "config_stream.max_streams_per_connection",

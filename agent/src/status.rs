@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use configstream_engine::Engine;
 use configstream_engine::settings::{Settings, Source};
-use configstream_grpc::{HostStatus, ServerObserver};
+use configstream_grpc::{AgentReport, HostStatus, ServerObserver};
 use serde::Serialize;
 
 use crate::resolver::ResolverHandle;
@@ -94,10 +94,38 @@ pub struct AgentStatus {
     pub age_seconds: f64,
     /// Since it last gave a sign of life.
     pub idle_seconds: f64,
+    /// The sequence handed over last on the stream that is furthest behind; none before its first snapshot, or without a
+    /// stream.
+    pub last_sequence_sent: Option<u64>,
     /// How many updates its furthest stream is behind.
     pub lag: u64,
+    /// Updates that snapshots stood in for, on its open streams.
+    pub dropped: u64,
+    /// Snapshots after the first, on its open streams.
+    pub resyncs: u64,
     /// How many streams it has open.
     pub streams: usize,
+}
+
+impl From<AgentReport> for AgentStatus {
+    fn from(agent: AgentReport) -> Self {
+        let figures = || agent.streams.iter().map(|stream| &stream.figures);
+        let handed = agent.streams.iter().map(|stream| stream.handed);
+        Self {
+            age_seconds: agent.age.as_secs_f64(),
+            idle_seconds: agent.idle.as_secs_f64(),
+            // None is the least.
+            last_sequence_sent: handed.min().flatten().map(|sequence| sequence.get()),
+            lag: figures().map(|figures| figures.lag).max().unwrap_or(0),
+            dropped: figures().map(|figures| figures.dropped).sum(),
+            resyncs: figures()
+                .map(|figures| figures.snapshots.saturating_sub(1))
+                .sum(),
+            streams: agent.streams.len(),
+            display_name: agent.registration.display_name,
+            flavor: agent.registration.flavor,
+        }
+    }
 }
 
 /// Where a [`Status`] is gathered from.
@@ -135,19 +163,7 @@ impl StatusSource {
                     refused_handshakes: stats.refused_handshakes,
                     caught_up: stats.caught_up,
                 };
-                let agents = server.agents().into_iter().map(|agent| AgentStatus {
-                    display_name: agent.registration.display_name,
-                    flavor: agent.registration.flavor,
-                    age_seconds: agent.age.as_secs_f64(),
-                    idle_seconds: agent.idle.as_secs_f64(),
-                    lag: agent
-                        .streams
-                        .iter()
-                        .map(|stream| stream.figures.lag)
-                        .max()
-                        .unwrap_or(0),
-                    streams: agent.streams.len(),
-                });
+                let agents = server.agents().into_iter().map(AgentStatus::from);
                 (Some(status), agents.collect())
             }
         };

@@ -25,6 +25,7 @@ pub(crate) enum Refusal {
     UnknownSession { id: String },
 
     // Streams of events.
+    TooManyStreams { limit: usize },
     ShuttingDown,
     EngineClosed,
     SequencesUsedUp,
@@ -61,9 +62,11 @@ impl Refusal {
             Self::TooManySessions { .. } | Self::EventTooLarge { .. } | Self::Overloaded => {
                 Code::ResourceExhausted
             }
-            Self::ShuttingDown | Self::EngineClosed | Self::SequencesUsedUp | Self::NewEpoch => {
-                Code::Unavailable
-            }
+            Self::TooManyStreams { .. }
+            | Self::ShuttingDown
+            | Self::EngineClosed
+            | Self::SequencesUsedUp
+            | Self::NewEpoch => Code::Unavailable,
             Self::ReadOnly => Code::FailedPrecondition,
         }
     }
@@ -106,6 +109,9 @@ impl fmt::Display for Refusal {
             Self::EmptySessionId => write!(f, "session_id cannot be empty: {REGISTER_FIRST}"),
             Self::UnknownSession { id } => {
                 write!(f, "session_id '{id}' not found: {REGISTER_FIRST}")
+            }
+            Self::TooManyStreams { limit } => {
+                write!(f, "too many config streams (at most {limit})")
             }
             Self::ShuttingDown => f.write_str("the server is shutting down"),
             Self::EngineClosed => f.write_str("the configuration is no longer published"),

@@ -24,6 +24,9 @@ use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
+/// Code and text.
+type Told = (Code, String);
+
 /// Every certificate with every token with every session: a hundred cells.
 #[tokio::test]
 async fn only_the_right_certificate_key_token_and_session_open_a_stream() {
@@ -44,7 +47,7 @@ async fn only_the_right_certificate_key_token_and_session_open_a_stream() {
             format!("session_id '{id}' not found: {REGISTER_FIRST}"),
         )
     };
-    let sessions: [(Option<&str>, Option<(Code, String)>); 5] = [
+    let sessions: [(Option<&str>, Option<Told>); 5] = [
         (
             None,
             Some((
@@ -135,7 +138,7 @@ async fn only_the_right_certificate_key_token_and_session_open_a_stream() {
                 } else {
                     // Refused: no answer of ours, …
                     if let Some(answer) = answer {
-                        let status = answer.err().expect("no stream");
+                        let status = answer.expect_err("no stream");
                         assert!(status.source().is_some(), "{cell}: {status:?}");
                     }
                     // … counted, …

@@ -163,6 +163,29 @@ async fn a_thousand_streams_on_one_connection_are_too_many() {
 }
 
 #[tokio::test]
+async fn streams_without_end_are_refused_whatever_their_connections() {
+    let host = host_with(Limits::default().streams(10)).await;
+    let mut good = Good::on(&host).await;
+    let (mut begun, mut refused) = (Vec::new(), 0);
+    for _ in 0..20 {
+        let (client, session) = host.session().await;
+        match client.stream("x", &session.id).await {
+            Ok(events) => begun.push(events),
+            Err(status) => {
+                let text = "too many config streams (at most 10)";
+                assert_eq!((status.code(), status.message()), (Code::Unavailable, text));
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!((begun.len(), refused), (9, 11));
+    good.goes_on(&host).await;
+    drop(begun);
+    eventually("there is room again", || host.handle.stats().streams == 1).await;
+    Good::on(&host).await.goes_on(&host).await;
+}
+
+#[tokio::test]
 async fn huge_headers_are_refused() {
     let host = Host::start().await;
     let mut good = Good::on(&host).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use configstream_engine::settings::{Change, Key, Settings, Source, Value};
 use configstream_engine::{Engine, Epoch, Sequence};
-use configstream_grpc::{Limits, Registration};
+use configstream_grpc::Limits;
 use support::{
     Host, eventually, expect_end, expect_snapshot, expect_update, told, within_deadline,
 };
@@ -147,14 +147,7 @@ async fn each_event_is_encoded_once_however_many_streams_send_it() {
 #[tokio::test]
 async fn a_reader_that_stops_is_repaired_by_a_snapshot_when_it_reads_on() {
     let host = Host::start().await;
-    let client = host
-        .connector()
-        .window_bytes(65_535)
-        .connect()
-        .await
-        .unwrap();
-    let session = client.register(&Registration::new("slow")).await.unwrap();
-    let mut slow = client.stream("slow", &session.id).await.unwrap();
+    let (mut slow, _) = host.narrow_stream("slow").await;
     expect_snapshot(&mut slow).await;
     let (mut quick, _) = host.stream().await;
 
@@ -221,14 +214,7 @@ async fn shutting_down_does_not_wait_for_those_who_do_not_listen() {
     // Has shaken hands with nobody.
     let _silent = tokio::net::TcpStream::connect(host.address).await.unwrap();
     // Reads nothing any more.
-    let client = host
-        .connector()
-        .window_bytes(65_535)
-        .connect()
-        .await
-        .unwrap();
-    let session = client.register(&Registration::new("deaf")).await.unwrap();
-    let mut events = client.stream("deaf", &session.id).await.unwrap();
+    let (mut events, _) = host.narrow_stream("deaf").await;
     expect_snapshot(&mut events).await;
     eventually("the stream stalls", || {
         host.set("filler", "x".repeat(60_000));

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use support::{Host, eventually, expect_snapshot, expect_update, within_deadline};
+use tokio::io::AsyncWriteExt;
 use tracing_subscriber::fmt::MakeWriter;
 
 #[tokio::test]
@@ -15,12 +16,7 @@ async fn what_happens_is_counted_and_logged_under_the_documented_names() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    // The test runs on one thread, and so does the server.
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let _logging = log.install();
     let host = {
         let _recording = metrics::set_default_local_recorder(&recorder);
         Host::start().await
@@ -48,17 +44,7 @@ async fn what_happens_is_counted_and_logged_under_the_documented_names() {
         assert_eq!(read(&format!("configstream.{name}")), Some(0.0), "{name}");
     }
 
-    let client = host
-        .connector()
-        .window_bytes(65_535)
-        .connect()
-        .await
-        .unwrap();
-    let session = client
-        .register(&configstream_grpc::Registration::new("remote"))
-        .await
-        .unwrap();
-    let mut events = client.stream("slow", &session.id).await.unwrap();
+    let (mut events, _) = host.narrow_stream("slow").await;
     expect_snapshot(&mut events).await;
     host.set("a", 1);
     expect_update(&mut events).await;
@@ -97,13 +83,13 @@ async fn what_happens_is_counted_and_logged_under_the_documented_names() {
         Some(figures.dropped as f64)
     );
 
-    drop((events, client));
+    drop(events);
     eventually("the stream is gone", || host.handle.stats().streams == 0).await;
     assert_eq!(read("configstream.subscribers"), Some(0.0));
 
     let log = log.text();
     for (line, times) in [
-        ("Config stream authorized for remote agent 'remote'", 1.0),
+        ("Config stream authorized for remote agent 'slow'", 1.0),
         ("New subscriber 'slow' joining the config stream", 1.0),
         ("Discontinuity detected for subscriber 'slow'", resyncs),
         ("Dropping config update for subscriber 'slow'", resyncs),
@@ -112,10 +98,46 @@ async fn what_happens_is_counted_and_logged_under_the_documented_names() {
     }
 }
 
+#[tokio::test]
+async fn a_refused_handshake_is_counted_and_logged() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let log = Log::default();
+    let _logging = log.install();
+    let host = {
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        Host::start().await
+    };
+    let mut stranger = tokio::net::TcpStream::connect(host.address).await.unwrap();
+    stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    eventually("it is refused", || {
+        host.handle.stats().refused_handshakes == 1
+    })
+    .await;
+    let counted = snapshotter.snapshot().into_vec().into_iter().any(|entry| {
+        entry.0.key().name() == "configstream.refused_handshakes"
+            && matches!(entry.3, DebugValue::Counter(1))
+    });
+    assert!(counted);
+    eventually("it is logged", || {
+        log.text().contains("Refused a handshake: ")
+    })
+    .await;
+}
+
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    /// Writes down what this thread logs: a test runs on one, and so does its server.
+    fn install(&self) -> tracing::subscriber::DefaultGuard {
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(self.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }

@@ -89,15 +89,7 @@ async fn a_stream_that_reads_on_wakes_who_waits() {
 async fn a_frame_handed_over_in_part_has_not_been_passed() {
     let host = Host::start().await;
     let sequence = host.set("a", "x".repeat(1_000_000));
-    let client = host
-        .connector()
-        .window_bytes(65_535)
-        .connect()
-        .await
-        .unwrap();
-    let registration = configstream_grpc::Registration::new("slow");
-    let session = client.register(&registration).await.unwrap();
-    let mut events = client.stream("slow", &session.id).await.unwrap();
+    let (mut events, _) = host.narrow_stream("slow").await;
     eventually("a part has gone", || {
         host.handle.agents()[0].streams[0]
             .figures

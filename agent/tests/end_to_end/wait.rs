@@ -33,6 +33,10 @@ fn set_waits_until_every_stream_has_the_change() {
             watch.next();
             assert_eq!(done["sequence"], watch.reached());
         }
+        for shown in agent.status()["agents"].as_array().unwrap() {
+            assert_eq!(shown["last_sequence_sent"], done["sequence"]);
+            assert_eq!((&shown["lag"], &shown["dropped"]), (&json!(0), &json!(0)));
+        }
     }
     // Without it nothing is said about anybody.
     let done = agent.verb(&["set", "mine.key", "2"]).json();

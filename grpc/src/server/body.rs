@@ -104,7 +104,8 @@ impl<S: Resolution> fmt::Debug for EventBody<S> {
     }
 }
 
-/// Frames that leave together. One alone is not copied.
+/// Frames that leave together. One alone is not copied. Several are, up to a piece: that costs some nanoseconds for each,
+/// where a piece of data of its own costs the transport a lock, an entry in its queue, nine bytes of head, and a turn.
 #[derive(Default)]
 struct Gathered {
     only: Bytes,

@@ -89,7 +89,7 @@ impl<S: Resolution> ServerBuilder<S> {
         let core = Arc::new(Core {
             engine: self.engine,
             encoder: Encoder::new(self.origin, self.limits.event_bytes),
-            registry: Registry::new(self.sessions, self.limits.stall_timeout, telemetry.clone()),
+            registry: Registry::new(self.sessions, &self.limits, telemetry.clone()),
             telemetry,
             admin: self.admin,
             limits: self.limits,

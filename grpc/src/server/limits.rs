@@ -13,6 +13,7 @@ use std::time::Duration;
 pub struct Limits {
     pub(crate) connections: usize,
     pub(crate) streams_per_connection: u32,
+    pub(crate) streams: usize,
     pub(crate) handshake_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     pub(crate) keepalive_interval: Duration,
@@ -28,6 +29,8 @@ impl Limits {
     pub const DEFAULT_CONNECTIONS: usize = 1_024;
     /// Default of [`streams_per_connection`](Self::streams_per_connection).
     pub const DEFAULT_STREAMS_PER_CONNECTION: u32 = 256;
+    /// Default of [`streams`](Self::streams).
+    pub const DEFAULT_STREAMS: usize = 8_192;
     /// Default of [`handshake_timeout`](Self::handshake_timeout).
     pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
     /// Default of [`stall_timeout`](Self::stall_timeout).
@@ -61,6 +64,12 @@ impl Limits {
     /// turn; one that does not has the request refused.
     pub fn streams_per_connection(mut self, count: u32) -> Self {
         self.streams_per_connection = count;
+        self
+    }
+
+    /// Streams of events at a time, on all connections. One more is refused with `Unavailable`.
+    pub fn streams(mut self, count: usize) -> Self {
+        self.streams = count;
         self
     }
 
@@ -115,6 +124,7 @@ impl Default for Limits {
         Self {
             connections: Self::DEFAULT_CONNECTIONS,
             streams_per_connection: Self::DEFAULT_STREAMS_PER_CONNECTION,
+            streams: Self::DEFAULT_STREAMS,
             handshake_timeout: Self::DEFAULT_HANDSHAKE_TIMEOUT,
             stall_timeout: Self::DEFAULT_STALL_TIMEOUT,
             keepalive_interval: Self::DEFAULT_KEEPALIVE_INTERVAL,

@@ -7,7 +7,7 @@
 //!   each other, so no stream outlives its session unnoticed.
 //! * A stream that takes nothing although something waits for it loses its connection after the stall timeout, since
 //!   HTTP/2 has no way to tell it anything.
-//! * The table is bounded. The clock is the host's, so a test can move it.
+//! * Both tables are bounded. The clock is the host's, so a test can move it.
 //!
 //! Everything locks: this is the cold path, one call per registration, refresh, stream and sweep.
 
@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::metrics::Telemetry;
+use crate::server::limits::Limits;
 use crate::server::open_stream::OpenStream;
 use crate::server::progress::Position;
 use crate::server::registration::Registration;
@@ -30,6 +31,8 @@ use crate::status::Refusal;
 pub(crate) struct Registry {
     settings: Sessions,
     stall_timeout: Duration,
+    /// How many streams there may be.
+    streams: usize,
     telemetry: Arc<Telemetry>,
     tables: Mutex<Tables>,
 }
@@ -56,14 +59,11 @@ struct Attached {
 }
 
 impl Registry {
-    pub(crate) fn new(
-        settings: Sessions,
-        stall_timeout: Duration,
-        telemetry: Arc<Telemetry>,
-    ) -> Self {
+    pub(crate) fn new(settings: Sessions, limits: &Limits, telemetry: Arc<Telemetry>) -> Self {
         Self {
             settings,
-            stall_timeout,
+            stall_timeout: limits.stall_timeout,
+            streams: limits.streams,
             telemetry,
             tables: Mutex::default(),
         }
@@ -164,6 +164,11 @@ impl Registry {
             });
         };
         session.alive = now;
+        if tables.streams.len() >= self.streams {
+            return Err(Refusal::TooManyStreams {
+                limit: self.streams,
+            });
+        }
         let number = tables.next_stream;
         tables.next_stream += 1;
         let attached = Attached {

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 
 /// Lets bytes in, or not, on all sockets that it was given to.
 #[derive(Clone, Default)]
@@ -28,21 +30,20 @@ impl Gate {
         gate.waiting.drain(..).for_each(Waker::wake);
     }
 
-    pub fn over<T>(&self, stream: T) -> Gated<T> {
-        Gated {
-            gate: self.clone(),
-            stream,
-        }
+    pub fn over(&self, stream: TcpStream) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
+        let (reader, writer) = stream.into_split();
+        let gate = self.clone();
+        tokio::io::join(Gated { gate, reader }, writer)
     }
 }
 
-/// A socket behind a gate.
-pub struct Gated<T> {
+/// What comes in through a gate.
+struct Gated {
     gate: Gate,
-    stream: T,
+    reader: OwnedReadHalf,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Gated<T> {
+impl AsyncRead for Gated {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -55,24 +56,6 @@ impl<T: AsyncRead + Unpin> AsyncRead for Gated<T> {
                 return Poll::Pending;
             }
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Gated<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.reader).poll_read(cx, buffer)
     }
 }

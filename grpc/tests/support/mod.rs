@@ -159,15 +159,18 @@ impl Host {
         (events, snapshot)
     }
 
+    /// A stream with the smallest window of its own connection, so that it stalls soon when nobody reads; and its session.
+    pub async fn narrow_stream(&self, name: &str) -> (Events, Session) {
+        let connector = self.connector().window_bytes(DEFAULT_WINDOW_BYTES);
+        let client = connector.connect().await.unwrap();
+        let session = client.register(&Registration::new(name)).await.unwrap();
+        let events = client.stream(name, &session.id).await.unwrap();
+        (events, session)
+    }
+
     /// A stream whose reader has stopped, with more published than its window takes, and its session.
     pub async fn stalled_stream(&self) -> (Events, Session) {
-        let connector = self.connector().window_bytes(65_535);
-        let client = connector.connect().await.unwrap();
-        let session = client
-            .register(&Registration::new("stalled"))
-            .await
-            .unwrap();
-        let mut events = client.stream("stalled", &session.id).await.unwrap();
+        let (mut events, session) = self.narrow_stream("stalled").await;
         expect_snapshot(&mut events).await;
         eventually("the stream stalls", || {
             self.set("filler", "x".repeat(60_000));

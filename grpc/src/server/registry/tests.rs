@@ -30,9 +30,10 @@ impl Desk {
     fn new() -> Self {
         let now = Arc::new(Mutex::new(Instant::now()));
         let clock = now.clone();
+        let limits = Limits::default().stall_timeout(STALL);
         let sessions = Sessions::default().clock(move || *clock.lock());
         Self {
-            registry: Registry::new(sessions, STALL, Arc::new(Telemetry::new())),
+            registry: Registry::new(sessions, &limits, Arc::new(Telemetry::new())),
             now,
             engine: Engine::builder(Settings::new()).build().unwrap(),
         }
