@@ -96,8 +96,8 @@ pub use self::typed::{FromValue, GetError};
 use self::replica::Replica;
 use crate::server::Registration;
 
-/// A replica that follows a server. Dropping it disconnects, and ends the subscriptions unless somebody else holds the
-/// [`engine`](Self::engine).
+/// A replica that follows a server. Dropping it disconnects and ends the subscriptions, soon; [`shutdown`](Self::shutdown)
+/// waits for that, and for what is not saved yet.
 ///
 /// See the [module](self) for what it promises.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl Consumer {
         engine.read_head(|head| typed::get(head.state(), key))
     }
 
-    /// A subscription to every event.
+    /// A subscription to every event: blocking, polled (`poll_fn(|cx| subscription.poll_next(cx)).await`), or tried.
     ///
     /// # Errors
     /// There is nothing to read yet.

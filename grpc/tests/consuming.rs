@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use configstream_engine::settings::{Change, Key, Resolved, Settings, Source, Value};
 use configstream_engine::{Event, SnapshotReason, Subscription, TryNextError};
-use configstream_grpc::consumer::{Consumer, ConsumerBuilder, ConsumerState, Disconnection};
+use configstream_grpc::consumer::{
+    Consumer, ConsumerBuilder, ConsumerState, Disconnection, SectionSubscription, States,
+};
 use configstream_grpc::{Registration, Server, ServerHandle, Sessions};
 use support::{FakeClock, Host, eventually, within_deadline};
 use tokio::net::TcpListener;
@@ -378,6 +380,17 @@ fn a_program_without_a_runtime_has_all_of_it() {
     assert!(subscription.next().is_none());
     stop.send(()).unwrap();
     server.join().unwrap();
+}
+
+#[test]
+fn everything_travels_between_threads() {
+    fn travels<T: Send + Sync>() {}
+    travels::<Consumer>();
+    travels::<ConsumerBuilder>();
+    travels::<ConsumerState>();
+    fn moves<T: Send>() {}
+    moves::<SectionSubscription>();
+    moves::<States>();
 }
 
 #[test]

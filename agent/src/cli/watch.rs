@@ -40,6 +40,7 @@ pub(super) async fn watch(
     let access = Access::new(move || target.connector().map_err(|failure| failure.to_string()));
     let consumer = Consumer::builder(access, registration())
         .backoff(Duration::from_millis(200), Duration::from_secs(10))
+        .ring_capacity(BURST)
         .start();
     let mut states = consumer.states();
     let mut subscription = loop {
@@ -239,3 +240,7 @@ fn setting_json(setting: &Setting) -> serde_json::Value {
 }
 
 const NAME: &str = "configstream-watch";
+
+/// Updates that may come faster than they can be shown, before a snapshot stands in for some: more than what is on its
+/// way from the agent at any time, so that what it could send is shown.
+const BURST: usize = 16 * 1024;

@@ -83,7 +83,7 @@ async fn publish(run_dir: PathBuf, shared: Arc<Shared>) {
 /// Mostly one of a few keys gets another value; now and then one is there no more, which only a snapshot can say.
 async fn one(client: &Client, number: u64) -> Option<()> {
     let key = Key::parse(&format!("chaos.key_{}", number % 7)).unwrap();
-    if number % 40 == 0 {
+    if number.is_multiple_of(40) {
         let gone = client.unset(Source::AgentRuntime, &key, "chaos").await;
         // It is not there when another process has begun without it.
         return gone
