@@ -119,6 +119,8 @@ mod tests {
 
     use super::*;
 
+    const DEADLINE: std::time::Duration = std::time::Duration::from_secs(20);
+
     fn position(epoch: u64, sequence: u64) -> Position {
         Position {
             epoch: Epoch::new(epoch),
@@ -166,6 +168,7 @@ mod tests {
     #[test]
     fn no_wake_up_is_lost_between_two_threads() {
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
             .build()
             .unwrap();
         for _ in 0..200 {
@@ -177,7 +180,10 @@ mod tests {
                     }
                 });
                 for sequence in [3, 10, 19] {
-                    runtime.block_on(progress.until(position(1, sequence)));
+                    let passed = progress.until(position(1, sequence));
+                    runtime
+                        .block_on(async { tokio::time::timeout(DEADLINE, passed).await })
+                        .expect("a wake-up");
                 }
             });
         }
