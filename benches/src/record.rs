@@ -138,7 +138,10 @@ impl Record {
         let mut whole = Part::default();
         let parts = fs::read_dir(measured()).map_err(|error| {
             let mend = "nothing measured? `cargo bench -p configstream-benches --features peers`";
-            io::Error::new(error.kind(), format!("{}: {error}; {mend}", measured().display()))
+            io::Error::new(
+                error.kind(),
+                format!("{}: {error}; {mend}", measured().display()),
+            )
         })?;
         for entry in parts {
             let path = entry?.path();

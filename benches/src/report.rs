@@ -67,7 +67,8 @@ fn introduction() -> Markup {
 
 fn reached(record: &Record) -> Markup {
     html! {
-        p { "What the engine set out to reach, and what this run saw. × is a ratio to the peer in the same run." }
+        p { "What the engine set out to reach, and what this run saw. × is a ratio to the peer in the same run. The median decides; "
+            "“within noise” says that the quartiles are on both sides of what was asked." }
         table {
             tr { th { "what" } th { "asked" } th { "seen" } th { "quartiles" } th { "met" } }
             @for row in REACHES.map(|reach| reach.row(record)) {
