@@ -7,7 +7,7 @@ use crate::{
     numbers,
     plots::{Axis, Series, bars, lines},
     reach::REACHES,
-    record::{Curve, Record, Unit},
+    record::{Curve, Figure, Record, Unit},
 };
 
 /// The page.
@@ -37,7 +37,7 @@ pub fn page(record: &Record) -> String {
                 h2 { "Memory" }
                 (memory(record))
                 h2 { "Where a peer wins" }
-                (peers_win())
+                (peers_win(record))
                 h2 { "Method" }
                 (method(record))
                 h2 { "What the figures do not show" }
@@ -214,16 +214,51 @@ fn memory(record: &Record) -> Markup {
     }
 }
 
-fn peers_win() -> Markup {
+fn peers_win(record: &Record) -> Markup {
+    let wins: Vec<_> = record
+        .figures
+        .iter()
+        .filter_map(|figure| win(record, figure))
+        .collect();
     html! {
         ul {
             li { "The publisher alone, many subscribers: a shared ring is O(1), a ring per subscriber is O(n). Take one where "
                 "subscribers may share a fate: there, the slowest loses updates or blocks everybody." }
-            li { "Publishing to nobody: an engine makes a version and a snapshot that can be read; a channel does not." }
-            li { "Coming and going, and memory per subscriber: a shared ring has next to nothing to make for each." }
+            li { "One update at a time, and publishing to nobody: an engine makes a version that anybody can read as a snapshot, "
+                "in several allocations; a channel moves one pointer. A burst published as a batch shares that cost." }
+            li { "Waking many tasks: ours looks after each subscription by itself, where a broadcast keeps one list of all that wait." }
+            li { "Coming and going, and memory per subscriber: a shared ring has next to nothing to make for each, and flume "
+                "allocates what is in use." }
             li { "Only the newest matters: tokio watch hands over one value however many were published." }
         }
+        details {
+            summary { "All " (wins.len()) " figures of this run in which a peer is ahead, beyond the quartiles" }
+            table {
+                tr { th { "peer" } th { "the peer's" } th { "this engine's" } }
+                @for (theirs, ours) in wins {
+                    tr {
+                        td { (theirs.id) }
+                        td.number { (theirs.unit.show(theirs.median)) }
+                        td.number { (ours.unit.show(ours.median)) }
+                    }
+                }
+            }
+        }
     }
+}
+
+/// A peer's figure and ours, if the peer's is better beyond the quartiles of both.
+fn win<'a>(record: &'a Record, theirs: &'a Figure) -> Option<(&'a Figure, &'a Figure)> {
+    let (group, rest) = theirs.id.split_once('/')?;
+    let (implementation, parameter) = rest.split_once('/')?;
+    let is_peer = !matches!(implementation, "engine" | "floor" | "noop" | "arc_swap");
+    let ours = record.figure(&format!("{group}/engine/{parameter}"))?;
+    let is_better = if ours.unit.more_is_better() {
+        theirs.low > ours.high
+    } else {
+        theirs.high < ours.low
+    };
+    (is_peer && is_better).then_some((theirs, ours))
 }
 
 fn method(record: &Record) -> Markup {
