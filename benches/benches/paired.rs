@@ -1,8 +1,9 @@
 //! What is better than what? Each measured in turn with the others, so that ratios hold whatever the machine does.
 //!
-//! * `distribute/<implementation>/<subscribers>`: (T(n) - T(0)) / (n × 64), in nanoseconds, T being the time to publish a
-//!   burst of 64; `deliver/…`: the same with taking the updates out; `distribute_ratio/…`, `deliver_ratio/…`: this engine's,
-//!   divided by that implementation's.
+//! * `distribute/<implementation>/<subscribers>`: (T(n) - T(1)) / ((n - 1) × 64), in nanoseconds, T being the time to publish
+//!   a burst of 64; `deliver/…`: the same with taking the updates out; `distribute_ratio/…`, `deliver_ratio/…`: this engine's,
+//!   divided by that implementation's. T(1) and not T(0): with nobody subscribed, publishing frees the updates, which
+//!   otherwise the last reader does; and a broadcast to nobody returns at once. T(0) would flatter us.
 //! * `head_ratio/arc_swap/…`: reading the head, divided by reading the bare cell.
 //! * `parked_ratio/tokio_broadcast/publish`: publishing to 512 tasks that wait, divided by what that takes there.
 //! * `stalled/engine/100`: what one stalled subscription adds to a round, in nanoseconds, 64 others being served.
@@ -28,7 +29,7 @@ fn main() -> io::Result<()> {
     let effort = if in_earnest() { 31 } else { 1 };
     let mut figures = Vec::new();
     for subscribers in SUBSCRIBERS {
-        if subscribers > 0 {
+        if subscribers > 1 {
             fan_out(effort, subscribers, &mut figures);
         }
     }
@@ -65,7 +66,7 @@ fn fan_out(effort: usize, subscribers: usize, figures: &mut Vec<Figure>) {
     // What keeps the newest only does not deliver each.
     implementations.retain(|implementation| !implementation.newest_only);
     let measure =
-        |open: fn(usize) -> Box<dyn configstream_benches::fan_out::Rig>, subscribers, both| {
+        |open: fn(usize) -> Box<dyn configstream_benches::fan_out::Rig>, subscribers, receiving| {
             let mut rig = open(subscribers);
             let measure = move || {
                 let mut nanoseconds = 0;
@@ -74,7 +75,11 @@ fn fan_out(effort: usize, subscribers: usize, figures: &mut Vec<Figure>) {
                     rig.publish(BURST);
                     let published = start.elapsed();
                     rig.drain(BURST);
-                    let taken = if both { start.elapsed() } else { published };
+                    let taken = if receiving {
+                        start.elapsed()
+                    } else {
+                        published
+                    };
                     nanoseconds += taken.as_nanos();
                 }
                 nanoseconds as f64 / (rounds * BURST) as f64
@@ -83,20 +88,22 @@ fn fan_out(effort: usize, subscribers: usize, figures: &mut Vec<Figure>) {
         };
     let mut measures = Vec::new();
     for implementation in &implementations {
-        measures.push(measure(implementation.open, 0, false));
-        measures.push(measure(implementation.open, subscribers, false));
-        measures.push(measure(implementation.open, subscribers, true));
+        for subscribers in [1, subscribers] {
+            for receiving in [false, true] {
+                measures.push(measure(implementation.open, subscribers, receiving));
+            }
+        }
     }
     let samples = in_turn(effort, &mut measures);
-    let each = |nth: usize, what: usize| -> Vec<f64> {
-        let (without, with) = (&samples[3 * nth], &samples[3 * nth + what]);
-        let more = with
-            .iter()
-            .zip(without)
-            .map(|(with, without)| with - without);
-        more.map(|more| more / subscribers as f64).collect()
+    let each = |nth: usize, receiving: usize| -> Vec<f64> {
+        let (one, all) = (
+            &samples[4 * nth + receiving],
+            &samples[4 * nth + 2 + receiving],
+        );
+        let more = all.iter().zip(one).map(|(all, one)| all - one);
+        more.map(|more| more / (subscribers - 1) as f64).collect()
     };
-    for (what, group) in [(1, "distribute"), (2, "deliver")] {
+    for (what, group) in [(0, "distribute"), (1, "deliver")] {
         let ours = each(0, what);
         for (nth, implementation) in implementations.iter().enumerate() {
             let name = implementation.name;

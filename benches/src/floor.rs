@@ -149,8 +149,11 @@ impl Producer {
         }
         // Two straight runs, up to the end of storage and on from its start.
         let (start, end) = self.ring.slots.split_at(self.write % CAPACITY);
-        for (slot, update) in end.iter().chain(start).zip(burst) {
-            slot.set(update.as_ptr());
+        let mut burst_left = burst.iter();
+        for run in [end, start] {
+            for (slot, update) in run.iter().zip(&mut burst_left) {
+                slot.set(update.as_ptr());
+            }
         }
         self.write += burst.len();
         // Sync point W.

@@ -1,6 +1,16 @@
 //! What the benches share: one workload for us and for every peer, and the document that they measure into.
 //!
-//! Figures are quoted per subscription and update, on a trivial state, with one batch per round; see DESIGN, "Numbers".
+//! # Running
+//! * `cargo bench -p configstream-benches --features peers`: all; a few minutes. `--bench head` is one question, a file of
+//!   `benches/benches`, which says what its identifiers mean. Figures end up in `target/measured`; remove it to begin anew.
+//! * `cargo record FILE` makes one JSON document of them: see [`record`].
+//! * `cargo reach FILE` prints what was asked of the engine, and what that run saw.
+//! * `cargo compare FILE… FILE` says what moved in the last one, beyond the noise of those before; exit status 1 when
+//!   something got worse.
+//! * `cargo report` writes a page of HTML, and the table in README, from `benches/results.json`, which is a record.
+//! * `cargo bench -p configstream-benches --bench instructions` compares instruction counts with
+//!   `benches/instructions.json`.
+//! * `cargo smoke` runs each bench for a moment, to see that it works.
 
 #![deny(unsafe_code)]
 

@@ -43,11 +43,11 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let (area, legend) = area.split_horizontally(SIZE.0 - 230);
+        let (area, legend) = area.split_horizontally(SIZE.0 - 220);
         let mut chart = ChartBuilder::on(&area)
             .margin(10)
-            .x_label_area_size(45)
-            .y_label_area_size(75)
+            .x_label_area_size(50)
+            .y_label_area_size(85)
             .build_cartesian_2d(xs.log_scale(), ys.log_scale())
             .expect("SVG takes everything");
         chart
@@ -56,7 +56,8 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
             .y_desc(y.title)
             .x_label_formatter(&|value| (x.tick)(*value))
             .y_label_formatter(&|value| (y.tick)(*value))
-            .label_style((FONT, 13))
+            .label_style((FONT, 15))
+            .axis_desc_style((FONT, 16))
             .light_line_style(TRANSPARENT)
             .bold_line_style(RGBColor(225, 225, 225))
             .draw()
@@ -69,7 +70,7 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
             let at = 30 + 20 * i32::try_from(nth).unwrap_or(0);
             let line = PathElement::new([(8, at), (30, at)], style);
             legend.draw(&line).expect("SVG takes everything");
-            let name = Text::new(series.name.replace('_', " "), (38, at - 7), (FONT, 13));
+            let name = Text::new(series.name.replace('_', " "), (38, at - 8), (FONT, 15));
             legend.draw(&name).expect("SVG takes everything");
         }
     }
@@ -86,7 +87,7 @@ pub fn bars(title: &str, tick: fn(f64) -> String, bars: &[(String, f64)]) -> Str
         let area = SVGBackend::with_string(&mut svg, (SIZE.0, height)).into_drawing_area();
         let name_width = 230;
         let full = f64::from(SIZE.0) - f64::from(name_width) - 110.0;
-        let heading = Text::new(title.to_owned(), (name_width, 10), (FONT, 14));
+        let heading = Text::new(title.to_owned(), (name_width, 10), (FONT, 16));
         area.draw(&heading).expect("SVG takes everything");
         for (nth, (name, value)) in bars.iter().enumerate() {
             let top = 36 + 28 * i32::try_from(nth).unwrap_or(0);
@@ -95,7 +96,7 @@ pub fn bars(title: &str, tick: fn(f64) -> String, bars: &[(String, f64)]) -> Str
             let bar = Rectangle::new([(name_width, top), (end, top + 18)], style(name).filled());
             area.draw(&bar).expect("SVG takes everything");
             for (text, x) in [(name.replace('_', " "), 10), (tick(*value), end + 6)] {
-                let text = Text::new(text, (x, top + 2), (FONT, 13));
+                let text = Text::new(text, (x, top + 2), (FONT, 15));
                 area.draw(&text).expect("SVG takes everything");
             }
         }

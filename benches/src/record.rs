@@ -136,7 +136,14 @@ impl Record {
     /// What could not be read, and where.
     pub fn gather() -> io::Result<Self> {
         let mut whole = Part::default();
-        for entry in fs::read_dir(measured()).map_err(|error| at(&measured(), error))? {
+        let parts = fs::read_dir(measured()).map_err(|error| {
+            let mend = "nothing measured? `cargo bench -p configstream-benches --features peers`";
+            io::Error::new(
+                error.kind(),
+                format!("{}: {error}; {mend}", measured().display()),
+            )
+        })?;
+        for entry in parts {
             let path = entry?.path();
             if path
                 .extension()

@@ -7,7 +7,7 @@ use crate::{
     numbers,
     plots::{Axis, Series, bars, lines},
     reach::REACHES,
-    record::{Curve, Record, Unit},
+    record::{Curve, Figure, Record, Unit},
 };
 
 /// The page.
@@ -37,7 +37,7 @@ pub fn page(record: &Record) -> String {
                 h2 { "Memory" }
                 (memory(record))
                 h2 { "Where a peer wins" }
-                (peers_win())
+                (peers_win(record))
                 h2 { "Method" }
                 (method(record))
                 h2 { "What the figures do not show" }
@@ -67,7 +67,8 @@ fn introduction() -> Markup {
 
 fn reached(record: &Record) -> Markup {
     html! {
-        p { "What the engine set out to reach, and what this run saw. × is a ratio to the peer in the same run." }
+        p { "What the engine set out to reach, and what this run saw. × is a ratio to the peer in the same run. The median decides; "
+            "“within noise” says that the quartiles are on both sides of what was asked." }
         table {
             tr { th { "what" } th { "asked" } th { "seen" } th { "quartiles" } th { "met" } }
             @for row in REACHES.map(|reach| reach.row(record)) {
@@ -76,7 +77,7 @@ fn reached(record: &Record) -> Markup {
                     td.number { (row.asked) }
                     td.number { (row.seen) }
                     td.number { (row.quartiles) }
-                    td class=(if row.verdict == "yes" { "yes" } else { "no" }) { (row.verdict) }
+                    td class=(if row.is_met() { "yes" } else { "no" }) { (row.verdict) }
                 }
             }
         }
@@ -85,18 +86,18 @@ fn reached(record: &Record) -> Markup {
 
 fn fan_out(record: &Record) -> Markup {
     html! {
-        (cost_by_subscribers(record, "deliver", "ns per delivered update"))
+        (cost_by_subscribers(record, "deliver", "per delivered update"))
         p.caption {
-            "Publish a burst of 64 and take it out of every ring, in one thread: what one delivered update costs, without "
-            "what publishing to nobody costs. The curves are flat where cost grows in proportion to the subscribers, and "
+            "Publish a burst of 64 and take it out of every ring, in one thread: what one more delivered update costs, the "
+            "commit not counted. The curves are flat where cost grows in proportion to the subscribers, and "
             "rise where their rings no longer fit into the caches."
         }
-        (cost_by_subscribers(record, "distribute", "ns per subscription and update"))
+        (cost_by_subscribers(record, "distribute", "per subscription and update"))
         p.caption {
             "Of that, the publisher's part: what one more subscription adds to handing out one update. The peers that share one ring "
             "are not here: to their publisher one more subscriber is nearly nothing."
         }
-        (cost_by_subscribers(record, "fan_out", "ns for a burst of 64"))
+        (cost_by_subscribers(record, "fan_out", "a burst of 64"))
         p.caption {
             "The publisher alone, for the whole burst to all. A shared ring is flat here: O(1), whatever the number of "
             "subscribers. It pays when they receive (above), and they share its fate."
@@ -162,7 +163,7 @@ fn latency(record: &Record) -> Markup {
         tick: |rarity| format!("{}", 100.0 - (1e4 / rarity).round() / 100.0),
     };
     let y = Axis {
-        title: "ns from due to received",
+        title: "from due to received",
         tick: |value| Unit::Nanoseconds.show(value),
     };
     html! {
@@ -213,16 +214,51 @@ fn memory(record: &Record) -> Markup {
     }
 }
 
-fn peers_win() -> Markup {
+fn peers_win(record: &Record) -> Markup {
+    let wins: Vec<_> = record
+        .figures
+        .iter()
+        .filter_map(|figure| win(record, figure))
+        .collect();
     html! {
         ul {
             li { "The publisher alone, many subscribers: a shared ring is O(1), a ring per subscriber is O(n). Take one where "
                 "subscribers may share a fate: there, the slowest loses updates or blocks everybody." }
-            li { "Publishing to nobody: an engine makes a version and a snapshot that can be read; a channel does not." }
-            li { "Coming and going, and memory per subscriber: a shared ring has next to nothing to make for each." }
+            li { "One update at a time, and publishing to nobody: an engine makes a version that anybody can read as a snapshot, "
+                "in several allocations; a channel moves one pointer. A burst published as a batch shares that cost." }
+            li { "Waking many tasks: ours looks after each subscription by itself, where a broadcast keeps one list of all that wait." }
+            li { "Coming and going, and memory per subscriber: a shared ring has next to nothing to make for each, and flume "
+                "allocates what is in use." }
             li { "Only the newest matters: tokio watch hands over one value however many were published." }
         }
+        details {
+            summary { "All " (wins.len()) " figures of this run in which a peer is ahead, beyond the quartiles" }
+            table {
+                tr { th { "peer" } th { "the peer's" } th { "this engine's" } }
+                @for (theirs, ours) in wins {
+                    tr {
+                        td { (theirs.id) }
+                        td.number { (theirs.unit.show(theirs.median)) }
+                        td.number { (ours.unit.show(ours.median)) }
+                    }
+                }
+            }
+        }
     }
+}
+
+/// A peer's figure and ours, if the peer's is better beyond the quartiles of both.
+fn win<'a>(record: &'a Record, theirs: &'a Figure) -> Option<(&'a Figure, &'a Figure)> {
+    let (group, rest) = theirs.id.split_once('/')?;
+    let (implementation, parameter) = rest.split_once('/')?;
+    let is_peer = !matches!(implementation, "engine" | "floor" | "noop" | "arc_swap");
+    let ours = record.figure(&format!("{group}/engine/{parameter}"))?;
+    let is_better = if ours.unit.more_is_better() {
+        theirs.low > ours.high
+    } else {
+        theirs.high < ours.low
+    };
+    (is_peer && is_better).then_some((theirs, ours))
 }
 
 fn method(record: &Record) -> Markup {
@@ -233,7 +269,7 @@ fn method(record: &Record) -> Markup {
             li { "Fan-out: a trivial state (a number), so that the engine and not the state is measured; bursts of 64, one batch each; "
                 "rings of 128; what travels is a counted pointer, for every implementation. The same functions drive all of them." }
             li { "What is compared closely is measured in turn, in short slices, forwards and backwards; ratios are taken "
-                "within a turn, and their median is shown. (T(n) − T(0)) / (n × 64) is what one more subscription costs." }
+                "within a turn, and their median is shown. (T(n) − T(1)) / ((n − 1) × 64) is what one more subscription costs." }
             li { "Latencies are recorded by hdrhistogram, from when an update was due; percentiles are medians over the runs, curves "
                 "are all runs together." }
             li { "Instructions are counted by callgrind; memory and allocations by a counting allocator. One sample each." }
