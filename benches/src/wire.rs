@@ -22,3 +22,4 @@ mod naive;
 mod ours;
 pub mod readers;
 pub mod server;
+pub mod suite;

@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 mod auth;
+mod bell;
 mod body;
 mod builder;
 mod core;

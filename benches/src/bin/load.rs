@@ -1,6 +1,8 @@
-//! Load for the gRPC server, and for a naive one beside it. `load run` measures one scenario.
+//! Load for the gRPC server, and for a naive one beside it. `load run` measures one scenario, `load all` every one that is
+//! held against a reach.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use clap::{Parser, Subcommand};
 use configstream_benches::wire::campaign::{Outcome, Scenario};
 use configstream_benches::wire::readers::{self, ReaderOptions};
 use configstream_benches::wire::server::{self, Implementation, ServerOptions};
+use configstream_benches::wire::suite::Suite;
 
 #[derive(Parser)]
 #[command(about)]
@@ -20,6 +23,8 @@ struct Program {
 enum Task {
     /// Measures one scenario at both servers in turn.
     Run(RunOptions),
+    /// Measures every scenario that is held against a reach; about four minutes.
+    All(AllOptions),
     /// The server's process; started by the others.
     #[command(hide = true)]
     Serve(ServerOptions),
@@ -59,9 +64,26 @@ struct RunOptions {
     only: Option<Implementation>,
 }
 
+#[derive(clap::Args)]
+struct AllOptions {
+    /// How long to publish.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// How often to measure each server.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Only scenarios whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Where to leave the figures, as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     let done = match Program::parse().task {
         Task::Run(options) => run(&options),
+        Task::All(options) => all(&options),
         Task::Serve(options) => server::serve(&options),
         Task::Read(options) => readers::read(&options),
     };
@@ -92,6 +114,21 @@ fn run(options: &RunOptions) -> io::Result<()> {
             }
             print(implementation, &scenario.run(implementation)?);
         }
+    }
+    Ok(())
+}
+
+fn all(options: &AllOptions) -> io::Result<()> {
+    let mut suite = Suite::default();
+    for scenario in Suite::scenarios(Duration::from_secs_f64(options.seconds)) {
+        if scenario.name().contains(&options.only) {
+            suite.measure(scenario, options.runs)?;
+            println!("{}\n", suite.last());
+        }
+    }
+    println!("{}", suite.reaches());
+    if let Some(path) = &options.json {
+        std::fs::write(path, serde_json::to_string_pretty(&suite.part())? + "\n")?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::control::{self, Peer, ReaderAnswer, ReaderCommand, ServerAnswer, Serv
 use super::server::Implementation;
 
 /// What is measured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     /// How many streams read.
     pub streams: usize,

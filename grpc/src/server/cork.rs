@@ -13,7 +13,7 @@ use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// One of two handles: HTTP/2's, and that of whoever [lets go](Self::poll_release). Both are used by one task, so the
+/// One of two handles: HTTP/2's, and that of whoever [lets go](Self::release). Both are used by one task, so the
 /// lock is never contended.
 pub(crate) struct Corked<T>(Arc<Mutex<Held<T>>>);
 
@@ -22,6 +22,8 @@ struct Held<T> {
     bytes: BytesMut,
     /// Since all of it was last written out.
     taken: usize,
+    /// Why nothing can be written any more; HTTP/2 hears of it when it reads.
+    failure: Option<io::ErrorKind>,
 }
 
 impl<T: AsyncWrite + Unpin> Corked<T> {
@@ -30,21 +32,29 @@ impl<T: AsyncWrite + Unpin> Corked<T> {
             transport,
             bytes: BytesMut::new(),
             taken: 0,
+            failure: None,
         })))
     }
 
-    /// Writes out what is held.
-    pub(crate) fn poll_release(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes out what is held. True when that has failed, and the connection has to hear of it.
+    pub(crate) fn release(&self, cx: &mut Context<'_>) -> bool {
         let mut held = self.0.lock();
-        ready!(held.poll_drain(cx))?;
-        if std::mem::take(&mut held.taken) <= LITTLE_BYTES && held.bytes.capacity() > LITTLE_BYTES {
-            held.bytes = BytesMut::new();
-        }
-        Pin::new(&mut held.transport).poll_flush(cx)
+        let Poll::Ready(Err(error)) = held.poll_release(cx) else {
+            return false;
+        };
+        held.failure.replace(error.kind()).is_none()
     }
 }
 
 impl<T: AsyncWrite + Unpin> Held<T> {
+    fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        if std::mem::take(&mut self.taken) <= LITTLE_BYTES && self.bytes.capacity() > LITTLE_BYTES {
+            self.bytes = BytesMut::new();
+        }
+        Pin::new(&mut self.transport).poll_flush(cx)
+    }
+
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.bytes.is_empty() {
             let written = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.bytes))?;
@@ -88,7 +98,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Corked<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.lock().transport).poll_read(cx, buffer)
+        let mut held = self.0.lock();
+        if let Some(failure) = held.failure {
+            return Poll::Ready(Err(failure.into()));
+        }
+        Pin::new(&mut held.transport).poll_read(cx, buffer)
     }
 }
 
@@ -138,3 +152,84 @@ const HELD_BYTES: usize = 64 * 1024;
 
 /// No more than this in a turn, and no buffer beyond this stays.
 const LITTLE_BYTES: usize = 4 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    fn release<T: AsyncWrite + Unpin>(corked: &Corked<T>) -> bool {
+        corked.release(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[tokio::test]
+    async fn what_is_written_leaves_when_it_is_let_go() {
+        let (near, mut far) = duplex(1024);
+        let mut corked = Corked::new(near);
+        corked.write_all(b"one ").await.unwrap();
+        corked.flush().await.unwrap();
+        corked.write_all(b"two").await.unwrap();
+        let mut read = [0; 7];
+        let mut early = ReadBuf::new(&mut read);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(
+            Pin::new(&mut far)
+                .poll_read(&mut cx, &mut early)
+                .is_pending()
+        );
+        assert!(!release(&corked));
+        far.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"one two");
+    }
+
+    #[tokio::test]
+    async fn no_more_is_held_than_the_bound() {
+        let (near, mut far) = duplex(16);
+        let mut corked = Corked::new(near);
+        let much = vec![7; 3 * HELD_BYTES];
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut taken = 0;
+        while let Poll::Ready(written) = Pin::new(&mut corked).poll_write(&mut cx, &much[taken..]) {
+            taken += written.unwrap();
+        }
+        assert!((HELD_BYTES..=HELD_BYTES + 16).contains(&taken));
+
+        let writing = async {
+            corked.write_all(&much[taken..]).await.unwrap();
+            corked.shutdown().await.unwrap();
+        };
+        let mut read = Vec::new();
+        let (_, length) = tokio::join!(writing, far.read_to_end(&mut read));
+        assert_eq!(length.unwrap(), much.len());
+        assert_eq!(read, much);
+    }
+
+    #[tokio::test]
+    async fn a_turn_of_little_gives_a_large_buffer_back() {
+        let (near, _far) = duplex(2 * HELD_BYTES);
+        let mut corked = Corked::new(near);
+        corked.write_all(&vec![7; HELD_BYTES / 2]).await.unwrap();
+        assert!(!release(&corked));
+        assert!(corked.0.lock().bytes.capacity() > LITTLE_BYTES);
+        corked.write_all(b"little").await.unwrap();
+        assert!(!release(&corked));
+        assert!(corked.0.lock().bytes.capacity() <= LITTLE_BYTES);
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_is_told_once_and_then_to_who_reads() {
+        let (near, far) = duplex(16);
+        let mut corked = Corked::new(near);
+        corked.write_all(b"lost").await.unwrap();
+        drop(far);
+        assert!(release(&corked));
+        assert!(!release(&corked));
+        let read =
+            poll_fn(|cx| Pin::new(&mut corked).poll_read(cx, &mut ReadBuf::new(&mut [0; 8])));
+        assert_eq!(read.await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}

@@ -11,16 +11,15 @@
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, Stream};
-use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::server::bell::Bell;
 use crate::server::cork::Corked;
 
 /// The executor that hyper is given: puts a stream beside its connection.
@@ -65,8 +64,8 @@ impl Together {
         transport: &Corked<T>,
         cx: &mut Context<'_>,
     ) -> Poll<C::Output> {
-        self.for_streams.task.register(cx.waker());
-        self.for_connection.task.register(cx.waker());
+        self.for_streams.register(cx.waker());
+        self.for_connection.register(cx.waker());
         self.poll_streams();
         // What the streams handed over has rung this bell, too, and is about to be written.
         self.for_connection.listen();
@@ -75,11 +74,7 @@ impl Together {
         if let Poll::Ready(output) = connection.as_mut().poll(&mut for_connection) {
             return Poll::Ready(output);
         }
-        // Should it fail, the connection meets the same error when it is polled again.
-        let mut again = matches!(
-            transport.poll_release(&mut for_connection),
-            Poll::Ready(Err(_))
-        );
+        let mut again = transport.release(&mut for_connection);
         while let Poll::Ready(Some(stream)) = self.arrived.poll_recv(&mut for_connection) {
             self.streams.push(stream);
             again = true;
@@ -106,45 +101,130 @@ impl Together {
     }
 }
 
-/// A waker that tells who is polling anyway from who has to be woken.
-#[derive(Default)]
-struct Bell {
-    state: AtomicU8,
-    task: AtomicWaker,
-}
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
-impl Bell {
-    /// What rings from now on is heard by who listens, and wakes nobody.
-    fn listen(&self) {
-        // AcqRel, here and below: what was there before a ring is seen by who hears it.
-        self.state.swap(LISTENING, Ordering::AcqRel);
-    }
+    use tokio::io::duplex;
 
-    fn has_rung(&self) -> bool {
-        self.state.load(Ordering::Acquire) == RUNG
-    }
+    use super::*;
 
-    /// Nobody listens any more. False when it has rung.
-    fn rest(&self) -> bool {
-        let rest =
-            self.state
-                .compare_exchange(LISTENING, RESTING, Ordering::AcqRel, Ordering::Acquire);
-        rest.is_ok()
-    }
-}
+    /// What happened, in order.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<&'static str>>>);
 
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
+    impl Log {
+        fn add(&self, what: &'static str) {
+            self.0.lock().unwrap().push(what);
+        }
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(RUNG, Ordering::AcqRel) == RESTING {
-            self.task.wake();
+        fn take(&self) -> Vec<&'static str> {
+            std::mem::take(&mut self.0.lock().unwrap())
         }
     }
-}
 
-const RESTING: u8 = 0;
-const LISTENING: u8 = 1;
-const RUNG: u8 = 2;
+    #[derive(Default)]
+    struct Task(AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Never done; each poll takes a turn, and wakes itself the first time, as handing over to HTTP/2 does.
+    fn stream(
+        log: &Log,
+        wakers: &Arc<Mutex<Vec<Waker>>>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (log, wakers, mut first) = (log.clone(), wakers.clone(), true);
+        std::future::poll_fn(move |cx| {
+            log.add("stream");
+            wakers.lock().unwrap().push(cx.waker().clone());
+            if std::mem::take(&mut first) {
+                cx.waker().wake_by_ref();
+            }
+            Poll::Pending
+        })
+    }
+
+    #[test]
+    fn every_stream_has_its_turn_before_the_connection_writes() {
+        let (beside, mut together) = Together::new();
+        let (log, wakers, task) = (Log::default(), Arc::default(), Arc::new(Task::default()));
+        let (transport, _far) = duplex(64);
+        let transport = Corked::new(transport);
+        let waker = Waker::from(task.clone());
+        let mut cx = Context::from_waker(&waker);
+        let connection = log.clone();
+        let mut connection = std::pin::pin!(std::future::poll_fn(move |_| {
+            connection.add("connection");
+            Poll::<()>::Pending
+        }));
+        for _ in 0..5 {
+            beside.execute(stream(&log, &wakers));
+        }
+        assert!(
+            together
+                .poll(connection.as_mut(), &transport, &mut cx)
+                .is_pending()
+        );
+        assert_eq!(log.take(), ["connection"]);
+        assert_eq!(task.0.load(Ordering::Relaxed), 1);
+
+        assert!(
+            together
+                .poll(connection.as_mut(), &transport, &mut cx)
+                .is_pending()
+        );
+        let turns = log.take();
+        assert_eq!(turns.len(), 11);
+        assert_eq!(turns.last(), Some(&"connection"));
+
+        // Woken together: one wake-up, and one more turn each.
+        let woken = std::mem::take(&mut *wakers.lock().unwrap());
+        let before = task.0.load(Ordering::Relaxed);
+        woken.into_iter().for_each(Waker::wake);
+        assert_eq!(task.0.load(Ordering::Relaxed), before + 1);
+        assert!(
+            together
+                .poll(connection.as_mut(), &transport, &mut cx)
+                .is_pending()
+        );
+        assert_eq!(
+            log.take(),
+            [
+                "stream",
+                "stream",
+                "stream",
+                "stream",
+                "stream",
+                "connection"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stream_that_panics_goes_alone() {
+        let (beside, mut together) = Together::new();
+        let (log, wakers) = (Log::default(), Arc::default());
+        let (transport, _far) = duplex(64);
+        let transport = Corked::new(transport);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut connection = std::pin::pin!(pending::<()>());
+        beside.execute(async { panic!("as it should") });
+        beside.execute(stream(&log, &wakers));
+        for _ in 0..2 {
+            assert!(
+                together
+                    .poll(connection.as_mut(), &transport, &mut cx)
+                    .is_pending()
+            );
+        }
+        assert_eq!(together.streams.len(), 1);
+        assert_eq!(log.take(), ["stream", "stream"]);
+    }
+}
