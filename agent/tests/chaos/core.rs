@@ -16,7 +16,7 @@ pub(crate) struct Core {
     /// `None` between two processes.
     agent: Option<Agent>,
     dir: tempfile::TempDir,
-    files_written: u64,
+    files_written: i64,
 }
 
 /// Where the agent is.
@@ -67,6 +67,12 @@ impl Core {
         let new = self.dir.path().join("new");
         fs::write(&new, format!("batch:\n{keys}")).unwrap();
         fs::rename(new, self.file()).unwrap();
+    }
+
+    /// Whether the agent has taken the file as it is now.
+    pub(crate) fn has_file(&self, head: &Head) -> bool {
+        let setting = head.state.get(&format!("batch.{}", BATCH_KEYS[0]));
+        setting.and_then(|setting| setting.value().as_i64()) == Some(self.files_written)
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -122,6 +122,7 @@ impl<'a> Chaos<'a> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let head = self.runtime.block_on(self.core.head());
+            let head = head.filter(|head| self.core.has_file(head));
             let away: Vec<_> = self
                 .replicas
                 .iter()

@@ -20,6 +20,7 @@ pub(crate) struct Observer {
 #[derive(Default)]
 struct Seen {
     updates: u64,
+    batches: u64,
     snapshots: u64,
     fault: Option<String>,
 }
@@ -51,8 +52,8 @@ impl Observer {
         assert_eq!(seen.fault, None, "the {name} observer at the end");
         assert!(seen.updates > 0 && seen.snapshots > 0);
         format!(
-            "the {name} observer took {} updates and {} snapshots",
-            seen.updates, seen.snapshots
+            "the {name} observer took {} updates, {} of batches, and {} snapshots",
+            seen.updates, seen.batches, seen.snapshots
         )
     }
 }
@@ -73,6 +74,7 @@ fn observe(mut subscription: Subscription<Resolved>, seen: &Mutex<Seen>, pause: 
         let mut seen = seen.lock().unwrap();
         match event {
             Event::Snapshot(_) => seen.snapshots += 1,
+            Event::Update(update) if update.batch_remaining() > 0 => seen.batches += 1,
             _ => seen.updates += 1,
         }
         if let Err(fault) = checked {
@@ -139,9 +141,12 @@ impl Reached {
     fn check_batch(&self) -> Result<(), String> {
         let value = |key: &&str| {
             let setting = self.state.get(&format!("batch.{key}"));
-            setting.map(|setting| setting.value().as_i64())
+            setting.and_then(|setting| setting.value().as_i64())
         };
         let values: Vec<_> = BATCH_KEYS.iter().map(value).collect();
+        if values.contains(&None) {
+            return Err(format!("no batch at {}: {values:?}", self.sequence));
+        }
         if values.windows(2).any(|pair| pair[0] != pair[1]) {
             return Err(format!("half a batch at {}: {values:?}", self.sequence));
         }
