@@ -8,7 +8,14 @@
 //! than 3 %; `… -- --update` writes that file. Counts of another compiler or architecture are not comparable: then it asks
 //! for an update. Without `--bench`, which `cargo bench` gives, it runs each path once and counts nothing.
 
-use std::{collections::BTreeMap, env, error::Error, fs, hint::black_box, process::Command};
+use std::{
+    collections::BTreeMap,
+    env,
+    error::Error,
+    fs,
+    hint::black_box,
+    process::{Command, ExitCode},
+};
 
 use bytes::Bytes;
 use configstream_benches::{
@@ -107,7 +114,17 @@ struct Baseline {
     instructions: BTreeMap<String, f64>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--run") {
         let (_, _, run) = HOT_PATHS

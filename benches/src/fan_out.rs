@@ -70,7 +70,7 @@ pub struct Implementation {
     pub newest_only: bool,
     /// All in one thread, with so many subscribers.
     pub open: fn(usize) -> Box<dyn Rig>,
-    /// See [`two_threads`].
+    /// How long so many bursts take from one thread to one subscriber in another, which spins.
     pub two_threads: fn(u64) -> Duration,
 }
 
@@ -150,8 +150,7 @@ impl<F: FanOut> fmt::Debug for Ends<F> {
     }
 }
 
-/// How long so many bursts take from one thread to one subscriber in another, which spins. The publisher waits while the
-/// ring has no room for a burst.
+/// The publisher waits while the ring has no room for a burst.
 fn two_threads<F: FanOut>(bursts: u64) -> Duration {
     let (mut publisher, mut receivers) = F::open(1);
     let mut receiver = receivers.pop().expect("one subscriber");
