@@ -50,6 +50,7 @@ mod address;
 mod client;
 mod consumer;
 mod convert;
+pub mod docs;
 mod encode;
 mod metrics;
 mod server;
