@@ -281,12 +281,15 @@ pub(super) fn update_key(nth: u64) -> Key {
     Key::parse(&key).expect("a well-formed key")
 }
 
+/// Without the pages of the program itself, which are read as code is first run.
 fn resident_bytes() -> io::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kib.map(|kib| kib * 1024)
-        .ok_or_else(|| io::Error::other("/proc/self/status without VmRSS"))
+        .ok_or_else(|| io::Error::other("/proc/self/status without RssAnon"))
 }
 
 /// Updates that a subscriber may be behind, at both servers: this project's default.
