@@ -51,6 +51,7 @@ mod address;
 mod client;
 pub mod consumer;
 mod convert;
+pub mod docs;
 mod encode;
 #[cfg(feature = "internals")]
 #[doc(hidden)]

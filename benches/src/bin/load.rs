@@ -2,6 +2,7 @@
 //! held against a reach.
 
 use std::io;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -39,11 +40,11 @@ struct RunOptions {
     #[arg(long, default_value_t = 100)]
     streams: usize,
     /// Connections that they share.
-    #[arg(long, default_value_t = 10)]
-    connections: usize,
+    #[arg(long, default_value = "10")]
+    connections: NonZero<usize>,
     /// Updates per second. Without it, as many as go through.
     #[arg(long)]
-    rate: Option<u32>,
+    rate: Option<NonZero<u32>>,
     /// With TLS.
     #[arg(long)]
     tls: bool,
@@ -57,8 +58,8 @@ struct RunOptions {
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
     /// How often to measure each server.
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
+    #[arg(long, default_value = "3")]
+    runs: NonZero<usize>,
     /// Only this server.
     #[arg(long)]
     only: Option<Implementation>,
@@ -70,8 +71,8 @@ struct AllOptions {
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
     /// How often to measure each server.
-    #[arg(long, default_value_t = 3)]
-    runs: usize,
+    #[arg(long, default_value = "3")]
+    runs: NonZero<usize>,
     /// Only scenarios whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -99,7 +100,7 @@ fn main() -> ExitCode {
 fn run(options: &RunOptions) -> io::Result<()> {
     let scenario = Scenario {
         streams: options.streams,
-        connections: options.connections,
+        connections: options.connections.get(),
         tls: options.tls,
         unix: options.unix,
         rate: options.rate,
@@ -107,7 +108,7 @@ fn run(options: &RunOptions) -> io::Result<()> {
         stalled: options.stalled,
     };
     println!("{}", scenario.name());
-    for _ in 0..options.runs {
+    for _ in 0..options.runs.get() {
         for implementation in [Implementation::Engine, Implementation::NaiveTonic] {
             if options.only.is_some_and(|only| only != implementation) {
                 continue;

@@ -1,6 +1,7 @@
 //! Scenarios, measured at both servers in turn, and how the two compare.
 
 use std::io;
+use std::num::NonZero;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ pub struct Scenario {
     /// Over a Unix socket instead of TCP.
     pub unix: bool,
     /// Updates per second; none: as many as go through.
-    pub rate: Option<u32>,
+    pub rate: Option<NonZero<u32>>,
     /// How long is published.
     pub duration: Duration,
     /// As many streams beside, over as many connections, that have stopped reading.
@@ -153,14 +154,16 @@ impl Scenario {
     }
 
     fn load(&self, duration: Duration) -> ServerCommand {
+        let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         match self.rate {
-            Some(rate) => ServerCommand::Paced {
-                updates: (f64::from(rate) * duration.as_secs_f64()) as u32,
-                interval_ns: 1_000_000_000 / u64::from(rate),
-            },
-            None => ServerCommand::Saturated {
-                duration_ns: duration.as_nanos() as u64,
-            },
+            Some(rate) => {
+                let interval_ns = (1_000_000_000 / u64::from(rate.get())).max(1);
+                ServerCommand::Paced {
+                    updates: duration_ns / interval_ns,
+                    interval_ns,
+                }
+            }
+            None => ServerCommand::Saturated { duration_ns },
         }
     }
 }

@@ -13,7 +13,7 @@ pub(super) enum ServerCommand {
     /// How much memory the process has resident.
     Memory,
     /// Publish so many updates at equal distances.
-    Paced { updates: u32, interval_ns: u64 },
+    Paced { updates: u64, interval_ns: u64 },
     /// Publish for so long, as fast as the slowest stream follows.
     Saturated { duration_ns: u64 },
 }

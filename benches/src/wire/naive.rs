@@ -186,3 +186,20 @@ fn to_proto(value: &settings::Value) -> Value {
 }
 
 const ORIGIN: &str = "core-agent";
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_update_takes_123_bytes_and_ends_in_the_moment_it_was_due() {
+        let naive = Naive::start(&Settings::new());
+        let mut updates = naive.shared.updates.subscribe();
+        naive.publish(7, 1 << 40);
+        let message = updates.try_recv().unwrap().encode_to_vec();
+        assert_eq!(message.len(), 123);
+        assert!(message.ends_with(&((1_u64 << 40) as f64).to_le_bytes()));
+    }
+}

@@ -1,6 +1,7 @@
 //! The process that reads: connections, each with streams, and next to no work per message.
 
 use std::io;
+use std::num::NonZero;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
@@ -34,7 +35,7 @@ pub struct ReaderOptions {
     address: String,
     /// How many connections.
     #[arg(long)]
-    connections: usize,
+    connections: NonZero<usize>,
     /// How many streams, shared out over the connections.
     #[arg(long)]
     streams: usize,
@@ -50,12 +51,13 @@ pub fn read(options: &ReaderOptions) -> io::Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let (phases, phase) = watch::channel(Phase::Connect);
     let (arrivals, mut arrived) = mpsc::unbounded_channel();
+    let connections = options.connections.get();
     let mut tallies = Vec::new();
-    for nth in 0..options.connections {
+    for nth in 0..connections {
         let tally = Arc::new(Mutex::new(Tally::new()));
         tallies.push(tally.clone());
-        let share = options.streams / options.connections
-            + usize::from(nth < options.streams % options.connections);
+        let share =
+            options.streams / connections + usize::from(nth < options.streams % connections);
         let (access, address) = (options.access.clone(), options.address.clone());
         let (phase, arrivals) = (phase.clone(), arrivals.clone());
         runtime.spawn(async move {
@@ -72,7 +74,7 @@ pub fn read(options: &ReaderOptions) -> io::Result<()> {
         });
     }
     let mut all_arrived = || {
-        for _ in 0..options.connections {
+        for _ in 0..connections {
             arrived.blocking_recv();
         }
     };
@@ -367,9 +369,10 @@ impl Tally {
             ));
         }
         self.received.updates += 1;
-        // A number of nanoseconds, sent as an integer below 2^53.
-        self.latency
-            .saturating_record(now.saturating_sub(due as u64));
+        // Sent as a whole number below 2^53.
+        #[allow(clippy::cast_possible_truncation)]
+        let due = due as u64;
+        self.latency.saturating_record(now.saturating_sub(due));
         Ok(())
     }
 }

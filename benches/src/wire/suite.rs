@@ -1,6 +1,7 @@
 //! Every scenario that is held against a reach, and what came of it.
 
 use std::io;
+use std::num::NonZero;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -36,7 +37,7 @@ impl Suite {
             stalled: false,
         };
         let mut scenarios = Vec::new();
-        for rate in [None, Some(1_000)] {
+        for rate in [None, NonZero::new(1_000)] {
             let same = Scenario { rate, ..plain };
             scenarios.extend([
                 same,
@@ -49,18 +50,18 @@ impl Suite {
             ]);
         }
         let paced = Scenario {
-            rate: Some(1_000),
+            rate: NonZero::new(1_000),
             ..plain
         };
         let idle = Scenario {
             streams: 1_000,
-            rate: Some(50),
+            rate: NonZero::new(50),
             ..plain
         };
         let parked = Scenario {
             streams: 512,
             connections: 8,
-            rate: Some(200),
+            rate: NonZero::new(200),
             ..plain
         };
         scenarios.extend([
@@ -78,14 +79,14 @@ impl Suite {
     ///
     /// # Errors
     /// As [`Scenario::run`].
-    pub fn measure(&mut self, scenario: Scenario, runs: usize) -> io::Result<()> {
+    pub fn measure(&mut self, scenario: Scenario, runs: NonZero<usize>) -> io::Result<()> {
         let pair = |_| {
             Ok([
                 scenario.run(Implementation::Engine)?,
                 scenario.run(Implementation::NaiveTonic)?,
             ])
         };
-        let pairs = (0..runs).map(pair).collect::<io::Result<_>>()?;
+        let pairs = (0..runs.get()).map(pair).collect::<io::Result<_>>()?;
         self.measured.push(Measured { scenario, pairs });
         Ok(())
     }
@@ -237,14 +238,14 @@ impl Figure {
     }
 }
 
+/// Of one sample at least.
 fn quartiles(mut samples: Vec<f64>) -> [f64; 3] {
     samples.sort_by(f64::total_cmp);
-    let last = samples.len().saturating_sub(1);
+    let last = samples.len() - 1;
     [1, 2, 3].map(|quarters| {
-        samples
-            .get(last * quarters / 4)
-            .copied()
-            .unwrap_or(f64::NAN)
+        let (at, rest) = (last * quarters / 4, last * quarters % 4);
+        let next = samples[(at + 1).min(last)];
+        samples[at] + (next - samples[at]) * rest as f64 / 4.0
     })
 }
 

@@ -1,0 +1,61 @@
+//! The load generator itself, in short: what it measures is another matter.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Runs the program; what it printed.
+fn load(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_load"))
+        .args(arguments)
+        .output()
+        .expect("the program starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn a_scenario_is_measured_at_both_servers() {
+    let of_all = [
+        "--runs",
+        "1",
+        "--seconds",
+        "0.1",
+        "--streams",
+        "5",
+        "--connections",
+        "2",
+    ];
+    for scenario in [&["--rate", "100"][..], &["--tls"], &["--unix", "--tls"]] {
+        let printed = load(&[&["run"], &of_all[..], scenario].concat());
+        let servers: Vec<_> = printed
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        assert_eq!(servers, ["Engine", "NaiveTonic"], "{printed}");
+    }
+}
+
+#[test]
+fn figures_are_left_as_json() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wire.json");
+    let json = ["--json", path.to_str().expect("a path of text")];
+    let options = [
+        "all",
+        "--only",
+        "paced_1000_100x10_unix",
+        "--runs",
+        "1",
+        "--seconds",
+        "0.1",
+    ];
+    load(&[&options[..], &json].concat());
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    let part: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    let figures = part["figures"].as_array().expect("a list");
+    let of = |id: &str| figures.iter().find(|figure| figure["id"] == id).expect(id);
+    // A write reaches ten streams of a connection, or one.
+    assert!(of("wire_writes/engine/paced_1000_100x10_unix")["median"].as_f64() >= Some(10.0));
+    assert!(of("wire_writes/naive_tonic/paced_1000_100x10_unix")["median"].as_f64() >= Some(10.0));
+}
