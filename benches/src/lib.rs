@@ -7,7 +7,7 @@
 //! * `cargo reach FILE` prints what was asked of the engine, and what that run saw.
 //! * `cargo compare FILE… FILE` says what moved in the last one, beyond the noise of those before; exit status 1 when
 //!   something got worse.
-//! * `cargo report` writes a page of HTML, and the table in README, from `benches/results.json`, which is a record.
+//! * `cargo draw` writes a page of HTML, and the table in README, from `benches/results.json`, which is a record.
 //! * `cargo bench -p configstream-benches --bench instructions` compares instruction counts with
 //!   `benches/instructions.json`.
 //! * `cargo smoke` runs each bench for a moment, to see that it works.

@@ -4,7 +4,7 @@ use crate::record::Record;
 
 /// The lines around the table, which is written by `report` and compared by a test.
 pub const MARKS: [&str; 2] = [
-    "<!-- numbers: written by `cargo report` -->",
+    "<!-- numbers: written by `cargo draw` -->",
     "<!-- end of numbers -->",
 ];
 

@@ -275,7 +275,7 @@ fn method(record: &Record) -> Markup {
             li { "Instructions are counted by callgrind; memory and allocations by a counting allocator. One sample each." }
             li { "The entry head/noop/borrowed is the cost of measuring itself." }
             li { "To repeat: " code { "cargo bench -p configstream-benches --features peers" } ", then " code { "cargo record FILE" }
-                " and " code { "cargo report FILE" } "." }
+                " and " code { "cargo draw FILE" } "." }
         }
     }
 }

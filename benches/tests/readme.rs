@@ -14,7 +14,7 @@ fn the_numbers_in_the_readme_are_those_of_the_stored_run() {
     let expected = numbers::insert(&readme, &record).unwrap();
     assert!(
         readme == expected,
-        "README.md and benches/results.json disagree: run `cargo report`, which writes\n{}",
+        "README.md and benches/results.json disagree: run `cargo draw`, which writes\n{}",
         numbers::table(&record)
     );
 }
