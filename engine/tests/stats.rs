@@ -88,7 +88,7 @@ fn no_counter_falls_while_another_thread_reads_it() {
     let observer = subscription.observer();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let reader = scope.spawn(|| {
             for round in 0..20_000 {
                 put(&engine, [1]);
                 engine.publish(&Change::PutAll(vec![1; 3])).unwrap();
@@ -118,6 +118,7 @@ fn no_counter_falls_while_another_thread_reads_it() {
             );
             before = now;
         }
+        reader.join().unwrap();
     });
     assert_eq!(engine.stats().published, accounted(&observer.stats()));
 }
