@@ -72,6 +72,14 @@ impl Encoder {
         })
     }
 
+    /// Likewise, kept nowhere: the place is for who serves the version.
+    pub(crate) fn snapshot_apart<S: Resolution>(
+        &self,
+        version: &Version<S>,
+    ) -> Result<Bytes, Refusal> {
+        self.make_snapshot(version.sequence(), version.epoch(), version.state())
+    }
+
     /// The frame of an update.
     pub(crate) fn update<S: State<Update = SettingUpdate>>(
         &self,

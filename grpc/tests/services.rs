@@ -215,9 +215,11 @@ async fn a_request_beyond_the_limit_is_refused() {
         .register(&configstream_grpc::Registration::new("x".repeat(2_000)))
         .await;
     assert_eq!(told(refused).0, Code::OutOfRange);
-    let refused = client.stream(&"x".repeat(2_000), "").await;
-    assert_eq!(told(refused).0, Code::OutOfRange);
     assert_eq!(host.handle.stats().sessions, 0);
+    let registration = configstream_grpc::Registration::new("x");
+    let session = client.register(&registration).await.unwrap();
+    let refused = client.stream(&"x".repeat(2_000), &session.id).await;
+    assert_eq!(told(refused).0, Code::OutOfRange);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use configstream_engine::{Epoch, Sequence};
-use configstream_grpc::{Client, Sessions};
+use configstream_grpc::{Client, Registration, Sessions};
 use configstream_proto::configstream::admin::v1::WaitForStreamsResponse;
 use support::{FakeClock, Host, eventually, expect_snapshot, expect_update, told, within_deadline};
 use tonic::{Code, Status};
@@ -83,6 +83,27 @@ async fn a_stream_that_reads_on_wakes_who_waits() {
     assert_eq!(stream.last_sequence_sent, Some(sequence));
     assert_eq!((stream.lag, stream.resyncs), (0, 1));
     assert!(stream.dropped > 0);
+}
+
+#[tokio::test]
+async fn a_frame_that_waits_for_a_window_has_not_been_passed() {
+    let host = Host::start().await;
+    let sequence = host.set("a", 1);
+    // Answers need a window, too, so another connection asks for the session.
+    let registration = Registration::new("no window");
+    let session = host.client().await.register(&registration).await.unwrap();
+    let client = host.connector().window_bytes(0).connect().await.unwrap();
+    let _events = client.stream("no window", &session.id).await.unwrap();
+    eventually("the snapshot is on its way", || {
+        let agents = host.handle.agents();
+        let mut streams = agents.iter().flat_map(|agent| &agent.streams);
+        streams.any(|stream| stream.figures.snapshots == 1)
+    })
+    .await;
+    let answer = ask(&host, sequence, Duration::from_millis(20))
+        .await
+        .unwrap();
+    assert_eq!((answer.passed, answer.behind.len()), (0, 1));
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use configstream_grpc::Client;
 use configstream_proto::configstream::admin::v1 as admin;
 use serde_json::json;
 
-use super::output::Output;
+use super::output::{Output, printable};
 use super::target::{Target, refused};
 use super::verbs::{agent_json, streams_table};
 use crate::command_line;
@@ -83,10 +83,10 @@ async fn finish(
         return Ok(());
     }
     let lacking: usize = spread.behind.iter().map(|agent| agent.streams.len()).sum();
-    let names: Vec<&str> = spread
+    let names: Vec<String> = spread
         .behind
         .iter()
-        .map(|agent| agent.display_name.as_str())
+        .map(|agent| printable(&agent.display_name))
         .collect();
     Err(Failure::new(
         Exit::Behind,

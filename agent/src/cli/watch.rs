@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::output::{Output, printable};
 use super::target::Target;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::json;
 use crate::known::Known;
 
@@ -46,7 +46,17 @@ pub(super) async fn watch(
     let mut subscription = loop {
         match consumer.subscribe() {
             Ok(subscription) => break subscription,
-            Err(_) => tell(states.next().await),
+            Err(error) => match states.next().await {
+                Some(state) => tell(Some(state)),
+                None => {
+                    return Err(Failure::new(
+                        Exit::Failed,
+                        "the watch has stopped",
+                        error,
+                        "start it again, and report this",
+                    ));
+                }
+            },
         }
     };
     loop {
@@ -82,7 +92,7 @@ fn tell(state: Option<ConsumerState>) {
         .to_string()
         .lines()
         .take(2)
-        .map(|line| line.trim().to_owned())
+        .map(|line| printable(line.trim()))
         .collect();
     let retry_in = retry_in.as_secs_f64();
     eprintln!("{}; again in {retry_in:.1} s", why.join("; "));

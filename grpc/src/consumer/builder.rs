@@ -95,9 +95,10 @@ impl ConsumerBuilder {
     }
 
     /// Updates that the ring of a subscription to the replica holds; see
-    /// [`EngineBuilder::ring_capacity`](configstream_engine::EngineBuilder::ring_capacity). 0 counts as 1.
+    /// [`EngineBuilder::ring_capacity`](configstream_engine::EngineBuilder::ring_capacity). 0 counts as 1, and more than there can
+    /// be as that.
     pub fn ring_capacity(mut self, updates: usize) -> Self {
-        self.ring_capacity = updates.max(1);
+        self.ring_capacity = updates.clamp(1, Engine::<Resolved>::MAX_RING_CAPACITY);
         self
     }
 

@@ -8,6 +8,7 @@ use configstream_engine::{Engine, Epoch, Sequence};
 use parking_lot::Mutex;
 
 use crate::consumer::state::{ConsumerState, Current, Disconnection, NotReady};
+use crate::server::Server;
 
 /// The local engine, and how the consumer is.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl Replica {
             .ring_capacity(self.ring_capacity)
             .start_at(epoch, sequence)
             .build()
-            .expect("the capacity is not 0, and there is no limit to the sequence");
+            .expect("the capacity is one there can be, and there is no limit to the sequence");
         // Only the task begins, and only where there is none.
         let _ = self.engine.set(engine);
     }
@@ -64,7 +65,13 @@ impl Replica {
         self.origin.lock().clone()
     }
 
+    /// Says what is described; a server that does not say is a core agent.
     pub(super) fn describe(&self, origin: String) {
+        let origin = if origin.is_empty() {
+            Server::<Resolved>::DEFAULT_ORIGIN.to_owned()
+        } else {
+            origin
+        };
         let mut current = self.origin.lock();
         if **current != *origin {
             *current = origin.into();

@@ -98,7 +98,9 @@ impl Saver {
         let (file, origin) = (self.file.clone(), self.replica.origin());
         let written = spawn_blocking(move || -> Result<(), Box<dyn Error + Send + Sync>> {
             let encoder = Encoder::new(origin, Client::MESSAGE_BYTES);
-            let frame = encoder.snapshot(&head).map_err(|error| error.to_string())?;
+            let frame = encoder
+                .snapshot_apart(&head)
+                .map_err(|error| error.to_string())?;
             Ok(file.save(&frame, known_at)?)
         });
         match written.await.unwrap_or_else(|error| Err(error.into())) {

@@ -180,6 +180,7 @@ impl<S: Resolution> Acceptor<S> {
         let ended = tokio::select! {
             ended = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx)) => Some(ended),
             () = hang_up.cancelled() => None,
+            () = blocked(&stream, limits.stall_timeout) => None,
             () = self.closing.cancelled() => {
                 served.as_mut().graceful_shutdown();
                 let finish = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx));
@@ -204,6 +205,14 @@ impl<S: Resolution> Acceptor<S> {
         request.extensions_mut().insert(connection.clone());
         // Always ready: each route is a service of its own, and none of ours waits.
         Either::Right(self.routes.clone().call(request))
+    }
+}
+
+/// Ends when a peer has taken nothing for `limit`: its streams may have ended already, and what the connection would still
+/// say reaches nobody.
+async fn blocked<T: AsyncWrite + Unpin>(transport: &Corked<T>, limit: Duration) {
+    while !transport.is_blocked_for(limit) {
+        sleep((limit / 4).max(SHORTEST_LOOK)).await;
     }
 }
 
@@ -238,6 +247,8 @@ async fn accept(
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const SHORTEST_LOOK: Duration = Duration::from_millis(10);
 
 /// Requests of a connection that its peer has reset before they were looked at. One more, and the peer is told to calm down
 /// and hung up on.

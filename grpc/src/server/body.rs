@@ -90,8 +90,13 @@ impl<S: Resolution> Body for EventBody<S> {
         if this.finished {
             return Poll::Ready(None);
         }
-        let piece = this.next_piece(cx);
+        // The transport takes a piece before there is a window for it, and asks again once it is sent: only then was it
+        // handed over.
         this.stream.polled(!this.rest.is_empty());
+        let piece = this.next_piece(cx);
+        if piece.is_ready() {
+            this.stream.gave();
+        }
         piece.map(|piece| piece.map(Ok))
     }
 }

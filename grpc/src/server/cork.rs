@@ -8,10 +8,12 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 /// One of two handles: HTTP/2's, and that of whoever [lets go](Self::release). Both are used by one task, so the
 /// lock is never contended.
@@ -24,6 +26,8 @@ struct Held<T> {
     taken: usize,
     /// Why nothing can be written any more; HTTP/2 hears of it when it reads.
     failure: Option<io::ErrorKind>,
+    /// Since when the transport takes nothing of what is to leave.
+    blocked: Option<Instant>,
 }
 
 impl<T: AsyncWrite + Unpin> Corked<T> {
@@ -33,7 +37,15 @@ impl<T: AsyncWrite + Unpin> Corked<T> {
             bytes: BytesMut::new(),
             taken: 0,
             failure: None,
+            blocked: None,
         })))
+    }
+
+    /// Whether the transport has taken nothing for so long, although there was something to take. Streams are looked after
+    /// by the registry; this is for what a connection has to say when it has none any more.
+    pub(crate) fn is_blocked_for(&self, limit: Duration) -> bool {
+        let blocked = self.0.lock().blocked;
+        blocked.is_some_and(|since| since.elapsed() >= limit)
     }
 
     /// Writes out what is held. True when that has failed, and the connection has to hear of it.
@@ -57,7 +69,13 @@ impl<T: AsyncWrite + Unpin> Held<T> {
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.bytes.is_empty() {
-            let written = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.bytes))?;
+            let Poll::Ready(written) = Pin::new(&mut self.transport).poll_write(cx, &self.bytes)
+            else {
+                self.blocked.get_or_insert_with(Instant::now);
+                return Poll::Pending;
+            };
+            self.blocked = None;
+            let written = written?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -206,6 +224,22 @@ mod tests {
         let (_, length) = tokio::join!(writing, far.read_to_end(&mut read));
         assert_eq!(length.unwrap(), much.len());
         assert_eq!(read, much);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transport_that_takes_nothing_is_found_out() {
+        let limit = Duration::from_secs(60);
+        let (near, mut far) = duplex(16);
+        let mut corked = Corked::new(near);
+        corked.write_all(&[7; 32]).await.unwrap();
+        assert!(!release(&corked));
+        tokio::time::advance(limit - Duration::from_secs(1)).await;
+        assert!(!corked.is_blocked_for(limit));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(corked.is_blocked_for(limit));
+        far.read_exact(&mut [0; 16]).await.unwrap();
+        assert!(!release(&corked));
+        assert!(!corked.is_blocked_for(limit));
     }
 
     #[tokio::test]

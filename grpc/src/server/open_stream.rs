@@ -79,15 +79,20 @@ impl OpenStream {
         self.end.get()
     }
 
-    /// The connection asks for more, or has just taken frames up to `position`, the rest of which is still here if
-    /// `unfinished`.
+    /// The connection asks for more: it has sent frames up to `position`, the rest of which is still here if `unfinished`.
     pub(crate) fn polled(&self, position: Option<Position>, unfinished: bool) {
         // Relaxed: a statistic, looked at once a second.
         self.unfinished.store(unfinished, Ordering::Relaxed);
         self.progress.polled(position.filter(|_| !unfinished));
     }
 
-    /// Whether there is something that the connection has not taken yet.
+    /// The connection has been given something, which it may have no window for.
+    pub(crate) fn gave(&self) {
+        // Relaxed: as in `polled`.
+        self.unfinished.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there is something that the connection has not sent yet.
     pub(crate) fn is_waiting(&self) -> bool {
         if self.unfinished.load(Ordering::Relaxed) || self.end.get().is_some() {
             return true;

@@ -101,7 +101,8 @@ impl Registry {
             alive: now,
         };
         tables.sessions.insert(id.clone(), session);
-        let interval = self.settings.recommended_refresh_interval.as_secs();
+        // Whole seconds on the wire, where 0 would make a client's ticker panic.
+        let interval = self.settings.recommended_refresh_interval.as_secs().max(1);
         Ok((id, u32::try_from(interval).unwrap_or(u32::MAX)))
     }
 

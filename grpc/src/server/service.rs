@@ -74,8 +74,9 @@ impl<S: Resolution> AgentSecure<S> {
         request: http::Request<Body>,
     ) -> Result<http::Response<Body>, Status> {
         let (parts, body) = request.into_parts();
-        let message = read_message::<ConfigStreamRequest>(body, core.limits.request_bytes).await?;
+        // Before the message is read: who has no session is told so, whatever it sends, and holds no handler.
         let (session_id, registration) = core.registry.authorise(session_id(&parts))?;
+        let message = read_message::<ConfigStreamRequest>(body, core.limits.request_bytes).await?;
         if message.name.len() > NAME_BYTES {
             return Err(Status::from(Refusal::NameTooLong {
                 size: message.name.len(),

@@ -58,9 +58,14 @@ impl<S: Resolution> EventStream<S> {
         })
     }
 
-    /// The transport has asked for more and been given what there was, or that but for a rest.
+    /// The transport asks for more: it has sent what it was given, which was all there was, or that but for a rest.
     pub(crate) fn polled(&self, unfinished: bool) {
         self.open.polled(self.position, unfinished);
+    }
+
+    /// The transport has been given something, which it has yet to send.
+    pub(crate) fn gave(&self) {
+        self.open.gave();
     }
 
     fn frame(&mut self, event: &Event<S>) -> Result<Bytes, Refusal> {
