@@ -3,7 +3,6 @@
 
 use std::io;
 use std::num::NonZero;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -76,9 +75,9 @@ struct AllOptions {
     /// Only scenarios whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// Where to leave the figures, as JSON.
+    /// Leave the figures in `target/measured`, for `cargo record`.
     #[arg(long)]
-    json: Option<PathBuf>,
+    json: bool,
 }
 
 fn main() -> ExitCode {
@@ -128,8 +127,8 @@ fn all(options: &AllOptions) -> io::Result<()> {
         }
     }
     println!("{}", suite.reaches());
-    if let Some(path) = &options.json {
-        std::fs::write(path, serde_json::to_string_pretty(&suite.part())? + "\n")?;
+    if options.json {
+        suite.part().save("wire")?;
     }
     Ok(())
 }

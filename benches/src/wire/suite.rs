@@ -5,10 +5,10 @@ use std::num::NonZero;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde::Serialize;
 
 use super::campaign::{Outcome, Scenario};
 use super::server::Implementation;
+use crate::record::{Figure, Part, Unit};
 
 /// Scenarios, each measured so many times at each server, in turn.
 #[derive(Debug, Default)]
@@ -104,10 +104,10 @@ impl Suite {
             "naive tonic",
             "quotient",
         ]);
-        for figure in FIGURES {
-            let [ours, naive] = [0, 1].map(|which| figure.median(measured, which));
-            let quotient = format!("{:.2}", measured.quotient(figure));
-            table.add_row([figure.what, &rounded(ours), &rounded(naive), &quotient]);
+        for reading in READINGS {
+            let [ours, naive] = [0, 1].map(|which| reading.median(measured, which));
+            let quotient = format!("{:.2}", measured.quotient(reading));
+            table.add_row([reading.what, &rounded(ours), &rounded(naive), &quotient]);
         }
         table
     }
@@ -126,59 +126,48 @@ impl Suite {
             };
             let (value, wanted) = match reach.wanted {
                 Wanted::AtLeast(limit) => (
-                    measured.quotient(&reach.figure),
+                    measured.quotient(&reach.reading),
                     format!("≥ {limit} × naive"),
                 ),
                 Wanted::AtMost(limit) => (
-                    measured.quotient(&reach.figure),
+                    measured.quotient(&reach.reading),
                     format!("≤ {limit} × naive"),
                 ),
-                Wanted::Below(limit) => (reach.figure.median(measured, 0), format!("≤ {limit}")),
+                Wanted::Below(limit) => (reach.reading.median(measured, 0), format!("≤ {limit}")),
             };
             let met = match reach.wanted {
                 Wanted::AtLeast(limit) => value >= limit,
                 Wanted::AtMost(limit) | Wanted::Below(limit) => value <= limit,
             };
-            let what = format!("{}: {}", reach.scenario, reach.figure.what);
+            let what = format!("{}: {}", reach.scenario, reach.reading.what);
             let met = if met { "yes" } else { "no" };
             table.add_row([what.as_str(), &wanted, &rounded(value), met]);
         }
         table
     }
 
-    /// Every figure, in the form of `target/measured`.
+    /// Every figure, for `target/measured`.
     #[must_use]
     pub fn part(&self) -> Part {
         let mut part = Part::default();
         for measured in &self.measured {
+            let scenario = measured.scenario.name();
             for (which, implementation) in ["engine", "naive_tonic"].into_iter().enumerate() {
-                for figure in FIGURES {
-                    let [low, median, high] = figure.quartiles(measured, which);
-                    part.figures.push(Recorded {
-                        id: format!(
-                            "wire_{}/{implementation}/{}",
-                            figure.id,
-                            measured.scenario.name()
-                        ),
-                        unit: figure.unit,
-                        median,
-                        low,
-                        high,
-                        samples: measured.pairs.len(),
-                    });
+                for reading in READINGS {
+                    // Those of latency are figures of its curve.
+                    let Some((group, unit)) = reading.recorded else {
+                        continue;
+                    };
+                    let id = format!("{group}/{implementation}/{scenario}");
+                    let samples = reading.samples(measured, which);
+                    part.figures.push(Figure::new(id, unit, samples));
                 }
-                let mut all = measured.pairs[0][which].latency_ns.clone();
-                for pair in &measured.pairs[1..] {
-                    all.add(&pair[which].latency_ns)
-                        .expect("histograms of the same bounds");
-                }
-                let points = all.iter_quantiles(2);
-                part.curves.push(Curve {
-                    id: format!("wire_latency/{implementation}/{}", measured.scenario.name()),
-                    points: points
-                        .map(|step| (step.quantile_iterated_to(), step.value_iterated_to()))
-                        .collect(),
-                });
+                let latency = measured
+                    .pairs
+                    .iter()
+                    .map(|pair| pair[which].latency_ns.clone());
+                let id = format!("wire_latency/{implementation}/{scenario}");
+                part.add_latency(&id, &latency.collect::<Vec<_>>());
             }
         }
         part
@@ -187,66 +176,39 @@ impl Suite {
 
 impl Measured {
     /// Median of ours by theirs, pair by pair.
-    fn quotient(&self, figure: &Figure) -> f64 {
+    fn quotient(&self, reading: &Reading) -> f64 {
         let quotients = self
             .pairs
             .iter()
-            .map(|[ours, naive]| (figure.of)(ours) / (figure.of)(naive));
-        quartiles(quotients.collect())[1]
+            .map(|[ours, naive]| (reading.of)(ours) / (reading.of)(naive));
+        median(quotients)
     }
-}
-
-/// What [`Suite::part`] makes: see `record::Part`.
-#[derive(Debug, Default, Serialize)]
-pub struct Part {
-    figures: Vec<Recorded>,
-    curves: Vec<Curve>,
-}
-
-#[derive(Debug, Serialize)]
-struct Recorded {
-    id: String,
-    unit: &'static str,
-    median: f64,
-    low: f64,
-    high: f64,
-    samples: usize,
-}
-
-#[derive(Debug, Serialize)]
-struct Curve {
-    id: String,
-    points: Vec<(f64, u64)>,
 }
 
 /// One number of an outcome.
-struct Figure {
+struct Reading {
     what: &'static str,
-    id: &'static str,
-    unit: &'static str,
+    /// Group and unit in a record.
+    recorded: Option<(&'static str, Unit)>,
     of: fn(&Outcome) -> f64,
 }
 
-impl Figure {
+impl Reading {
     fn median(&self, measured: &Measured, which: usize) -> f64 {
-        self.quartiles(measured, which)[1]
+        median(self.samples(measured, which))
     }
 
-    fn quartiles(&self, measured: &Measured, which: usize) -> [f64; 3] {
-        let samples = measured.pairs.iter().map(|pair| (self.of)(&pair[which]));
-        quartiles(samples.collect())
+    fn samples(&self, measured: &Measured, which: usize) -> impl Iterator<Item = f64> {
+        measured
+            .pairs
+            .iter()
+            .map(move |pair| (self.of)(&pair[which]))
     }
 }
 
 /// Of one sample at least.
-fn quartiles(mut samples: Vec<f64>) -> [f64; 3] {
-    samples.sort_by(f64::total_cmp);
-    let last = samples.len() - 1;
-    [1, 2, 3].map(|quarters| {
-        let (at, rest) = (last * quarters / 4, last * quarters % 4);
-        let next = samples[(at + 1).min(last)];
-        samples[at] + (next - samples[at]) * rest as f64 / 4.0
-    })
+fn median(samples: impl IntoIterator<Item = f64>) -> f64 {
+    Figure::new("", Unit::Ratio, samples).median
 }
 
 fn rounded(value: f64) -> String {
@@ -267,91 +229,78 @@ fn table(header: [&str; 4]) -> Table {
     table
 }
 
-const DELIVERED: Figure = Figure {
+const DELIVERED: Reading = Reading {
     what: "delivered updates per second",
-    id: "delivered",
-    unit: "per_second",
+    recorded: Some(("wire_delivered", Unit::PerSecond)),
     of: |outcome| outcome.delivered_per_second,
 };
-const CPU: Figure = Figure {
+const CPU: Reading = Reading {
     what: "processor time per update, ns",
-    id: "cpu",
-    unit: "nanoseconds",
+    recorded: Some(("wire_cpu", Unit::Nanoseconds)),
     of: |outcome| outcome.cpu_ns,
 };
-const WRITES: Figure = Figure {
+const WRITES: Reading = Reading {
     what: "socket writes per publish",
-    id: "writes",
-    unit: "count",
+    recorded: Some(("wire_writes", Unit::Count)),
     of: |outcome| outcome.writes,
 };
-const PUBLISH: Figure = Figure {
+const PUBLISH: Reading = Reading {
     what: "publish, p50, ns",
-    id: "publish_p50",
-    unit: "nanoseconds",
+    recorded: Some(("wire_publish_p50", Unit::Nanoseconds)),
     of: |outcome| outcome.publish_ns.value_at_quantile(0.5) as f64,
 };
-const P50: Figure = Figure {
+const P50: Reading = Reading {
     what: "latency, p50, ns",
-    id: "p50",
-    unit: "nanoseconds",
+    recorded: None,
     of: |outcome| outcome.latency_ns.value_at_quantile(0.5) as f64,
 };
-const P99: Figure = Figure {
+const P99: Reading = Reading {
     what: "latency, p99, ns",
-    id: "p99",
-    unit: "nanoseconds",
+    recorded: None,
     of: |outcome| outcome.latency_ns.value_at_quantile(0.99) as f64,
 };
-const MEMORY: Figure = Figure {
+const MEMORY: Reading = Reading {
     what: "memory per stream, bytes",
-    id: "memory",
-    unit: "bytes",
+    recorded: Some(("wire_memory", Unit::Bytes)),
     of: |outcome| outcome.bytes_per_stream,
 };
-const JOIN: Figure = Figure {
+const JOIN: Reading = Reading {
     what: "until all have a snapshot, ns",
-    id: "join",
-    unit: "nanoseconds",
+    recorded: Some(("wire_join", Unit::Nanoseconds)),
     of: |outcome| outcome.join_ns,
 };
-const FIGURES: &[Figure] = &[
+const READINGS: &[Reading] = &[
     DELIVERED,
     CPU,
     WRITES,
     PUBLISH,
-    Figure {
+    Reading {
         what: "publish, p99, ns",
-        id: "publish_p99",
-        unit: "nanoseconds",
+        recorded: Some(("wire_publish_p99", Unit::Nanoseconds)),
         of: |outcome| outcome.publish_ns.value_at_quantile(0.99) as f64,
     },
     P50,
-    Figure {
+    Reading {
         what: "latency, p90, ns",
-        id: "p90",
-        unit: "nanoseconds",
+        recorded: None,
         of: |outcome| outcome.latency_ns.value_at_quantile(0.9) as f64,
     },
     P99,
-    Figure {
+    Reading {
         what: "latency, p99.9, ns",
-        id: "p99.9",
-        unit: "nanoseconds",
+        recorded: None,
         of: |outcome| outcome.latency_ns.value_at_quantile(0.999) as f64,
     },
-    Figure {
+    Reading {
         what: "latency, max, ns",
-        id: "max",
-        unit: "nanoseconds",
+        recorded: None,
         of: |outcome| outcome.latency_ns.max() as f64,
     },
     MEMORY,
     JOIN,
-    Figure {
+    Reading {
         what: "resyncs",
-        id: "resyncs",
-        unit: "count",
+        recorded: Some(("wire_resyncs", Unit::Count)),
         of: |outcome| outcome.resyncs as f64,
     },
 ];
@@ -359,7 +308,7 @@ const FIGURES: &[Figure] = &[
 /// What a figure of a scenario should be.
 struct Reach {
     scenario: &'static str,
-    figure: Figure,
+    reading: Reading,
     wanted: Wanted,
 }
 
@@ -372,72 +321,72 @@ enum Wanted {
 const REACHES: &[Reach] = &[
     Reach {
         scenario: "saturated_100x10_tcp",
-        figure: DELIVERED,
+        reading: DELIVERED,
         wanted: Wanted::AtLeast(1.5),
     },
     Reach {
         scenario: "saturated_100x10_tcp",
-        figure: CPU,
+        reading: CPU,
         wanted: Wanted::AtMost(0.6),
     },
     Reach {
         scenario: "saturated_100x10_tcp",
-        figure: P99,
+        reading: P99,
         wanted: Wanted::AtMost(1.0),
     },
     Reach {
         scenario: "saturated_100x10_tcp_tls",
-        figure: DELIVERED,
+        reading: DELIVERED,
         wanted: Wanted::AtLeast(1.5),
     },
     Reach {
         scenario: "saturated_100x10_tcp_tls",
-        figure: CPU,
+        reading: CPU,
         wanted: Wanted::AtMost(0.6),
     },
     Reach {
         scenario: "saturated_100x10_tcp_tls",
-        figure: P99,
+        reading: P99,
         wanted: Wanted::AtMost(1.0),
     },
     Reach {
         scenario: "paced_1000_100x10_tcp",
-        figure: CPU,
+        reading: CPU,
         wanted: Wanted::AtMost(0.4),
     },
     Reach {
         scenario: "paced_1000_100x10_tcp",
-        figure: P50,
+        reading: P50,
         wanted: Wanted::AtMost(0.7),
     },
     Reach {
         scenario: "paced_1000_100x10_tcp",
-        figure: WRITES,
+        reading: WRITES,
         wanted: Wanted::Below(20.0),
     },
     Reach {
         scenario: "paced_1000_100x10_tcp_tls",
-        figure: CPU,
+        reading: CPU,
         wanted: Wanted::AtMost(0.4),
     },
     Reach {
         scenario: "paced_1000_100x10_tcp_tls",
-        figure: P50,
+        reading: P50,
         wanted: Wanted::AtMost(0.7),
     },
     Reach {
         scenario: "paced_1000_100x10_tcp_tls",
-        figure: WRITES,
+        reading: WRITES,
         wanted: Wanted::Below(20.0),
     },
     Reach {
         scenario: "paced_200_512x8_tcp",
-        figure: PUBLISH,
+        reading: PUBLISH,
         wanted: Wanted::AtMost(0.5),
     },
     Reach {
         scenario: "paced_50_1000x10_tcp",
-        figure: MEMORY,
+        reading: MEMORY,
         wanted: Wanted::Below(5_120.0),
     },
 ];
