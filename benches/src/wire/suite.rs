@@ -1,6 +1,7 @@
 //! Every scenario that is held against a reach, and what came of it.
 
 use std::io;
+use std::iter::once;
 use std::num::NonZero;
 use std::time::Duration;
 
@@ -11,19 +12,29 @@ use super::server::Implementation;
 use crate::record::{Figure, Part, Unit};
 
 /// Scenarios, each measured so many times at each server, in turn.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Suite {
+    servers: Vec<Implementation>,
     measured: Vec<Measured>,
 }
 
 #[derive(Debug)]
 struct Measured {
     scenario: Scenario,
-    /// One run of each server, engine first.
-    pairs: Vec<[Outcome; 2]>,
+    /// One outcome of each server, in the suite's order.
+    rounds: Vec<Vec<Outcome>>,
 }
 
 impl Suite {
+    /// Nothing measured yet. Reaches compare the first server with the second.
+    #[must_use]
+    pub fn new(servers: Vec<Implementation>) -> Self {
+        Self {
+            servers,
+            measured: Vec::new(),
+        }
+    }
+
     /// What issue and design name.
     #[must_use]
     pub fn scenarios(duration: Duration) -> Vec<Scenario> {
@@ -80,34 +91,36 @@ impl Suite {
     /// # Errors
     /// As [`Scenario::run`].
     pub fn measure(&mut self, scenario: Scenario, runs: NonZero<usize>) -> io::Result<()> {
-        let pair = |_| {
-            Ok([
-                scenario.run(Implementation::Engine)?,
-                scenario.run(Implementation::NaiveTonic)?,
-            ])
+        let round = |_| {
+            self.servers
+                .iter()
+                .map(|server| scenario.run(*server))
+                .collect()
         };
-        let pairs = (0..runs.get()).map(pair).collect::<io::Result<_>>()?;
-        self.measured.push(Measured { scenario, pairs });
+        let rounds = (0..runs.get()).map(round).collect::<io::Result<_>>()?;
+        self.measured.push(Measured { scenario, rounds });
         Ok(())
     }
 
     /// What was measured last, for people.
     #[must_use]
     pub fn last(&self) -> Table {
-        let mut table = table(["", "engine", "naive tonic", "quotient"]);
         let Some(measured) = self.measured.last() else {
-            return table;
+            return Table::new();
         };
-        table.set_header([
-            measured.scenario.name().as_str(),
-            "engine",
-            "naive tonic",
-            "quotient",
-        ]);
+        let scenario = measured.scenario.name();
+        let servers = self.servers.iter().map(|server| server.name());
+        let header = once(scenario.as_str()).chain(servers);
+        let mut table = table(header.chain(once("engine / naive_tonic")));
         for reading in READINGS {
-            let [ours, naive] = [0, 1].map(|which| reading.median(measured, which));
+            let medians =
+                (0..self.servers.len()).map(|which| rounded(reading.median(measured, which)));
             let quotient = format!("{:.2}", measured.quotient(reading));
-            table.add_row([reading.what, &rounded(ours), &rounded(naive), &quotient]);
+            table.add_row(
+                once(reading.what.to_owned())
+                    .chain(medians)
+                    .chain(once(quotient)),
+            );
         }
         table
     }
@@ -152,7 +165,8 @@ impl Suite {
         let mut part = Part::default();
         for measured in &self.measured {
             let scenario = measured.scenario.name();
-            for (which, implementation) in ["engine", "naive_tonic"].into_iter().enumerate() {
+            for (which, server) in self.servers.iter().enumerate() {
+                let implementation = server.name();
                 for reading in READINGS {
                     // Those of latency are figures of its curve.
                     let Some((group, unit)) = reading.recorded else {
@@ -163,9 +177,9 @@ impl Suite {
                     part.figures.push(Figure::new(id, unit, samples));
                 }
                 let latency = measured
-                    .pairs
+                    .rounds
                     .iter()
-                    .map(|pair| pair[which].latency_ns.clone());
+                    .map(|round| round[which].latency_ns.clone());
                 let id = format!("wire_latency/{implementation}/{scenario}");
                 part.add_latency(&id, &latency.collect::<Vec<_>>());
             }
@@ -175,12 +189,12 @@ impl Suite {
 }
 
 impl Measured {
-    /// Median of ours by theirs, pair by pair.
+    /// Median of the first server's by the second's, round by round.
     fn quotient(&self, reading: &Reading) -> f64 {
         let quotients = self
-            .pairs
+            .rounds
             .iter()
-            .map(|[ours, naive]| (reading.of)(ours) / (reading.of)(naive));
+            .map(|round| (reading.of)(&round[0]) / (reading.of)(&round[1]));
         median(quotients)
     }
 }
@@ -200,9 +214,9 @@ impl Reading {
 
     fn samples(&self, measured: &Measured, which: usize) -> impl Iterator<Item = f64> {
         measured
-            .pairs
+            .rounds
             .iter()
-            .map(move |pair| (self.of)(&pair[which]))
+            .map(move |round| (self.of)(&round[which]))
     }
 }
 
@@ -218,7 +232,7 @@ fn rounded(value: f64) -> String {
     }
 }
 
-fn table(header: [&str; 4]) -> Table {
+fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::ASCII_MARKDOWN)
