@@ -32,6 +32,7 @@ const (
 	burst    = 32
 	changing = 16
 	pause    = 100 * time.Microsecond
+	look     = 10 * time.Millisecond
 	patience = 2 * time.Second
 	settle   = 100 * time.Millisecond
 )
@@ -142,7 +143,7 @@ func measured(core *core, writes *atomic.Uint64, started uint64, work func(func(
 	})
 	// Streams that are stalled never get there.
 	for end := now() + uint64(patience); core.slowestLag() > 0 && now() < end; {
-		time.Sleep(pause)
+		time.Sleep(look)
 	}
 	time.Sleep(settle)
 	counts := make([][2]uint64, 0, len(times))

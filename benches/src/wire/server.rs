@@ -161,7 +161,7 @@ impl Publishing<'_> {
         // Streams that are stalled never get there.
         let end = now_ns() + PATIENCE_NS;
         while self.service.slowest_lag() > 0 && now_ns() < end {
-            sleep(PAUSE);
+            sleep(LOOK);
         }
         sleep(SETTLE);
         Published {
@@ -313,6 +313,8 @@ pub(super) const RING_CAPACITY: usize = 128;
 const BEHIND: u64 = 64;
 const BURST: usize = 32;
 const PAUSE: Duration = Duration::from_micros(100);
+/// How often is looked whether all is delivered; at ours, that takes a moment for each stream.
+const LOOK: Duration = Duration::from_millis(10);
 const PATIENCE_NS: u64 = 2_000_000_000;
 const SETTLE: Duration = Duration::from_millis(100);
 const CHANGING: u64 = 16;
