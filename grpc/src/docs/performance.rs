@@ -36,7 +36,7 @@
 //! * **A stream's send buffer is 16 KiB.** 64 KiB delivered no more and lengthened the saturated tail.
 //! * **A turn reads once, and an idle connection has no large buffer.** HTTP/2's queues never shrink; they held every request
 //!   and every first answer of 100 streams that joined at once, 143 KiB a connection, and the 64 KiB that a turn is gathered in
-//!   stayed. Idle stream, 1,000 over 10: 6.3 to 4.3 KiB. Of these, counted before: 1 KiB is the ring, 1.0 KiB the
+//!   stayed. Idle stream, 1,000 over 10: 6.3 to 4.3 KiB. Of these, counted before: 1 KiB is the ring, 1.1 KiB the
 //!   subscription, the stream and its entry in the registry, 0.5 KiB its future, 0.4 KiB HTTP/2's.
 //! * A stream registers for a reason to end when it has nothing to send, not with each update.
 //!
