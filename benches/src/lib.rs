@@ -3,6 +3,7 @@
 //! # Running
 //! * `cargo bench -p configstream-benches --features peers`: all; a few minutes. `--bench head` is one question, a file of
 //!   `benches/benches`, which says what its identifiers mean. Figures end up in `target/measured`; remove it to begin anew.
+//! * `cargo run --release -p configstream-benches --bin load -- all --json` measures the gRPC server: see [`wire`].
 //! * `cargo record FILE` makes one JSON document of them: see [`record`].
 //! * `cargo reach FILE` prints what was asked of the engine, and what that run saw.
 //! * `cargo compare FILE… FILE` says what moved in the last one, beyond the noise of those before; exit status 1 when

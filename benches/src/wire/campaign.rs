@@ -1,7 +1,8 @@
-//! Scenarios, measured at both servers in turn, and how the two compare.
+//! Scenarios, each measured at one server at a time.
 
 use std::io;
 use std::num::NonZero;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use hdrhistogram::Histogram;
 
 use super::access::prepare;
 use super::control::{self, Peer, ReaderAnswer, ReaderCommand, ServerAnswer, ServerCommand};
-use super::server::Implementation;
+use super::go;
+use super::server::{Implementation, workload};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
@@ -79,17 +81,22 @@ impl Scenario {
             .path()
             .to_str()
             .ok_or_else(|| io::Error::other("a folder with an odd name"))?;
-        let implementation = match implementation {
-            Implementation::Engine => "engine",
-            Implementation::NaiveTonic => "naive-tonic",
+        let mut server = match implementation {
+            Implementation::Engine => {
+                self.start(&["serve", "--implementation", "engine", "--folder", folder])?
+            }
+            Implementation::NaiveTonic => self.start(&[
+                "serve",
+                "--implementation",
+                "naive-tonic",
+                "--folder",
+                folder,
+            ])?,
+            Implementation::Go => {
+                go::prepare(Path::new(folder), &workload())?;
+                self.start_program(&go::program(), &["--folder", folder])?
+            }
         };
-        let mut server = self.start(&[
-            "serve",
-            "--implementation",
-            implementation,
-            "--folder",
-            folder,
-        ])?;
         let ServerAnswer::Listening(address) = server.hear()? else {
             return Err(out_of_turn());
         };
@@ -146,11 +153,16 @@ impl Scenario {
         })
     }
 
+    /// This program, in another part.
     fn start(&self, arguments: &[&str]) -> io::Result<Peer> {
+        self.start_program(&std::env::current_exe()?, arguments)
+    }
+
+    fn start_program(&self, program: &Path, arguments: &[&str]) -> io::Result<Peer> {
         let mut arguments = arguments.to_vec();
         arguments.extend(self.tls.then_some("--tls"));
         arguments.extend(self.unix.then_some("--unix"));
-        Peer::start(&arguments)
+        Peer::start(program, &arguments)
     }
 
     fn load(&self, duration: Duration) -> ServerCommand {

@@ -1,6 +1,7 @@
 //! What the processes of one measurement say to each other: one JSON document a line.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use hdrhistogram::Histogram;
@@ -108,9 +109,9 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Starts this program with other arguments.
-    pub(super) fn start(arguments: &[&str]) -> io::Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
+    /// Starts a program.
+    pub(super) fn start(program: &Path, arguments: &[&str]) -> io::Result<Self> {
+        let mut child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

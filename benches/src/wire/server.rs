@@ -43,6 +43,20 @@ pub enum Implementation {
     Engine,
     /// tonic's, over tokio's broadcast channel.
     NaiveTonic,
+    /// Go's net/http, a goroutine and a channel per subscriber.
+    Go,
+}
+
+impl Implementation {
+    /// As it stands in identifiers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Engine => "engine",
+            Self::NaiveTonic => "naive_tonic",
+            Self::Go => "go",
+        }
+    }
 }
 
 /// A server that can be measured.
@@ -71,6 +85,7 @@ pub fn serve(options: &ServerOptions) -> io::Result<()> {
             Arc::new(Ours::start(settings, identity, token))
         }
         Implementation::NaiveTonic => Arc::new(Naive::start(&settings)),
+        Implementation::Go => return Err(io::Error::other("that server is a program of its own")),
     };
     let writes = Arc::new(AtomicU64::new(0));
     let address = listen(&options.access, service.clone(), writes.clone())?;
@@ -146,7 +161,7 @@ impl Publishing<'_> {
         // Streams that are stalled never get there.
         let end = now_ns() + PATIENCE_NS;
         while self.service.slowest_lag() > 0 && now_ns() < end {
-            sleep(PAUSE);
+            sleep(LOOK);
         }
         sleep(SETTLE);
         Published {
@@ -263,7 +278,7 @@ impl AsyncWrite for Socket {
 }
 
 /// 350 settings, some of which are updated.
-fn workload() -> Settings {
+pub(super) fn workload() -> Settings {
     let changing = (0..CHANGING).map(|nth| Assignment::new(update_key(nth), 0));
     let layer =
         (0..SETTINGS).map(|nth| Assignment::new(settings::key(nth), settings::value(nth, 0)));
@@ -298,6 +313,8 @@ pub(super) const RING_CAPACITY: usize = 128;
 const BEHIND: u64 = 64;
 const BURST: usize = 32;
 const PAUSE: Duration = Duration::from_micros(100);
+/// How often is looked whether all is delivered; at ours, that takes a moment for each stream.
+const LOOK: Duration = Duration::from_millis(10);
 const PATIENCE_NS: u64 = 2_000_000_000;
 const SETTLE: Duration = Duration::from_millis(100);
 const CHANGING: u64 = 16;

@@ -1,29 +1,42 @@
 //! Every scenario that is held against a reach, and what came of it.
 
 use std::io;
+use std::iter::once;
 use std::num::NonZero;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde::Serialize;
 
 use super::campaign::{Outcome, Scenario};
 use super::server::Implementation;
+use crate::record::{Figure, Part, Unit};
 
 /// Scenarios, each measured so many times at each server, in turn.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Suite {
+    servers: Vec<Implementation>,
     measured: Vec<Measured>,
 }
 
 #[derive(Debug)]
 struct Measured {
     scenario: Scenario,
-    /// One run of each server, engine first.
-    pairs: Vec<[Outcome; 2]>,
+    /// One outcome of each server, in the suite's order.
+    rounds: Vec<Vec<Outcome>>,
+    /// Of the first server in each round, without the stalled streams; empty when there are none.
+    undisturbed: Vec<Outcome>,
 }
 
 impl Suite {
+    /// Nothing measured yet. Reaches compare the first server with the second.
+    #[must_use]
+    pub fn new(servers: Vec<Implementation>) -> Self {
+        Self {
+            servers,
+            measured: Vec::new(),
+        }
+    }
+
     /// What issue and design name.
     #[must_use]
     pub fn scenarios(duration: Duration) -> Vec<Scenario> {
@@ -80,34 +93,52 @@ impl Suite {
     /// # Errors
     /// As [`Scenario::run`].
     pub fn measure(&mut self, scenario: Scenario, runs: NonZero<usize>) -> io::Result<()> {
-        let pair = |_| {
-            Ok([
-                scenario.run(Implementation::Engine)?,
-                scenario.run(Implementation::NaiveTonic)?,
-            ])
+        let mut measured = Measured {
+            scenario,
+            rounds: Vec::new(),
+            undisturbed: Vec::new(),
         };
-        let pairs = (0..runs.get()).map(pair).collect::<io::Result<_>>()?;
-        self.measured.push(Measured { scenario, pairs });
+        for nth in 0..runs.get() {
+            let alone = || {
+                let alone = Scenario {
+                    stalled: false,
+                    ..scenario
+                };
+                alone.run(self.servers[0])
+            };
+            // In turn first and last, so that a drift of the machine favours neither.
+            if scenario.stalled && nth % 2 == 0 {
+                measured.undisturbed.push(alone()?);
+            }
+            let round = self.servers.iter().map(|server| scenario.run(*server));
+            measured.rounds.push(round.collect::<io::Result<_>>()?);
+            if scenario.stalled && nth % 2 == 1 {
+                measured.undisturbed.push(alone()?);
+            }
+        }
+        self.measured.push(measured);
         Ok(())
     }
 
     /// What was measured last, for people.
     #[must_use]
     pub fn last(&self) -> Table {
-        let mut table = table(["", "engine", "naive tonic", "quotient"]);
         let Some(measured) = self.measured.last() else {
-            return table;
+            return Table::new();
         };
-        table.set_header([
-            measured.scenario.name().as_str(),
-            "engine",
-            "naive tonic",
-            "quotient",
-        ]);
-        for figure in FIGURES {
-            let [ours, naive] = [0, 1].map(|which| figure.median(measured, which));
-            let quotient = format!("{:.2}", measured.quotient(figure));
-            table.add_row([figure.what, &rounded(ours), &rounded(naive), &quotient]);
+        let scenario = measured.scenario.name();
+        let servers = self.servers.iter().map(|server| server.name());
+        let header = once(scenario.as_str()).chain(servers);
+        let mut table = table(header.chain(once("engine / naive_tonic")));
+        for reading in READINGS {
+            let medians =
+                (0..self.servers.len()).map(|which| rounded(reading.median(measured, which)));
+            let quotient = format!("{:.2}", measured.quotient(reading));
+            table.add_row(
+                once(reading.what.to_owned())
+                    .chain(medians)
+                    .chain(once(quotient)),
+            );
         }
         table
     }
@@ -126,59 +157,55 @@ impl Suite {
             };
             let (value, wanted) = match reach.wanted {
                 Wanted::AtLeast(limit) => (
-                    measured.quotient(&reach.figure),
+                    measured.quotient(&reach.reading),
                     format!("≥ {limit} × naive"),
                 ),
                 Wanted::AtMost(limit) => (
-                    measured.quotient(&reach.figure),
+                    measured.quotient(&reach.reading),
                     format!("≤ {limit} × naive"),
                 ),
-                Wanted::Below(limit) => (reach.figure.median(measured, 0), format!("≤ {limit}")),
+                Wanted::Undisturbed(limit) => (
+                    measured.disturbance(&reach.reading),
+                    format!("≤ {limit} × without stalled"),
+                ),
+                Wanted::Below(limit) => (reach.reading.median(measured, 0), format!("≤ {limit}")),
             };
             let met = match reach.wanted {
                 Wanted::AtLeast(limit) => value >= limit,
-                Wanted::AtMost(limit) | Wanted::Below(limit) => value <= limit,
+                Wanted::AtMost(limit) | Wanted::Undisturbed(limit) | Wanted::Below(limit) => {
+                    value <= limit
+                }
             };
-            let what = format!("{}: {}", reach.scenario, reach.figure.what);
+            let what = format!("{}: {}", reach.scenario, reach.reading.what);
             let met = if met { "yes" } else { "no" };
             table.add_row([what.as_str(), &wanted, &rounded(value), met]);
         }
         table
     }
 
-    /// Every figure, in the form of `target/measured`.
+    /// Every figure, for `target/measured`.
     #[must_use]
     pub fn part(&self) -> Part {
         let mut part = Part::default();
         for measured in &self.measured {
-            for (which, implementation) in ["engine", "naive_tonic"].into_iter().enumerate() {
-                for figure in FIGURES {
-                    let [low, median, high] = figure.quartiles(measured, which);
-                    part.figures.push(Recorded {
-                        id: format!(
-                            "wire_{}/{implementation}/{}",
-                            figure.id,
-                            measured.scenario.name()
-                        ),
-                        unit: figure.unit,
-                        median,
-                        low,
-                        high,
-                        samples: measured.pairs.len(),
-                    });
+            let scenario = measured.scenario.name();
+            for (which, server) in self.servers.iter().enumerate() {
+                let implementation = server.name();
+                for reading in READINGS {
+                    // Those of latency are figures of its curve.
+                    let Some((group, unit)) = reading.recorded else {
+                        continue;
+                    };
+                    let id = format!("{group}/{implementation}/{scenario}");
+                    let samples = reading.samples(measured, which);
+                    part.figures.push(Figure::new(id, unit, samples));
                 }
-                let mut all = measured.pairs[0][which].latency_ns.clone();
-                for pair in &measured.pairs[1..] {
-                    all.add(&pair[which].latency_ns)
-                        .expect("histograms of the same bounds");
-                }
-                let points = all.iter_quantiles(2);
-                part.curves.push(Curve {
-                    id: format!("wire_latency/{implementation}/{}", measured.scenario.name()),
-                    points: points
-                        .map(|step| (step.quantile_iterated_to(), step.value_iterated_to()))
-                        .collect(),
-                });
+                let latency = measured
+                    .rounds
+                    .iter()
+                    .map(|round| round[which].latency_ns.clone());
+                let id = format!("wire_latency/{implementation}/{scenario}");
+                part.add_latency(&id, &latency.collect::<Vec<_>>());
             }
         }
         part
@@ -186,67 +213,46 @@ impl Suite {
 }
 
 impl Measured {
-    /// Median of ours by theirs, pair by pair.
-    fn quotient(&self, figure: &Figure) -> f64 {
+    /// Median of the first server's by the second's, round by round.
+    fn quotient(&self, reading: &Reading) -> f64 {
         let quotients = self
-            .pairs
+            .rounds
             .iter()
-            .map(|[ours, naive]| (figure.of)(ours) / (figure.of)(naive));
-        quartiles(quotients.collect())[1]
+            .map(|round| (reading.of)(&round[0]) / (reading.of)(&round[1]));
+        median(quotients)
     }
-}
 
-/// What [`Suite::part`] makes: see `record::Part`.
-#[derive(Debug, Default, Serialize)]
-pub struct Part {
-    figures: Vec<Recorded>,
-    curves: Vec<Curve>,
-}
-
-#[derive(Debug, Serialize)]
-struct Recorded {
-    id: String,
-    unit: &'static str,
-    median: f64,
-    low: f64,
-    high: f64,
-    samples: usize,
-}
-
-#[derive(Debug, Serialize)]
-struct Curve {
-    id: String,
-    points: Vec<(f64, u64)>,
+    /// Median of the first server's with stalled streams by its without, round by round.
+    fn disturbance(&self, reading: &Reading) -> f64 {
+        let pairs = self.rounds.iter().zip(&self.undisturbed);
+        median(pairs.map(|(round, alone)| (reading.of)(&round[0]) / (reading.of)(alone)))
+    }
 }
 
 /// One number of an outcome.
-struct Figure {
+struct Reading {
     what: &'static str,
-    id: &'static str,
-    unit: &'static str,
+    /// Group and unit in a record.
+    recorded: Option<(&'static str, Unit)>,
     of: fn(&Outcome) -> f64,
 }
 
-impl Figure {
+impl Reading {
     fn median(&self, measured: &Measured, which: usize) -> f64 {
-        self.quartiles(measured, which)[1]
+        median(self.samples(measured, which))
     }
 
-    fn quartiles(&self, measured: &Measured, which: usize) -> [f64; 3] {
-        let samples = measured.pairs.iter().map(|pair| (self.of)(&pair[which]));
-        quartiles(samples.collect())
+    fn samples(&self, measured: &Measured, which: usize) -> impl Iterator<Item = f64> {
+        measured
+            .rounds
+            .iter()
+            .map(move |round| (self.of)(&round[which]))
     }
 }
 
 /// Of one sample at least.
-fn quartiles(mut samples: Vec<f64>) -> [f64; 3] {
-    samples.sort_by(f64::total_cmp);
-    let last = samples.len() - 1;
-    [1, 2, 3].map(|quarters| {
-        let (at, rest) = (last * quarters / 4, last * quarters % 4);
-        let next = samples[(at + 1).min(last)];
-        samples[at] + (next - samples[at]) * rest as f64 / 4.0
-    })
+fn median(samples: impl IntoIterator<Item = f64>) -> f64 {
+    Figure::new("", Unit::Ratio, samples).median
 }
 
 fn rounded(value: f64) -> String {
@@ -256,7 +262,7 @@ fn rounded(value: f64) -> String {
     }
 }
 
-fn table(header: [&str; 4]) -> Table {
+fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
     table
         .load_preset(presets::ASCII_MARKDOWN)
@@ -267,91 +273,79 @@ fn table(header: [&str; 4]) -> Table {
     table
 }
 
-const DELIVERED: Figure = Figure {
+const DELIVERED: Reading = Reading {
     what: "delivered updates per second",
-    id: "delivered",
-    unit: "per_second",
+    recorded: Some(("wire_delivered", Unit::PerSecond)),
     of: |outcome| outcome.delivered_per_second,
 };
-const CPU: Figure = Figure {
+const CPU: Reading = Reading {
     what: "processor time per update, ns",
-    id: "cpu",
-    unit: "nanoseconds",
+    recorded: Some(("wire_cpu", Unit::Nanoseconds)),
     of: |outcome| outcome.cpu_ns,
 };
-const WRITES: Figure = Figure {
+const WRITES: Reading = Reading {
     what: "socket writes per publish",
-    id: "writes",
-    unit: "count",
+    recorded: Some(("wire_writes", Unit::Count)),
     of: |outcome| outcome.writes,
 };
-const PUBLISH: Figure = Figure {
+const PUBLISH: Reading = Reading {
     what: "publish, p50, ns",
-    id: "publish_p50",
-    unit: "nanoseconds",
+    recorded: Some(("wire_publish_p50", Unit::Nanoseconds)),
     of: |outcome| outcome.publish_ns.value_at_quantile(0.5) as f64,
 };
-const P50: Figure = Figure {
+const PUBLISH_P99: Reading = Reading {
+    what: "publish, p99, ns",
+    recorded: Some(("wire_publish_p99", Unit::Nanoseconds)),
+    of: |outcome| outcome.publish_ns.value_at_quantile(0.99) as f64,
+};
+const P50: Reading = Reading {
     what: "latency, p50, ns",
-    id: "p50",
-    unit: "nanoseconds",
+    recorded: None,
     of: |outcome| outcome.latency_ns.value_at_quantile(0.5) as f64,
 };
-const P99: Figure = Figure {
+const P99: Reading = Reading {
     what: "latency, p99, ns",
-    id: "p99",
-    unit: "nanoseconds",
+    recorded: None,
     of: |outcome| outcome.latency_ns.value_at_quantile(0.99) as f64,
 };
-const MEMORY: Figure = Figure {
+const MEMORY: Reading = Reading {
     what: "memory per stream, bytes",
-    id: "memory",
-    unit: "bytes",
+    recorded: Some(("wire_memory", Unit::Bytes)),
     of: |outcome| outcome.bytes_per_stream,
 };
-const JOIN: Figure = Figure {
+const JOIN: Reading = Reading {
     what: "until all have a snapshot, ns",
-    id: "join",
-    unit: "nanoseconds",
+    recorded: Some(("wire_join", Unit::Nanoseconds)),
     of: |outcome| outcome.join_ns,
 };
-const FIGURES: &[Figure] = &[
+const READINGS: &[Reading] = &[
     DELIVERED,
     CPU,
     WRITES,
     PUBLISH,
-    Figure {
-        what: "publish, p99, ns",
-        id: "publish_p99",
-        unit: "nanoseconds",
-        of: |outcome| outcome.publish_ns.value_at_quantile(0.99) as f64,
-    },
+    PUBLISH_P99,
     P50,
-    Figure {
+    Reading {
         what: "latency, p90, ns",
-        id: "p90",
-        unit: "nanoseconds",
+        recorded: None,
         of: |outcome| outcome.latency_ns.value_at_quantile(0.9) as f64,
     },
     P99,
-    Figure {
+    Reading {
         what: "latency, p99.9, ns",
-        id: "p99.9",
-        unit: "nanoseconds",
+        recorded: None,
         of: |outcome| outcome.latency_ns.value_at_quantile(0.999) as f64,
     },
-    Figure {
+    Reading {
         what: "latency, max, ns",
-        id: "max",
-        unit: "nanoseconds",
+        recorded: None,
         of: |outcome| outcome.latency_ns.max() as f64,
     },
     MEMORY,
     JOIN,
-    Figure {
+    Reading {
         what: "resyncs",
-        id: "resyncs",
-        unit: "count",
+        recorded: Some(("wire_resyncs", Unit::Count)),
         of: |outcome| outcome.resyncs as f64,
     },
 ];
@@ -359,85 +353,97 @@ const FIGURES: &[Figure] = &[
 /// What a figure of a scenario should be.
 struct Reach {
     scenario: &'static str,
-    figure: Figure,
+    reading: Reading,
     wanted: Wanted,
 }
 
 enum Wanted {
     AtLeast(f64),
     AtMost(f64),
+    /// So many times what it is without stalled streams.
+    Undisturbed(f64),
     Below(f64),
 }
 
 const REACHES: &[Reach] = &[
     Reach {
         scenario: "saturated_100x10_tcp",
-        figure: DELIVERED,
+        reading: DELIVERED,
         wanted: Wanted::AtLeast(1.5),
     },
     Reach {
         scenario: "saturated_100x10_tcp",
-        figure: CPU,
+        reading: CPU,
         wanted: Wanted::AtMost(0.6),
     },
     Reach {
         scenario: "saturated_100x10_tcp",
-        figure: P99,
+        reading: P99,
         wanted: Wanted::AtMost(1.0),
     },
     Reach {
         scenario: "saturated_100x10_tcp_tls",
-        figure: DELIVERED,
+        reading: DELIVERED,
         wanted: Wanted::AtLeast(1.5),
     },
     Reach {
         scenario: "saturated_100x10_tcp_tls",
-        figure: CPU,
+        reading: CPU,
         wanted: Wanted::AtMost(0.6),
     },
     Reach {
         scenario: "saturated_100x10_tcp_tls",
-        figure: P99,
+        reading: P99,
         wanted: Wanted::AtMost(1.0),
     },
     Reach {
         scenario: "paced_1000_100x10_tcp",
-        figure: CPU,
+        reading: CPU,
         wanted: Wanted::AtMost(0.4),
     },
     Reach {
         scenario: "paced_1000_100x10_tcp",
-        figure: P50,
+        reading: P50,
         wanted: Wanted::AtMost(0.7),
     },
     Reach {
         scenario: "paced_1000_100x10_tcp",
-        figure: WRITES,
+        reading: WRITES,
         wanted: Wanted::Below(20.0),
     },
     Reach {
         scenario: "paced_1000_100x10_tcp_tls",
-        figure: CPU,
+        reading: CPU,
         wanted: Wanted::AtMost(0.4),
     },
     Reach {
         scenario: "paced_1000_100x10_tcp_tls",
-        figure: P50,
+        reading: P50,
         wanted: Wanted::AtMost(0.7),
     },
     Reach {
         scenario: "paced_1000_100x10_tcp_tls",
-        figure: WRITES,
+        reading: WRITES,
         wanted: Wanted::Below(20.0),
     },
     Reach {
         scenario: "paced_200_512x8_tcp",
-        figure: PUBLISH,
+        reading: PUBLISH,
         wanted: Wanted::AtMost(0.5),
     },
     Reach {
+        scenario: "paced_1000_100x10_tcp_stalled",
+        reading: P99,
+        wanted: Wanted::Undisturbed(1.1),
+    },
+    Reach {
+        scenario: "paced_1000_100x10_tcp_stalled",
+        reading: PUBLISH_P99,
+        wanted: Wanted::Undisturbed(1.1),
+    },
+    Reach {
         scenario: "paced_50_1000x10_tcp",
-        figure: MEMORY,
+        reading: MEMORY,
         wanted: Wanted::Below(5_120.0),
     },
 ];

@@ -1,16 +1,19 @@
 //! A transport that holds back what is written until the connection has had its turn.
 //!
 //! HTTP/2 writes a frame at a time. Held back, the frames of one turn leave in one write: fewer system calls, TCP
-//! segments and wake-ups of the reader. What is held is bounded, and leaves at the end of every turn. A turn of little
-//! gives a large buffer back; one of much keeps it for the next.
+//! segments and wake-ups of the reader. What is held is bounded, and leaves at the end of every turn. A large buffer goes
+//! back to its thread when it is empty, so that idle connections have none.
+//!
+//! A turn reads once. A thousand requests that arrive together are so taken and answered some at a time, and the queues of
+//! HTTP/2, which never shrink, stay short.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -21,21 +24,32 @@ pub(crate) struct Corked<T>(Arc<Mutex<Held<T>>>);
 
 struct Held<T> {
     transport: T,
-    bytes: BytesMut,
-    /// Since all of it was last written out.
-    taken: usize,
+    bytes: Vec<u8>,
+    /// How many of them are written out.
+    written: usize,
+    reading: Reading,
     /// Why nothing can be written any more; HTTP/2 hears of it when it reads.
     failure: Option<io::ErrorKind>,
     /// Since when the transport takes nothing of what is to leave.
     blocked: Option<Instant>,
 }
 
+/// In this turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    NotYet,
+    Done,
+    /// There may be more.
+    Refused,
+}
+
 impl<T: AsyncWrite + Unpin> Corked<T> {
     pub(crate) fn new(transport: T) -> Self {
         Self(Arc::new(Mutex::new(Held {
             transport,
-            bytes: BytesMut::new(),
-            taken: 0,
+            bytes: Vec::new(),
+            written: 0,
+            reading: Reading::NotYet,
             failure: None,
             blocked: None,
         })))
@@ -48,29 +62,31 @@ impl<T: AsyncWrite + Unpin> Corked<T> {
         blocked.is_some_and(|since| since.elapsed() >= limit)
     }
 
-    /// Writes out what is held. True when that has failed, and the connection has to hear of it.
+    /// Ends the turn: writes out what is held. True when the connection has to have another, to read on, or to hear that
+    /// writing has failed.
     pub(crate) fn release(&self, cx: &mut Context<'_>) -> bool {
         let mut held = self.0.lock();
+        let again = std::mem::replace(&mut held.reading, Reading::NotYet) == Reading::Refused;
         let Poll::Ready(Err(error)) = held.poll_release(cx) else {
-            return false;
+            return again;
         };
-        held.failure.replace(error.kind()).is_none()
+        held.failure.replace(error.kind()).is_none() || again
     }
 }
 
 impl<T: AsyncWrite + Unpin> Held<T> {
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
-        if std::mem::take(&mut self.taken) <= LITTLE_BYTES && self.bytes.capacity() > LITTLE_BYTES {
-            self.bytes = BytesMut::new();
+        if self.bytes.capacity() > LITTLE_BYTES {
+            SPARE.set(std::mem::take(&mut self.bytes));
         }
         Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.bytes.is_empty() {
-            let Poll::Ready(written) = Pin::new(&mut self.transport).poll_write(cx, &self.bytes)
-            else {
+        while self.written < self.bytes.len() {
+            let rest = &self.bytes[self.written..];
+            let Poll::Ready(written) = Pin::new(&mut self.transport).poll_write(cx, rest) else {
                 self.blocked.get_or_insert_with(Instant::now);
                 return Poll::Pending;
             };
@@ -79,9 +95,10 @@ impl<T: AsyncWrite + Unpin> Held<T> {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.bytes.advance(written);
+            self.written += written;
         }
         self.bytes.clear();
+        self.written = 0;
         Poll::Ready(Ok(()))
     }
 
@@ -95,9 +112,12 @@ impl<T: AsyncWrite + Unpin> Held<T> {
 
     fn hold(&mut self, bytes: &[u8], room: usize) -> usize {
         let taken = bytes.len().min(room);
-        self.taken += taken;
-        if self.bytes.len() + taken > LITTLE_BYTES {
-            self.bytes.reserve(room);
+        let small = self.bytes.capacity() <= LITTLE_BYTES;
+        if small && self.bytes.len() + taken > LITTLE_BYTES {
+            let mut large = SPARE.take();
+            large.reserve(HELD_BYTES);
+            large.extend_from_slice(&self.bytes);
+            self.bytes = large;
         }
         self.bytes.extend_from_slice(&bytes[..taken]);
         taken
@@ -120,7 +140,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Corked<T> {
         if let Some(failure) = held.failure {
             return Poll::Ready(Err(failure.into()));
         }
-        Pin::new(&mut held.transport).poll_read(cx, buffer)
+        if held.reading != Reading::NotYet {
+            held.reading = Reading::Refused;
+            return Poll::Pending;
+        }
+        ready!(Pin::new(&mut held.transport).poll_read(cx, buffer))?;
+        held.reading = Reading::Done;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -168,8 +194,13 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Corked<T> {
 /// How much is held at most: four HTTP/2 frames of the default size.
 const HELD_BYTES: usize = 64 * 1024;
 
-/// No more than this in a turn, and no buffer beyond this stays.
+/// No buffer beyond this stays with an idle connection.
 const LITTLE_BYTES: usize = 4 * 1024;
+
+thread_local! {
+    /// Empty, and mostly large: one that came from the system anew each time would cost page faults.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 #[cfg(test)]
 mod tests {
@@ -243,15 +274,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_turn_of_little_gives_a_large_buffer_back() {
+    async fn a_large_buffer_goes_back_to_its_thread() {
         let (near, _far) = duplex(2 * HELD_BYTES);
         let mut corked = Corked::new(near);
         corked.write_all(&vec![7; HELD_BYTES / 2]).await.unwrap();
+        let buffer = corked.0.lock().bytes.as_ptr();
         assert!(!release(&corked));
-        assert!(corked.0.lock().bytes.capacity() > LITTLE_BYTES);
-        corked.write_all(b"little").await.unwrap();
+        assert_eq!(corked.0.lock().bytes.capacity(), 0);
+        corked.write_all(&vec![7; HELD_BYTES / 2]).await.unwrap();
+        assert_eq!(corked.0.lock().bytes.as_ptr(), buffer);
+    }
+
+    #[tokio::test]
+    async fn a_turn_reads_once_and_asks_for_another() {
+        let (near, mut far) = duplex(1024);
+        let mut corked = Corked::new(near);
+        far.write_all(b"four").await.unwrap();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut read = |corked: &mut Corked<_>| {
+            let mut bytes = [0; 2];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            let read = Pin::new(corked).poll_read(&mut cx, &mut buffer);
+            read.map(|done| done.map(|()| buffer.filled().to_vec()).unwrap())
+        };
+        assert_eq!(read(&mut corked), Poll::Ready(b"fo".to_vec()));
+        assert_eq!(read(&mut corked), Poll::Pending);
+        assert!(release(&corked));
+        assert_eq!(read(&mut corked), Poll::Ready(b"ur".to_vec()));
         assert!(!release(&corked));
-        assert!(corked.0.lock().bytes.capacity() <= LITTLE_BYTES);
     }
 
     #[tokio::test]

@@ -1,0 +1,3 @@
+module configstream/naive
+
+go 1.24
