@@ -213,7 +213,15 @@ impl Part {
     /// # Errors
     /// Why it could not be written.
     pub fn save(&self, name: &str) -> io::Result<()> {
-        write_json(self, &measured().join(format!("{name}.json")))
+        self.save_as(&measured().join(format!("{name}.json")))
+    }
+
+    /// Leaves it in a file.
+    ///
+    /// # Errors
+    /// Why it could not be written.
+    pub fn save_as(&self, file: &Path) -> io::Result<()> {
+        write_json(self, file)
     }
 
     /// Adds a distribution that was measured in several runs: a figure for each percentile, with its spread over the

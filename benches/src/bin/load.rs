@@ -79,9 +79,9 @@ struct AllOptions {
     /// Only scenarios whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// Leave the figures in `target/measured`, for `cargo record`.
-    #[arg(long)]
-    json: bool,
+    /// Leave the figures in this file, or in `target/measured`, for `cargo record`.
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    json: Option<Option<PathBuf>>,
     #[command(flatten)]
     toolchain: Toolchain,
 }
@@ -155,8 +155,10 @@ fn all(options: &AllOptions) -> io::Result<()> {
         }
     }
     println!("{}", suite.reaches());
-    if options.json {
-        suite.part().save("wire")?;
+    match &options.json {
+        None => {}
+        Some(None) => suite.part().save("wire")?,
+        Some(Some(file)) => suite.part().save_as(file)?,
     }
     Ok(())
 }
