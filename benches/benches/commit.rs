@@ -1,7 +1,7 @@
 //! What does it cost to change one setting among many? No subscription: commit alone. `commit/engine/<settings>`, in
 //! nanoseconds. What other changes cost is in `layers.rs`.
 
-use configstream_benches::settings::{SIZES, engine, key, value};
+use configstream_benches::settings::{SIZES, engine, key, publish_in_turn, value};
 use configstream_engine::settings::{Change, Source};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -10,15 +10,9 @@ fn commit(criterion: &mut Criterion) {
     for size in SIZES {
         let engine = engine(size);
         let nth = size / 2;
-        // Two values in turn, so that each is a change.
         let changes = [1, 2].map(|round| Change::set(Source::File, key(nth), value(nth, round)));
-        let mut turn = changes.iter().cycle();
         group.bench_function(BenchmarkId::new("engine", size), |bencher| {
-            bencher.iter(|| {
-                engine
-                    .publish(turn.next().expect("a cycle does not end"))
-                    .is_ok()
-            });
+            publish_in_turn(bencher, &engine, &changes);
         });
     }
     group.finish();

@@ -4,7 +4,7 @@
 //! set that covers it, so a pair of publishes); `replace_same`: a file that is loaded again unchanged; `replace_one`: with
 //! one setting changed.
 
-use configstream_benches::settings::{engine, key, layer, value};
+use configstream_benches::settings::{engine, key, layer, publish_in_turn, value};
 use configstream_engine::settings::{Change, Source};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -32,13 +32,8 @@ fn layers(criterion: &mut Criterion) {
         ];
         for (name, changes) in changes {
             let engine = engine(size);
-            let mut turn = changes.iter().cycle();
             group.bench_function(BenchmarkId::new(name, size), |bencher| {
-                bencher.iter(|| {
-                    engine
-                        .publish(turn.next().expect("a cycle does not end"))
-                        .is_ok()
-                });
+                publish_in_turn(bencher, &engine, &changes);
             });
         }
     }

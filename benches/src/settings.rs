@@ -4,6 +4,7 @@ use configstream_engine::{
     Engine, State,
     settings::{Assignment, Change, Key, Settings, Source, Value},
 };
+use criterion::Bencher;
 
 /// Sizes that every bench of settings runs at.
 pub const SIZES: [usize; 3] = [350, 3_500, 35_000];
@@ -47,6 +48,19 @@ pub fn settings(count: usize) -> Settings {
     let change = Change::replace_layer(Source::File, layer(count, 0, 0));
     let filled = Settings::new().apply(&change);
     filled.expect("well-formed settings").state
+}
+
+/// Publishes `changes` in turn: two that undo each other, so that each is a change.
+///
+/// # Panics
+/// When there are none.
+pub fn publish_in_turn(bencher: &mut Bencher<'_>, engine: &Engine<Settings>, changes: &[Change]) {
+    let mut turn = changes.iter().cycle();
+    bencher.iter(|| {
+        engine
+            .publish(turn.next().expect("a cycle does not end"))
+            .is_ok()
+    });
 }
 
 /// An engine with so many settings.

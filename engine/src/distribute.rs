@@ -199,12 +199,12 @@ impl<S: State> Distributor<S> {
             // Step 9.
             let done = leavings.head.position;
             let newer = head.peek(|head| head.position > done);
-            let_go(leavings, &mut panic);
+            keep_first(&mut panic, || drop(leavings));
             if !newer && !self.wants_sweep() {
                 break;
             }
         }
-        let_go(before, &mut panic);
+        keep_first(&mut panic, || drop(before));
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
@@ -252,9 +252,7 @@ impl<S: State> Distributor<S> {
             let Some(waker) = table.members[member].mailbox().waiter().take() else {
                 continue;
             };
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                panic.get_or_insert(payload);
-            }
+            keep_first(panic, || waker.wake());
         }
         table.give_back_room();
         Leavings {
@@ -363,9 +361,10 @@ impl<S: State> Distributor<S> {
     }
 }
 
-/// Drops states and updates, so somebody else's code; it must not keep us from going on. The first panic is kept.
-fn let_go<T>(leavings: T, panic: &mut Option<Box<dyn Any + Send>>) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(leavings))) {
+/// Runs somebody else's code: a waker, or the drop of states and updates. A panic in it must not keep us from going on;
+/// the first one is kept.
+fn keep_first(panic: &mut Option<Box<dyn Any + Send>>, theirs: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(theirs)) {
         panic.get_or_insert(payload);
     }
 }

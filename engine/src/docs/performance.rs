@@ -15,9 +15,10 @@
 //!
 //! # Where the time of a push goes
 //!
-//! Handing one update to one more subscription costs about 0.25 ns in bursts of 64, and 3.5 ns when it comes alone, among
-//! 512 subscriptions on a 2-core virtual machine (`cargo bench -p configstream-benches --features peers --bench fan_out`;
-//! `cargo reach` holds such figures against those of a floor and of peers in the same run). These decisions make that:
+//! Handing one update to one more subscription costs 0.2 ns with 64 subscriptions and 0.3 ns with 512, in bursts of 64; one
+//! update alone, to 64, takes 0.50 µs with its commit, on a 2-core virtual machine (`distribute` and `burst` in
+//! `benches/results.json`; `cargo reach` holds such figures against those of a floor and of peers in the same run). These
+//! decisions make that:
 //!
 //! * **The reference count is raised by n at once.** An `Arc::clone` per subscription is a read-modify-write of one cache
 //!   line each, 2 ns; here it is one per update and round.
@@ -25,25 +26,27 @@
 //!   caches each ring's read position, so that the consumer's cache line is looked at only when the ring seems full.
 //! * **A round's updates are one list of pointers**, copied into each ring as two straight runs and published by one store.
 //!   Pushing one by one, with an index computed and checked for each, cost 1.9 ns an update instead of 0.5; walking the
-//!   versions anew for each member, and asking for room twice, cost 7.3 ns a member and round instead of 3.5.
+//!   versions anew for each member, and asking for room twice, cost one update alone 7.3 ns a member instead of 3.5 (timed
+//!   once, among 512).
 //! * **One update alone has a path of its own**, spared what straight runs cost to set up.
 //!
 //! # Where the time of a commit goes
 //!
-//! Changing one setting among 350 costs 0.84 µs, among 35,000 1.28 µs: half of it is copying the path of one persistent
+//! Changing one setting among 350 costs 0.89 µs, among 35,000 1.31 µs: half of it is copying the path of one persistent
 //! tree and letting go of the old one. All layers of a key are in one node of one tree for that reason. With a tree for
-//! each layer and one of the winners it was 1.29 and 2.14 µs.
+//! each layer and one of the winners it was half as much again (1.29 and 2.14 µs beside 0.84 and 1.28, in one run).
 //!
-//! A publish of a trivial state to nobody costs about 290 ns: five allocations, two looks at the head and one swap of it
+//! A publish of a trivial state to nobody costs about 290 ns: four allocations, two looks at the head and one swap of it
 //! (10 to 20 ns each, and the swap looks at one word for each thread that ever read a head), two fences and two swaps of the
 //! role. A bare channel has none of that.
 //!
 //! # Parked subscribers
 //!
-//! Publishing to 512 parked tasks of one tokio runtime costs 11.6 ns a task, where tokio's `broadcast` takes 5.4; until all
-//! have received it and wait again, 49 ns against 56. Near half of the 11.6 is the wake itself, which is most of what `broadcast`
-//! does while it publishes: its receivers then do one by one what is done here before the wake. So publishing cannot cost
-//! half of that, whatever else is spared. Tried, and left out:
+//! Publishing to 512 parked tasks of one tokio runtime takes 14.0 µs, where tokio's `broadcast` takes 8.1; until all have
+//! received it and wait again, 39 µs against 56 (`--bench parked`). A profile showed the wake itself, about 4 ns a task in
+//! warm caches, as most of what `broadcast` does while it publishes, and a third of what is done here: its receivers then do
+//! one by one what is done here before the wake. So publishing cannot cost half of that, whatever else is spared. Tried, and
+//! left out:
 //!
 //! * a waiter of one atomic state instead of a flag and a lock that is only tried: saves one read-modify-write of two, about
 //!   1.4 ns, and needs a third file with unsafe code;
