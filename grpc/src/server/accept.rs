@@ -29,11 +29,13 @@ use tonic::service::Routes;
 use tower::Service;
 
 use crate::server::auth;
+use crate::server::bounds::ServerBounds;
 use crate::server::core::Core;
 use crate::server::cork::Corked;
+use crate::server::limits::Limits;
 use crate::server::preface;
 use crate::server::service::Connection;
-use crate::server::together::Together;
+use crate::server::together::{Beside, Together};
 
 /// A bound socket to serve on.
 #[derive(Debug)]
@@ -116,7 +118,7 @@ impl<S: Resolution> Acceptor<S> {
     /// Room for one more connection, or none.
     fn count(&self) -> Option<Counted<S>> {
         // Relaxed: one thread's view of the count, so the limit may be passed by as many as there are listeners.
-        let limit = self.core.limits.connections as u64;
+        let limit = self.core.bounds.granted().limits.connections as u64;
         if self.core.connections.load(Ordering::Relaxed) >= limit {
             self.core
                 .refused_connections
@@ -131,8 +133,8 @@ impl<S: Resolution> Acceptor<S> {
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) {
-        let limits = &self.core.limits;
-        let handshake = timeout(limits.handshake_timeout, preface::shake(&self.tls, stream));
+        let limit = self.core.bounds.granted().limits.handshake_timeout;
+        let handshake = timeout(limit, preface::shake(&self.tls, stream));
         let stream = match self.closing.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => stream,
             Some(Ok(Err(error))) => {
@@ -142,10 +144,7 @@ impl<S: Resolution> Acceptor<S> {
             }
             Some(Err(_)) => {
                 self.core.refuse_handshake();
-                tracing::warn!(
-                    "Refused a handshake: it took longer than {:?}",
-                    limits.handshake_timeout
-                );
+                tracing::warn!("Refused a handshake: it took longer than {limit:?}");
                 return;
             }
             None => return,
@@ -156,22 +155,9 @@ impl<S: Resolution> Acceptor<S> {
 
     /// Serves a peer that is trusted.
     async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let limits = &self.core.limits;
         let hang_up = self.abort.child_token();
         let (beside, mut together) = Together::new();
-        let mut builder = http2::Builder::new(beside);
-        builder
-            .timer(TokioTimer::new())
-            .auto_date_header(false)
-            .max_concurrent_streams(limits.streams_per_connection)
-            .max_header_list_size(limits.header_bytes)
-            .max_pending_accept_reset_streams(PENDING_RESETS)
-            .max_local_error_reset_streams(ERROR_RESETS)
-            .max_send_buf_size(limits.send_buffer_bytes)
-            .initial_stream_window_size(RECEIVE_WINDOW_BYTES)
-            .initial_connection_window_size(RECEIVE_WINDOW_BYTES)
-            .keep_alive_interval(limits.keepalive_interval)
-            .keep_alive_timeout(limits.keepalive_timeout);
+        let builder = protocol(&self.core.bounds.granted().limits, beside);
         let connection = Connection(hang_up.clone());
         let service = service_fn(|request| self.call(request, &connection));
         let stream = Corked::new(stream);
@@ -180,7 +166,7 @@ impl<S: Resolution> Acceptor<S> {
         let ended = tokio::select! {
             ended = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx)) => Some(ended),
             () = hang_up.cancelled() => None,
-            () = blocked(&stream, limits.stall_timeout) => None,
+            () = blocked(&stream, &self.core.bounds) => None,
             () = self.closing.cancelled() => {
                 served.as_mut().graceful_shutdown();
                 let finish = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx));
@@ -208,11 +194,35 @@ impl<S: Resolution> Acceptor<S> {
     }
 }
 
-/// Ends when a peer has taken nothing for `limit`: its streams may have ended already, and what the connection would still
-/// say reaches nobody.
-async fn blocked<T: AsyncWrite + Unpin>(transport: &Corked<T>, limit: Duration) {
-    while !transport.is_blocked_for(limit) {
-        sleep((limit / 4).max(SHORTEST_LOOK)).await;
+/// HTTP/2 within the limits.
+fn protocol(limits: &Limits, beside: Beside) -> http2::Builder<Beside> {
+    let mut builder = http2::Builder::new(beside);
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(limits.streams_per_connection)
+        .max_header_list_size(limits.header_bytes)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(ERROR_RESETS)
+        .max_send_buf_size(limits.send_buffer_bytes)
+        .initial_stream_window_size(RECEIVE_WINDOW_BYTES)
+        .initial_connection_window_size(RECEIVE_WINDOW_BYTES)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder
+}
+
+/// Ends when a peer has taken nothing for the stall timeout: its streams may have ended already, and what the connection
+/// would still say reaches nobody.
+async fn blocked<T: AsyncWrite + Unpin>(transport: &Corked<T>, bounds: &ServerBounds) {
+    loop {
+        let changed = bounds.changed();
+        let limit = bounds.granted().limits.stall_timeout;
+        if transport.is_blocked_for(limit) {
+            return;
+        }
+        // In time or not: either is the time to look again.
+        let _ = timeout((limit / 4).max(SHORTEST_LOOK), changed).await;
     }
 }
 

@@ -10,7 +10,7 @@ use configstream_engine::settings::Resolution;
 use crate::encode::Encoder;
 use crate::metrics::Telemetry;
 use crate::server::admin::AdminBackend;
-use crate::server::limits::Limits;
+use crate::server::bounds::ServerBounds;
 use crate::server::registry::Registry;
 use crate::token::Token;
 
@@ -21,7 +21,9 @@ pub(crate) struct Core<S: Resolution> {
     pub(crate) registry: Registry,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) admin: Option<Arc<dyn AdminBackend>>,
-    pub(crate) limits: Limits,
+    pub(crate) bounds: ServerBounds,
+    /// As large as a request message may be.
+    pub(crate) request_bytes: usize,
     pub(crate) token: Token,
     pub(crate) hostname: String,
     pub(crate) connections: AtomicU64,

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
-/// The bounds of a [`Server`](crate::Server). Every one has a value; none is left at a library's default.
+/// The bounds of a [`Server`](crate::Server). Every one has a value; none is left at a library's default. A running server
+/// can be given others: see [`ServerBounds`](crate::ServerBounds).
 ///
 /// ```
 /// # use configstream_grpc::Limits;
 /// let limits = Limits::default().connections(64).streams_per_connection(16);
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "limits take effect when a server is built with them"]
+#[must_use = "limits take effect when a server is given them"]
 pub struct Limits {
     pub(crate) connections: usize,
     pub(crate) streams_per_connection: u32,
     pub(crate) streams: usize,
+    pub(crate) ring_capacity: Option<usize>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     pub(crate) keepalive_interval: Duration,
@@ -73,6 +75,15 @@ impl Limits {
         self
     }
 
+    /// How many updates a stream may fall behind before a snapshot stands in for them. Eight bytes each, as long as the
+    /// stream is open. 0 counts as 1, and more than [`Engine::MAX_RING_CAPACITY`] as that. Default: the engine's.
+    ///
+    /// [`Engine::MAX_RING_CAPACITY`]: configstream_engine::Engine::MAX_RING_CAPACITY
+    pub fn ring_capacity(mut self, updates: usize) -> Self {
+        self.ring_capacity = Some(updates);
+        self
+    }
+
     /// How long it may take a peer to finish TLS and to say that it speaks HTTP/2. Whoever takes longer is hung up on and
     /// counts as refused.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
@@ -125,6 +136,7 @@ impl Default for Limits {
             connections: Self::DEFAULT_CONNECTIONS,
             streams_per_connection: Self::DEFAULT_STREAMS_PER_CONNECTION,
             streams: Self::DEFAULT_STREAMS,
+            ring_capacity: None,
             handshake_timeout: Self::DEFAULT_HANDSHAKE_TIMEOUT,
             stall_timeout: Self::DEFAULT_STALL_TIMEOUT,
             keepalive_interval: Self::DEFAULT_KEEPALIVE_INTERVAL,
