@@ -10,6 +10,7 @@ mod builder;
 mod core;
 mod cork;
 mod handle;
+mod handshakes;
 mod limits;
 mod open_stream;
 mod preface;

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -32,8 +33,9 @@ use crate::server::auth;
 use crate::server::bounds::ServerBounds;
 use crate::server::core::Core;
 use crate::server::cork::Corked;
+use crate::server::handshakes::UnderWay;
 use crate::server::limits::Limits;
-use crate::server::preface;
+use crate::server::preface::{self, Prefaced};
 use crate::server::service::Connection;
 use crate::server::together::{Beside, Together};
 
@@ -92,13 +94,20 @@ impl<S: Resolution> Acceptor<S> {
     }
 
     fn admit(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        if let Some(counted) = self.count() {
-            let this = self.clone();
-            self.tasks.spawn(async move {
-                this.connect(stream).await;
-                drop(counted);
-            });
+        // Who could not stay had better be told before the effort of a handshake; and once more after it.
+        if !self.core.has_room() {
+            return self.refuse_connection();
         }
+        let limit = self.core.bounds.granted().limits.handshakes;
+        let handshake = self.core.handshakes.begin(limit);
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            if let Some(stream) = this.shake(stream, handshake).await
+                && let Some(_counted) = this.count()
+            {
+                this.converse(stream).await;
+            }
+        });
     }
 
     /// Serves a peer whom somebody else has let in.
@@ -109,48 +118,49 @@ impl<S: Resolution> Acceptor<S> {
         if let Some(counted) = self.count() {
             let this = self.clone();
             self.tasks.spawn(async move {
+                let _counted = counted;
                 this.converse(stream).await;
-                drop(counted);
             });
         }
     }
 
     /// Room for one more connection, or none.
     fn count(&self) -> Option<Counted<S>> {
-        // Relaxed: one thread's view of the count, so the limit may be passed by as many as there are listeners.
-        let limit = self.core.bounds.granted().limits.connections as u64;
-        if self.core.connections.load(Ordering::Relaxed) >= limit {
-            self.core
-                .refused_connections
-                .fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(limit, "too many connections");
-            return None;
+        let counted = Counted::new(&self.core);
+        if counted.is_none() {
+            self.refuse_connection();
         }
-        Some(Counted::new(self.core.clone()))
+        counted
     }
 
-    async fn connect(
-        self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ) {
+    fn refuse_connection(&self) {
+        self.core
+            .refused_connections
+            .fetch_add(1, Ordering::Relaxed);
+        tracing::debug!("too many connections");
+    }
+
+    /// The peer, when it has shown that it can be trusted, and in time.
+    async fn shake<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: T,
+        handshake: UnderWay,
+    ) -> Option<Prefaced<TlsStream<T>>> {
         let limit = self.core.bounds.granted().limits.handshake_timeout;
-        let handshake = timeout(limit, preface::shake(&self.tls, stream));
-        let stream = match self.closing.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => stream,
-            Some(Ok(Err(error))) => {
+        let shaken = tokio::select! {
+            shaken = timeout(limit, preface::shake(&self.tls, stream)) => shaken
+                .unwrap_or_else(|_| Err(io::Error::other(format!("it took longer than {limit:?}")))),
+            () = handshake.given_away() => {
+                Err(io::Error::other("of too many at a time it was the oldest"))
+            }
+            () = self.closing.cancelled() => return None,
+        };
+        shaken
+            .inspect_err(|error| {
                 self.core.refuse_handshake();
                 tracing::warn!(%error, "Refused a handshake: {error}");
-                return;
-            }
-            Some(Err(_)) => {
-                self.core.refuse_handshake();
-                tracing::warn!("Refused a handshake: it took longer than {limit:?}");
-                return;
-            }
-            None => return,
-        };
-
-        self.converse(stream).await;
+            })
+            .ok()
     }
 
     /// Serves a peer that is trusted.
@@ -230,9 +240,15 @@ async fn blocked<T: AsyncWrite + Unpin>(transport: &Corked<T>, bounds: &ServerBo
 struct Counted<S: Resolution>(Arc<Core<S>>);
 
 impl<S: Resolution> Counted<S> {
-    fn new(core: Arc<Core<S>>) -> Self {
-        core.connections.fetch_add(1, Ordering::Relaxed);
-        Self(core)
+    fn new(core: &Arc<Core<S>>) -> Option<Self> {
+        let limit = core.bounds.granted().limits.connections as u64;
+        // Relaxed: the count is all there is to agree on.
+        core.connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < limit).then_some(count + 1)
+            })
+            .ok()?;
+        Some(Self(core.clone()))
     }
 }
 

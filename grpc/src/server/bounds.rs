@@ -23,8 +23,8 @@ use crate::server::session::Sessions;
 /// | [`Sessions::limit`] | the next registration |
 /// | [`Sessions::disabled`] | the next call; open streams go on, and their sessions live as long as they do |
 /// | [`Sessions::clock`] | nobody: stays as the server was built |
-/// | [`Limits::connections`] | the next connection |
-/// | [`Limits::handshake_timeout`] | handshakes that begin |
+/// | [`Limits::connections`] | the next peer that is trusted |
+/// | [`Limits::handshakes`], [`Limits::handshake_timeout`] | handshakes that begin |
 /// | [`Limits::streams`], [`Limits::ring_capacity`] | the next stream |
 /// | [`Limits::stall_timeout`] | all streams and connections, at once |
 /// | [`Limits::streams_per_connection`], [`Limits::keepalive`], [`Limits::header_bytes`], [`Limits::send_buffer_bytes`] | connections whose handshake ends from now on |

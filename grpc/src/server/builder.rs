@@ -98,6 +98,7 @@ impl<S: Resolution> ServerBuilder<S> {
             request_bytes: self.limits.request_bytes,
             token: self.token,
             hostname: self.hostname,
+            handshakes: Default::default(),
             connections: Default::default(),
             refused_handshakes: Default::default(),
             refused_connections: Default::default(),

@@ -13,6 +13,7 @@ use std::time::Duration;
 #[must_use = "limits take effect when a server is given them"]
 pub struct Limits {
     pub(crate) connections: usize,
+    pub(crate) handshakes: usize,
     pub(crate) streams_per_connection: u32,
     pub(crate) streams: usize,
     pub(crate) ring_capacity: Option<usize>,
@@ -29,6 +30,8 @@ pub struct Limits {
 impl Limits {
     /// Default of [`connections`](Self::connections).
     pub const DEFAULT_CONNECTIONS: usize = 1_024;
+    /// Default of [`handshakes`](Self::handshakes): all that may be connected can come back at once.
+    pub const DEFAULT_HANDSHAKES: usize = 1_024;
     /// Default of [`streams_per_connection`](Self::streams_per_connection).
     pub const DEFAULT_STREAMS_PER_CONNECTION: u32 = 256;
     /// Default of [`streams`](Self::streams).
@@ -56,9 +59,16 @@ impl Limits {
     /// what the system holds for the socket.
     pub const STALLED_STREAM_BYTES: usize = 512 * 1024;
 
-    /// Connections at a time, handshakes under way included. Whoever comes next is hung up on.
+    /// Connections at a time, counted when the peer is trusted. Whoever comes next is hung up on.
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = count;
+        self
+    }
+
+    /// Handshakes at a time, beside the connections. The next one takes the place of the oldest, which is hung up on and
+    /// counts as refused: so peers that connect and say nothing keep nobody out. 0 counts as 1.
+    pub fn handshakes(mut self, count: usize) -> Self {
+        self.handshakes = count;
         self
     }
 
@@ -134,6 +144,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: Self::DEFAULT_CONNECTIONS,
+            handshakes: Self::DEFAULT_HANDSHAKES,
             streams_per_connection: Self::DEFAULT_STREAMS_PER_CONNECTION,
             streams: Self::DEFAULT_STREAMS,
             ring_capacity: None,
