@@ -19,6 +19,7 @@ pub mod resolver;
 pub mod run;
 pub mod run_dir;
 pub mod scalar;
+pub mod secrets;
 pub mod sequence_file;
 pub mod sources;
 pub mod status;

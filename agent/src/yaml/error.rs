@@ -114,8 +114,11 @@ pub enum Problem {
     },
     /// An alias inside what it refers to.
     AliasOfItself,
-    /// A tag nobody knows.
-    UnknownTag(String),
+    /// A tag nobody knows. It is not shown: it may be a secret that starts with `!` and lacks its quotes.
+    UnknownTag {
+        /// The nearest key before it.
+        key: Option<Arc<str>>,
+    },
     /// `<<`, which YAML 1.2 does not have.
     MergeKey,
     /// A list or a mapping as a key.
@@ -210,7 +213,10 @@ impl fmt::Display for Problem {
             Self::AliasOfItself => {
                 formatter.write_str("an alias stands inside the node it refers to")
             }
-            Self::UnknownTag(tag) => write!(formatter, "the tag `{tag}` is unknown"),
+            Self::UnknownTag { key: Some(key) } => {
+                write!(formatter, "the tag of `{key}` is unknown")
+            }
+            Self::UnknownTag { key: None } => formatter.write_str("the tag here is unknown"),
             Self::MergeKey => formatter.write_str("the merge key `<<` is no part of YAML 1.2"),
             Self::KeyIsNoText => formatter.write_str("a key is a list or a mapping"),
             Self::DuplicateKey { key, first } => write!(
@@ -288,8 +294,9 @@ impl fmt::Display for Mend<'_> {
             Problem::TooDeep { .. } | Problem::ValueTooDeep { .. } => "flatten it",
             Problem::TooManyNodes { .. } => "write less, or use fewer aliases",
             Problem::AliasOfItself => "write the value out",
-            Problem::UnknownTag(_) => {
-                "remove it; known are !duration, !map, !!str, !!bool, !!int, !!float, !!seq, !!map"
+            Problem::UnknownTag { .. } => {
+                "quote the text if it starts with `!`, or remove the tag; known are !duration, !map, !!str, !!bool, !!int, \
+                 !!float, !!seq, !!map"
             }
             Problem::MergeKey => "write the keys out, or quote it if it is a plain key",
             Problem::KeyIsNoText => "use a text as key",
