@@ -29,6 +29,7 @@ use configstream_engine::settings::{Assignment, Change, Source};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use notify::{EventKind, RecursiveMode};
 use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
+use tokio::sync::oneshot;
 
 use super::SourceReport;
 use crate::known::Known;
@@ -60,8 +61,8 @@ pub struct FileSource {
 enum Wake {
     /// Something happened in a watched directory.
     Changed,
-    /// Somebody asks for a reload.
-    Reload,
+    /// Somebody asks for a reload, and to be told when it is decided.
+    Reload(oneshot::Sender<()>),
     Stop,
 }
 
@@ -97,9 +98,12 @@ impl FileSource {
         })
     }
 
-    /// Reads the files again, whether they look changed or not. Does not wait for it.
-    pub fn reload(&self) {
-        let _ = self.wake.try_send(Wake::Reload);
+    /// Reads the files again, whether they look changed or not, and says in the log what came of it. Does not wait: what it
+    /// gives resolves once that is decided.
+    pub fn reload(&self) -> oneshot::Receiver<()> {
+        let (done, decided) = oneshot::channel();
+        let _ = self.wake.try_send(Wake::Reload(done));
+        decided
     }
 }
 
@@ -140,13 +144,13 @@ impl Worker {
     fn run(mut self, woken: &Receiver<Wake>) {
         self.watching.watch(&self.paths);
         // Between the first load and the watch something may have happened.
-        self.read();
+        self.read(false);
         let mut wait = POLL_INTERVAL;
         let mut deferred = 0;
         loop {
             let reload = match woken.recv_timeout(wait) {
-                Ok(Wake::Changed) | Err(RecvTimeoutError::Timeout) => false,
-                Ok(Wake::Reload) => true,
+                Ok(Wake::Changed) | Err(RecvTimeoutError::Timeout) => None,
+                Ok(Wake::Reload(done)) => Some(done),
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             };
             self.watching.watch(&self.paths);
@@ -156,24 +160,28 @@ impl Worker {
                 .seen
                 .as_ref()
                 .is_some_and(|seen| seen.settled && seen.looks == looks);
-            if unchanged && !reload {
+            if unchanged && reload.is_none() {
                 deferred = 0;
-            } else if !reload && deferred < MAX_DEFERRALS && is_younger(&looks, DEBOUNCE) {
+            } else if reload.is_none() && deferred < MAX_DEFERRALS && is_younger(&looks, DEBOUNCE) {
                 // Somebody may still be writing: half a file can be good YAML.
                 deferred += 1;
                 wait = DEBOUNCE;
             } else {
                 deferred = 0;
-                if reload {
+                if reload.is_some() {
                     self.seen = None;
                 }
-                self.read();
+                self.read(reload.is_some());
+                if let Some(done) = reload {
+                    // Nobody may wait for it any more.
+                    let _ = done.send(());
+                }
             }
         }
     }
 
     /// Reads the files, and applies them unless they are what they were.
-    fn read(&mut self) {
+    fn read(&mut self, asked: bool) {
         let looks = looks(&self.paths);
         let settled = !is_younger(&looks, CLOCK_GRAIN);
         let outcome = read_all(&self.paths);
@@ -183,7 +191,7 @@ impl Worker {
             .as_ref()
             .is_none_or(|seen| seen.outcome != outcome)
         {
-            self.apply(&outcome);
+            self.apply(&outcome, asked);
         }
         self.seen = Some(Seen {
             looks,
@@ -192,7 +200,7 @@ impl Worker {
         });
     }
 
-    fn apply(&self, outcome: &Result<Vec<String>, FileError>) {
+    fn apply(&self, outcome: &Result<Vec<String>, FileError>, asked: bool) {
         let parsed = outcome
             .as_ref()
             .map_err(Clone::clone)
@@ -211,16 +219,17 @@ impl Worker {
                 self.report.good(count);
                 metrics::counter!("configstream_file_reloads_total").increment(1);
                 metrics::gauge!("configstream_file_healthy").set(1.0);
-                if committed.updates > 0 || committed.needs_snapshot || was_bad {
+                let changed = committed.updates > 0 || committed.needs_snapshot;
+                if changed || was_bad || asked {
                     tracing::info!(
                         updates = committed.updates,
                         snapshot = committed.needs_snapshot,
                         sequence = committed.sequence.get(),
                         "configuration files {}",
-                        if was_bad {
-                            "are good again, and loaded"
-                        } else {
-                            "reloaded"
+                        match (was_bad, changed) {
+                            (true, _) => "are good again, and loaded",
+                            (false, true) => "reloaded",
+                            (false, false) => "reloaded: nothing has changed",
                         }
                     );
                 }
