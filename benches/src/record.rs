@@ -16,6 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::machine::difference;
 use self::machine::now;
 pub use self::{
     figure::{Figure, Unit},
@@ -40,10 +41,13 @@ pub struct Record {
     pub curves: Vec<Curve>,
 }
 
+/// Names another folder for [`measured`].
+pub(crate) const MEASURED: &str = "CONFIGSTREAM_MEASURED";
+
 /// Where the parts of a run are: `target/measured`, unless `CONFIGSTREAM_MEASURED` names another folder.
 #[must_use]
 pub fn measured() -> PathBuf {
-    let elsewhere = env::var_os("CONFIGSTREAM_MEASURED").map(PathBuf::from);
+    let elsewhere = env::var_os(MEASURED).map(PathBuf::from);
     elsewhere.unwrap_or_else(|| workspace().join("target/measured"))
 }
 
@@ -119,12 +123,12 @@ impl Record {
     }
 }
 
-fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> io::Result<T> {
+pub(crate) fn read_json<T: for<'a> Deserialize<'a>>(path: &Path) -> io::Result<T> {
     let text = fs::read_to_string(path).map_err(|error| at(path, error))?;
     serde_json::from_str(&text).map_err(|error| at(path, error.into()))
 }
 
-fn write_json<T: Serialize>(document: &T, path: &Path) -> io::Result<()> {
+pub(crate) fn write_json<T: Serialize>(document: &T, path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|error| at(folder, error))?;
     }
@@ -135,6 +139,6 @@ fn write_json<T: Serialize>(document: &T, path: &Path) -> io::Result<()> {
     fs::rename(&unfinished, path).map_err(|error| at(path, error))
 }
 
-fn at(path: &Path, error: io::Error) -> io::Error {
+pub(crate) fn at(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -119,6 +119,7 @@ impl Toolchain {
 }
 
 fn main() -> ExitCode {
+    configstream_benches::end_with_parent();
     let done = match Program::parse().task {
         Task::Run(options) => run(&options),
         Task::All(options) => all(&options),

@@ -47,6 +47,11 @@ pub fn commit() -> io::Result<String> {
     said("git", &["describe", "--always", "--dirty", "--exclude=*"])
 }
 
+/// What of the sources differs from the commit. Files that git does not know are not in it.
+pub(crate) fn difference() -> io::Result<Vec<u8>> {
+    output("git", &["diff", "HEAD"])
+}
+
 /// In UTC, as `2026-01-31T23:59:59Z`.
 pub(super) fn now() -> io::Result<String> {
     said("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"])
@@ -65,6 +70,12 @@ fn cpu() -> String {
 
 /// The first line that a program prints.
 fn said(program: &str, arguments: &[&str]) -> io::Result<String> {
+    let output = output(program, arguments)?;
+    let text = String::from_utf8_lossy(&output);
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn output(program: &str, arguments: &[&str]) -> io::Result<Vec<u8>> {
     let output = Command::new(program)
         .args(arguments)
         .current_dir(workspace())
@@ -76,6 +87,5 @@ fn said(program: &str, arguments: &[&str]) -> io::Result<String> {
             output.status
         )));
     }
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.lines().next().unwrap_or_default().to_owned())
+    Ok(output.stdout)
 }
