@@ -184,6 +184,28 @@ impl StatusSource {
         }
     }
 
+    /// How the agent is doing now, in a line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let head = self.engine.head();
+        let mut line = format!(
+            "{} settings at sequence {}",
+            head.state().resolved().len(),
+            head.sequence()
+        );
+        if let Some(server) = &self.server {
+            let stats = server.stats();
+            line += &format!("; {} agents, {} streams", stats.sessions, stats.streams);
+        }
+        for named in &self.sources {
+            let error = named.report.state().error;
+            if !error.is_empty() {
+                line += &format!("; {} refused: {error}", named.source);
+            }
+        }
+        line
+    }
+
     /// The part of it that goes over gRPC.
     #[must_use]
     pub fn host_status(&self) -> HostStatus {

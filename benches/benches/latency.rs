@@ -15,10 +15,11 @@ use std::{
 };
 
 use configstream_benches::{
-    in_earnest, keep,
+    end_with_parent, in_earnest, keep,
     pairs::ratios,
     record::{Figure, PERCENTILES, Part, Unit},
     tick::{self, Tick},
+    times,
 };
 use configstream_engine::{Event, Subscription, TryNextError};
 use hdrhistogram::Histogram;
@@ -50,8 +51,10 @@ struct Run {
 }
 
 fn main() -> io::Result<()> {
+    end_with_parent();
     // Many short runs: a stall of the machine's spoils one of them, and not their median.
-    let (repetitions, updates) = if in_earnest() { (45, 1_000) } else { (1, 50) };
+    let repetitions = times(5, 45);
+    let updates = if in_earnest() { 1_000 } else { 50 };
     let mut part = Part::default();
     println!("latency in ns; {repetitions} × {updates} updates, paced: one every {PACE:?}");
     for way in ways() {

@@ -15,18 +15,21 @@ use std::{hint::black_box, io, time::Instant};
 use arc_swap::ArcSwap;
 use configstream_benches::{
     contended::contend,
+    end_with_parent,
     fan_out::{BURST, CAPACITY, SUBSCRIBERS, implementations},
-    in_earnest, keep,
+    keep,
     pairs::{Measure, in_turn, ratios},
     parked,
     record::{Figure, Part, Unit},
     tick::{self, Tick},
+    times,
 };
 use configstream_engine::Subscription;
 use tokio::sync::broadcast;
 
 fn main() -> io::Result<()> {
-    let effort = if in_earnest() { 31 } else { 1 };
+    end_with_parent();
+    let effort = times(3, 31);
     let mut figures = Vec::new();
     for subscribers in SUBSCRIBERS {
         if subscribers > 1 {

@@ -20,6 +20,7 @@ pub mod contended;
 pub mod fan_out;
 #[allow(unsafe_code)] // written by hand, to be measured against
 mod floor;
+pub mod full;
 pub mod numbers;
 pub mod pairs;
 pub mod parked;
@@ -31,15 +32,17 @@ pub mod settings;
 pub mod tick;
 pub mod wire;
 
-use std::{io, time::Duration};
+use std::{env, io, time::Duration};
 
 use criterion::Criterion;
+use nix::sys::{prctl, signal::Signal};
 
 use crate::record::Part;
 
 /// How long criterion looks at each entry: there are many, and what is compared closely is measured in pairs besides.
 #[must_use]
 pub fn criterion() -> Criterion {
+    end_with_parent();
     Criterion::default()
         .warm_up_time(Duration::from_millis(150))
         .measurement_time(Duration::from_millis(500))
@@ -47,10 +50,32 @@ pub fn criterion() -> Criterion {
         .configure_from_args()
 }
 
+/// Lets the kernel end this process when its parent ends, if that asks for it: what is left of a run that was killed would
+/// disturb the next.
+pub fn end_with_parent() {
+    if env::var_os(END_WITH_PARENT).is_some() {
+        // Without it, the next run waits until this process is done.
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+    }
+}
+
+/// How a parent asks for it.
+const END_WITH_PARENT: &str = "CONFIGSTREAM_END_WITH_PARENT";
+
 /// Whether this is a bench (`cargo bench`) and not a look whether it runs (`cargo smoke`).
 #[must_use]
 pub fn in_earnest() -> bool {
-    std::env::args().any(|argument| argument == "--bench")
+    env::args().any(|argument| argument == "--bench")
+}
+
+/// How often to measure: just once for a look whether it runs, seldom with `--quick`, or in earnest.
+#[must_use]
+pub fn times(quick: usize, earnest: usize) -> usize {
+    match in_earnest() {
+        false => 1,
+        true if env::args().any(|argument| argument == "--quick") => quick,
+        true => earnest,
+    }
 }
 
 /// Leaves a part for the record, unless this is only a look whether it runs.

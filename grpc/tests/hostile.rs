@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use configstream_grpc::{Client, Events, Limits, Registration, Session, Sessions};
@@ -69,7 +70,11 @@ async fn connections_that_never_finish_tls_are_cut() {
     }
     eventually("they are counted and gone", || {
         let stats = host.handle.stats();
-        (stats.refused_handshakes, stats.connections) == (3, 1)
+        (
+            stats.refused_handshakes,
+            stats.handshakes,
+            stats.connections,
+        ) == (3, 0, 1)
     })
     .await;
     good.goes_on(&host).await;
@@ -95,7 +100,11 @@ async fn connections_that_never_send_the_preface_are_cut() {
     assert!(other.next().await.is_none());
     eventually("they are counted and gone", || {
         let stats = host.handle.stats();
-        (stats.refused_handshakes, stats.connections) == (3, 1)
+        (
+            stats.refused_handshakes,
+            stats.handshakes,
+            stats.connections,
+        ) == (3, 0, 1)
     })
     .await;
     good.goes_on(&host).await;
@@ -103,25 +112,68 @@ async fn connections_that_never_send_the_preface_are_cut() {
 
 #[tokio::test]
 async fn connections_without_end_are_hung_up_on() {
-    let limits = Limits::default().connections(8);
-    let host = host_with(limits.handshake_timeout(HANDSHAKE)).await;
+    let host = host_with(Limits::default().connections(8)).await;
     let mut good = Good::on(&host).await;
-    let mut strangers = Vec::new();
-    for _ in 0..50 {
-        strangers.push(TcpStream::connect(host.address).await.unwrap());
+    let mut greedy = Vec::new();
+    for _ in 0..7 {
+        greedy.push(Peer::speak(&host).await);
     }
-    eventually("those beyond the limit are refused", || {
-        host.handle.stats().refused_connections == 43
+    eventually("every place is taken", || {
+        host.handle.stats().connections == 8
     })
     .await;
-    assert_eq!(host.handle.stats().connections, 8);
+    for _ in 0..43 {
+        let mut next = TcpStream::connect(host.address).await.unwrap();
+        // Hung up on, in whatever way.
+        let _ = within_deadline(next.read_to_end(&mut Vec::new())).await;
+    }
+    assert_eq!(host.handle.stats().refused_connections, 43);
     good.goes_on(&host).await;
-    // The places are free again when those who hold them have not shaken hands in time.
-    eventually("the handshakes are given up", || {
+    drop(greedy);
+    eventually("there is room again", || {
         host.handle.stats().connections == 1
     })
     .await;
     Good::on(&host).await.goes_on(&host).await;
+}
+
+#[tokio::test]
+async fn peers_that_never_shake_hands_take_no_connection_and_keep_nobody_out() {
+    let limits = Limits::default().connections(3).handshakes(4);
+    let host = host_with(limits.handshake_timeout(Duration::from_secs(3_600))).await;
+    let mut good = Good::on(&host).await;
+    let mut silent = VecDeque::new();
+    for _ in 0..4 {
+        silent.push_back(TcpStream::connect(host.address).await.unwrap());
+    }
+    eventually("they hold every place", || {
+        host.handle.stats().handshakes == 4
+    })
+    .await;
+    good.goes_on(&host).await;
+
+    // Who comes next takes the place of the oldest, which is hung up on and counted.
+    let next = Good::on(&host).await;
+    let mut oldest = silent.pop_front().unwrap();
+    let _ = within_deadline(oldest.read_to_end(&mut Vec::new())).await;
+    let stats = host.handle.stats();
+    assert_eq!((stats.handshakes, stats.connections), (3, 2));
+    assert_eq!(
+        (stats.refused_handshakes, stats.refused_connections),
+        (1, 0)
+    );
+
+    // However many they are.
+    for _ in 0..50 {
+        silent.push_back(TcpStream::connect(host.address).await.unwrap());
+    }
+    eventually("the oldest have given way", || {
+        host.handle.stats().refused_handshakes == 50
+    })
+    .await;
+    assert_eq!(host.handle.stats().handshakes, 4);
+    good.goes_on(&host).await;
+    next.client.refresh(&next.session.id).await.unwrap();
 }
 
 #[tokio::test]

@@ -232,7 +232,7 @@ async fn a_handshake_takes_a_while_at_most() {
     })
     .await;
     eventually("the connection is gone", || {
-        host.handle.stats().connections == 0
+        host.handle.stats().handshakes == 0
     })
     .await;
 }
@@ -289,6 +289,7 @@ fn everything_travels_between_threads() {
     type Settings = configstream_engine::settings::Settings;
     travels::<configstream_grpc::ServerHandle<Settings>>();
     travels::<configstream_grpc::ServerObserver<Settings>>();
+    travels::<configstream_grpc::ServerBounds>();
     travels::<configstream_grpc::Identity>();
     travels::<configstream_grpc::Token>();
     travels::<configstream_grpc::Connector>();

@@ -51,6 +51,7 @@ use std::time::{Duration, Instant};
 
 use configstream_engine::settings::{Assignment, Change, Source};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use tokio::sync::oneshot;
 
 use self::listing::{Looks, Texts};
 use self::watching::Watching;
@@ -89,8 +90,8 @@ pub struct FileSource {
 enum Wake {
     /// Something happened in a watched directory.
     Changed,
-    /// Somebody asks for a reload.
-    Reload,
+    /// Somebody asks for a reload, and to be told when it is decided.
+    Reload(oneshot::Sender<()>),
     Stop,
 }
 
@@ -129,9 +130,12 @@ impl FileSource {
         })
     }
 
-    /// Reads the files again, whether they look changed or not. Does not wait for it.
-    pub fn reload(&self) {
-        let _ = self.wake.try_send(Wake::Reload);
+    /// Reads the files again, whether they look changed or not, and says in the log what came of it. Does not wait: what it
+    /// gives resolves once that is decided.
+    pub fn reload(&self) -> oneshot::Receiver<()> {
+        let (done, decided) = oneshot::channel();
+        let _ = self.wake.try_send(Wake::Reload(done));
+        decided
     }
 }
 
@@ -186,30 +190,37 @@ impl Worker {
     fn run(mut self, woken: &Receiver<Wake>) {
         self.watching.watch(&self.paths);
         // Between the first load and the watch something may have happened.
-        let looks = Looks::of(&self.paths);
-        let outcome = listing::read(&self.paths);
-        self.take(looks, outcome);
+        self.read_now(false);
         let mut wait = POLL_INTERVAL;
         loop {
             let reload = match woken.recv_timeout(wait) {
-                Ok(Wake::Changed) | Err(RecvTimeoutError::Timeout) => false,
-                Ok(Wake::Reload) => true,
+                Ok(Wake::Changed) | Err(RecvTimeoutError::Timeout) => None,
+                Ok(Wake::Reload(done)) => Some(done),
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             };
             self.watching.watch(&self.paths);
-            wait = self.look(reload).unwrap_or(POLL_INTERVAL);
+            wait = POLL_INTERVAL;
+            if let Some(done) = reload {
+                self.seen = None;
+                self.read_now(true);
+                // Nobody may wait for it any more.
+                let _ = done.send(());
+            } else if let Some(sooner) = self.look() {
+                wait = sooner;
+            }
         }
     }
 
-    /// Looks at the files, and reads them if it is time. Says when to look again, unless that is a matter of course.
-    fn look(&mut self, reload: bool) -> Option<Duration> {
+    /// Reads the files as they are.
+    fn read_now(&mut self, asked: bool) {
         let looks = Looks::of(&self.paths);
-        if reload {
-            self.seen = None;
-            let outcome = listing::read(&self.paths);
-            self.take(looks, outcome);
-            return None;
-        }
+        let outcome = listing::read(&self.paths);
+        self.take(looks, outcome, asked);
+    }
+
+    /// Looks at the files, and reads them if it is time. Says when to look again, unless that is a matter of course.
+    fn look(&mut self) -> Option<Duration> {
+        let looks = Looks::of(&self.paths);
         if let Some(seen) = &self.seen
             && seen.settled
             && seen.looks == looks
@@ -255,17 +266,17 @@ impl Worker {
             });
             return Some(if stays { CAREFUL - quiet } else { DEBOUNCE });
         }
-        self.take(looks, outcome);
+        self.take(looks, outcome, false);
         None
     }
 
     /// Applies what was read, unless it is what was read before.
-    fn take(&mut self, looks: Looks, outcome: Result<Texts, FileError>) {
+    fn take(&mut self, looks: Looks, outcome: Result<Texts, FileError>, asked: bool) {
         self.pending = None;
         let is_new = |seen: &Seen| seen.outcome != outcome;
         if self.seen.as_ref().is_none_or(is_new) || self.said_busy {
             self.said_busy = false;
-            self.apply(&outcome);
+            self.apply(&outcome, asked);
         }
         self.seen = Some(Seen {
             settled: looks.are_settled(),
@@ -274,7 +285,7 @@ impl Worker {
         });
     }
 
-    fn apply(&mut self, outcome: &Result<Texts, FileError>) {
+    fn apply(&mut self, outcome: &Result<Texts, FileError>, asked: bool) {
         let parsed = outcome.as_ref().map_err(Clone::clone).and_then(|texts| {
             let settings = listing::parse(texts, self.known)?;
             Ok((texts, settings))
@@ -294,16 +305,17 @@ impl Worker {
                 self.report.good(count);
                 metrics::counter!("configstream_file_reloads_total").increment(1);
                 metrics::gauge!("configstream_file_healthy").set(1.0);
-                if committed.updates > 0 || committed.needs_snapshot || was_bad {
+                let changed = committed.updates > 0 || committed.needs_snapshot;
+                if changed || was_bad || asked {
                     tracing::info!(
                         updates = committed.updates,
                         snapshot = committed.needs_snapshot,
                         sequence = committed.sequence.get(),
                         "configuration files {}",
-                        if was_bad {
-                            "are good again, and loaded"
-                        } else {
-                            "reloaded"
+                        match (was_bad, changed) {
+                            (true, _) => "are good again, and loaded",
+                            (false, true) => "reloaded",
+                            (false, false) => "reloaded: nothing has changed",
                         }
                     );
                 }

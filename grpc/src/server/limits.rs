@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
-/// The bounds of a [`Server`](crate::Server). Every one has a value; none is left at a library's default.
+/// The bounds of a [`Server`](crate::Server). Every one has a value; none is left at a library's default. A running server
+/// can be given others: see [`ServerBounds`](crate::ServerBounds).
 ///
 /// ```
 /// # use configstream_grpc::Limits;
 /// let limits = Limits::default().connections(64).streams_per_connection(16);
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "limits take effect when a server is built with them"]
+#[must_use = "limits take effect when a server is given them"]
 pub struct Limits {
     pub(crate) connections: usize,
+    pub(crate) handshakes: usize,
     pub(crate) streams_per_connection: u32,
     pub(crate) streams: usize,
+    pub(crate) ring_capacity: Option<usize>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     pub(crate) keepalive_interval: Duration,
@@ -27,6 +30,8 @@ pub struct Limits {
 impl Limits {
     /// Default of [`connections`](Self::connections).
     pub const DEFAULT_CONNECTIONS: usize = 1_024;
+    /// Default of [`handshakes`](Self::handshakes): all that may be connected can come back at once.
+    pub const DEFAULT_HANDSHAKES: usize = 1_024;
     /// Default of [`streams_per_connection`](Self::streams_per_connection).
     pub const DEFAULT_STREAMS_PER_CONNECTION: u32 = 256;
     /// Default of [`streams`](Self::streams).
@@ -54,9 +59,16 @@ impl Limits {
     /// what the system holds for the socket.
     pub const STALLED_STREAM_BYTES: usize = 512 * 1024;
 
-    /// Connections at a time, handshakes under way included. Whoever comes next is hung up on.
+    /// Connections at a time, counted when the peer is trusted. Whoever comes next is hung up on.
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = count;
+        self
+    }
+
+    /// Handshakes at a time, beside the connections. The next one takes the place of the oldest, which is hung up on and
+    /// counts as refused: so peers that connect and say nothing keep nobody out. 0 counts as 1.
+    pub fn handshakes(mut self, count: usize) -> Self {
+        self.handshakes = count;
         self
     }
 
@@ -70,6 +82,15 @@ impl Limits {
     /// Streams of events at a time, on all connections. One more is refused with `Unavailable`.
     pub fn streams(mut self, count: usize) -> Self {
         self.streams = count;
+        self
+    }
+
+    /// How many updates a stream may fall behind before a snapshot stands in for them. Eight bytes each, as long as the
+    /// stream is open. 0 counts as 1, and more than [`Engine::MAX_RING_CAPACITY`] as that. Default: the engine's.
+    ///
+    /// [`Engine::MAX_RING_CAPACITY`]: configstream_engine::Engine::MAX_RING_CAPACITY
+    pub fn ring_capacity(mut self, updates: usize) -> Self {
+        self.ring_capacity = Some(updates);
         self
     }
 
@@ -123,8 +144,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: Self::DEFAULT_CONNECTIONS,
+            handshakes: Self::DEFAULT_HANDSHAKES,
             streams_per_connection: Self::DEFAULT_STREAMS_PER_CONNECTION,
             streams: Self::DEFAULT_STREAMS,
+            ring_capacity: None,
             handshake_timeout: Self::DEFAULT_HANDSHAKE_TIMEOUT,
             stall_timeout: Self::DEFAULT_STALL_TIMEOUT,
             keepalive_interval: Self::DEFAULT_KEEPALIVE_INTERVAL,

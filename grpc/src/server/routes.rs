@@ -19,7 +19,7 @@ use crate::server::service::{AgentSecure, HostNames, RemoteAgents};
 
 /// Every service over `core`, and the means to change what the health service answers.
 pub(super) fn routes<S: Resolution>(core: &Arc<Core<S>>) -> (HealthReporter, Routes) {
-    let limit = core.limits.request_bytes;
+    let limit = core.request_bytes;
     let (health, health_service) = health_reporter();
     for service in services::<S>() {
         health
