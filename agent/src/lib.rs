@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod atomic_file;
 pub mod backend;
 pub mod cli;
 pub mod command_line;
