@@ -17,6 +17,7 @@ pub mod known;
 pub mod listen;
 pub mod log;
 mod open_files;
+pub mod persisted;
 pub mod resolver;
 pub mod run;
 pub mod run_dir;
