@@ -15,6 +15,7 @@ mod limits;
 mod open_stream;
 mod preface;
 mod progress;
+mod reflection;
 mod registration;
 mod registry;
 mod routes;
