@@ -18,6 +18,7 @@ mod progress;
 mod reflection;
 mod registration;
 mod registry;
+mod request;
 mod routes;
 mod service;
 mod session;
