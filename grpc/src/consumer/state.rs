@@ -85,13 +85,6 @@ pub enum Disconnection {
         /// The sequence at which it was given up.
         sequence: Sequence,
     },
-    /// Somebody else published on the replica's engine.
-    Meddled {
-        /// The sequence of its head.
-        head: Sequence,
-        /// The sequence that was to follow.
-        found: Sequence,
-    },
 }
 
 /// There is nothing to read yet, or not any more: with why.
@@ -228,10 +221,6 @@ impl fmt::Display for Disconnection {
                     "the batch with update {sequence} is too large to collect"
                 )
             }
-            Self::Meddled { head, found } => write!(
-                f,
-                "update {found} does not follow sequence {head} of the replica, on which somebody else must have published"
-            ),
         }
     }
 }
