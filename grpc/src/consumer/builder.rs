@@ -103,7 +103,8 @@ impl ConsumerBuilder {
     }
 
     /// Where the last good snapshot is saved, and found at the next start. Its directory has to exist, and the file
-    /// belongs to one consumer. Default: nowhere.
+    /// belongs to one consumer. A file that others may write or own, a link, or what is no file is not used: see
+    /// [`SavedErrorReason`](crate::consumer::SavedErrorReason). Default: nowhere.
     pub fn snapshot_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.snapshot_path = Some(path.into());
         self
