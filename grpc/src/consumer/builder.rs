@@ -88,7 +88,7 @@ impl ConsumerBuilder {
     }
 
     /// How long an answer that is due may take: to registering, refreshing and opening the stream, the first snapshot,
-    /// the rest of a batch. Past it the connection is given up.
+    /// the rest of a batch. Past it the connection is given up. [`Access`] has as long to find address and credentials.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = timeout;
         self

@@ -11,6 +11,7 @@ use tonic::Status;
 
 use crate::client::{Client, Connector, Events, Session, StreamError};
 use crate::consumer::ConsumerBuilder;
+use crate::consumer::access::Finder;
 use crate::consumer::follower::{Follower, Taken};
 use crate::consumer::replica::Replica;
 use crate::consumer::saver::Saver;
@@ -27,6 +28,7 @@ pub(super) struct Cycle {
 /// One attempt after the other.
 struct Attempts {
     options: ConsumerBuilder,
+    finder: Finder,
     replica: Stopping,
     pauses: ExponentialBackoff,
     session: Option<Session>,
@@ -57,6 +59,7 @@ impl Cycle {
         Self {
             attempts: Attempts {
                 pauses: options.pauses(),
+                finder: Finder::new(options.access.clone()),
                 options,
                 replica: Stopping(replica),
                 session: None,
@@ -90,7 +93,7 @@ impl Attempts {
     /// Ends when the replica's engine is closed.
     async fn run(&mut self) {
         loop {
-            let found = self.options.access.find().await;
+            let found = self.finder.find(self.options.answer_timeout).await;
             let end = match &found {
                 Ok(connector) => self.attempt(connector).await,
                 Err(error) => Disconnection::Access(error.clone()).into(),
@@ -183,36 +186,42 @@ impl Attempts {
             self.session = None;
         }
         // Never twice in a row, or two sides that do not get on with each other would keep each other busy.
-        let hurry = !self.hurried && (lost || self.has_changed(refused.as_ref()).await);
-        self.hurried = hurry;
-        let retry_in = if hurry {
+        let may_hurry = !std::mem::take(&mut self.hurried);
+        let retry_in = if may_hurry && lost {
+            self.hurried = true;
             Duration::ZERO
         } else {
             self.pauses.next().unwrap_or(self.options.max_delay)
         };
         tracing::info!(%cause, ?retry_in, "not connected to the config stream: {cause}");
+        // Said before anything is asked: to find out about credentials may take its time.
         self.replica.0.set_disconnected(cause, retry_in);
-        self.pause(retry_in, refused).await;
+        self.pause(retry_in, refused, may_hurry).await;
     }
 
-    /// Ends early when another attempt would be another one.
-    async fn pause(&self, duration: Duration, refused: Option<Connector>) {
+    /// Ends early when another attempt would be another one: at once, if it may `hurry`.
+    async fn pause(&mut self, duration: Duration, refused: Option<Connector>, hurry: bool) {
         let begun = Instant::now();
-        loop {
-            let left = duration.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return;
-            }
-            sleep(left.min(ASK_AGAIN)).await;
-            if begun.elapsed() < duration && self.has_changed(refused.as_ref()).await {
+        let left = || duration.saturating_sub(begun.elapsed());
+        if hurry && self.has_changed(refused.as_ref(), left()).await {
+            self.hurried = true;
+            return;
+        }
+        while !left().is_zero() {
+            sleep(left().min(ASK_AGAIN)).await;
+            if self.has_changed(refused.as_ref(), left()).await {
                 return;
             }
         }
     }
 
-    /// Whether there is another way to connect than the one that failed.
-    async fn has_changed(&self, refused: Option<&Connector>) -> bool {
-        let found = self.options.access.find().await;
+    /// Whether there is another way to connect than the one that failed, as far as that is known in time.
+    async fn has_changed(&mut self, refused: Option<&Connector>, left: Duration) -> bool {
+        if left.is_zero() {
+            return false;
+        }
+        let limit = left.min(self.options.answer_timeout);
+        let found = self.finder.find(limit).await;
         found.is_ok_and(|found| refused.is_none_or(|refused| !found.leads_where(refused)))
     }
 }

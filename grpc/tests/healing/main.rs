@@ -24,6 +24,7 @@ use proxy::{Half, Mode, Proxy};
 use scripted::{End, Script, Scripted, snapshot, update};
 use support::{Host, Pem, eventually, within_deadline};
 use tokio::net::TcpListener;
+use tokio::sync::RwLock;
 use tonic::{Code, Status};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -462,6 +463,47 @@ async fn new_credentials_end_a_long_pause() {
     };
     assert_eq!(status.code(), Code::Unauthenticated);
     until_value(&consumer, 1).await;
+}
+
+#[tokio::test]
+async fn credentials_on_a_file_system_that_hangs() {
+    let host = Host::start().await;
+    publish(&host.engine, 1);
+    let connector = host.connector();
+    let (file_system, hung) = (Arc::new(RwLock::new(())), Duration::from_millis(50));
+    let read = file_system.clone();
+    let access = Access::new(move || {
+        drop(read.blocking_read());
+        Ok::<_, String>(connector.clone())
+    });
+    let consumers = [LONG, hung].map(|limit| builder(access.clone()).answer_timeout(limit).start());
+    for consumer in &consumers {
+        consumer.wait_ready(LONG).await.unwrap();
+    }
+    let mut states = consumers.each_ref().map(Consumer::states);
+    let hang = file_system.write().await;
+    within_deadline(host.handle.shutdown(LONG)).await;
+    // At once, whatever is asked before the next attempt …
+    for states in &mut states {
+        let cause = next_cause(states).await;
+        assert!(matches!(cause, Disconnection::Stream(_)), "{cause}");
+    }
+    // … and then with what it is that stands in the way.
+    let cause = loop {
+        if let Disconnection::Access(error) = next_cause(&mut states[1]).await {
+            break error.to_string();
+        }
+    };
+    assert!(
+        cause.contains("were not found within 50ms; do they lie on a file system that hangs?"),
+        "{cause}"
+    );
+    drop(hang);
+    publish(&host.engine, 2);
+    let _handle = serve(&host.engine, host.address, &host.pem, &host.token).await;
+    for consumer in &consumers {
+        until_value(consumer, 2).await;
+    }
 }
 
 #[tokio::test]
