@@ -17,6 +17,10 @@
 //!   [`Ready`](ConsumerState::Ready) or [`Stale`](ConsumerState::Stale), with why and since when.
 //! * **Slow readers** of the replica hold nothing up: its engine makes good what they missed. What a consumer holds is
 //!   bounded by the settings, one batch, and the rings of its subscriptions.
+//! * **Metrics**, each with the label `consumer` and its name: how long a snapshot took
+//!   (`configstream_consumer.time_to_first_snapshot_seconds`), how often there was no stream any more (`.reconnect_count`), where it
+//!   is (`.last_sequence_id`), and what it refused because it knew better (`.dropped_stale_updates`). The recorder has to be
+//!   installed before it starts.
 //! * **On disk**, if a [path](ConsumerBuilder::snapshot_path) is given, the last good snapshot, so that a process starts
 //!   while its server is down: it is then stale from the first moment on, and heals like any other.
 //!

@@ -67,7 +67,8 @@ impl ConsumerBuilder {
         }
     }
 
-    /// What the stream is called at the server. Default: the registration's display name.
+    /// What the stream is called at the server, and the metrics are labelled with here: two consumers of one process
+    /// had better have two names. Default: the registration's display name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self

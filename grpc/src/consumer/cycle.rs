@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use metrics::{counter, gauge, histogram};
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -16,7 +15,7 @@ use crate::consumer::follower::{Follower, Taken};
 use crate::consumer::replica::Replica;
 use crate::consumer::saver::Saver;
 use crate::consumer::state::Disconnection;
-use crate::metrics::describe_consumer;
+use crate::metrics::ConsumerTelemetry;
 
 /// Everything the task needs.
 pub(super) struct Cycle {
@@ -30,6 +29,7 @@ struct Attempts {
     options: ConsumerBuilder,
     finder: Finder,
     replica: Stopping,
+    telemetry: ConsumerTelemetry,
     pauses: ExponentialBackoff,
     session: Option<Session>,
     /// Since when there is a snapshot from the stream, or was one until just now.
@@ -55,11 +55,11 @@ impl Cycle {
         saver: Option<Saver>,
         stop: CancellationToken,
     ) -> Self {
-        describe_consumer();
         Self {
             attempts: Attempts {
                 pauses: options.pauses(),
                 finder: Finder::new(options.access.clone()),
+                telemetry: ConsumerTelemetry::new(&options.name),
                 options,
                 replica: Stopping(replica),
                 session: None,
@@ -159,10 +159,11 @@ impl Attempts {
             if let Some(sequence) = sequence {
                 // A sequence is an `int32` on the wire, which a double holds.
                 #[allow(clippy::cast_precision_loss)]
-                gauge!("configstream_consumer.last_sequence_id").set(sequence as f64);
+                self.telemetry.last_sequence_id.set(sequence as f64);
             }
             if self.ready.is_none() {
-                histogram!("configstream_consumer.time_to_first_snapshot_seconds")
+                self.telemetry
+                    .time_to_first_snapshot
                     .record(begun.elapsed());
                 self.ready = Some(Instant::now());
                 self.replica.0.set_ready();
@@ -177,9 +178,9 @@ impl Attempts {
             self.pauses = self.options.pauses();
             self.hurried = false;
         }
-        counter!("configstream_consumer.reconnect_count").increment(1);
+        self.telemetry.reconnect_count.increment(1);
         if cause.is_stale_event() {
-            counter!("configstream_consumer.dropped_stale_updates").increment(1);
+            self.telemetry.dropped_stale_updates.increment(1);
         }
         let lost = cause.is_loss_of_session();
         if lost {

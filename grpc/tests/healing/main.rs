@@ -19,6 +19,7 @@ use configstream_grpc::consumer::{
 use configstream_grpc::{
     Address, Connector, Limits, Registration, Server, ServerHandle, StreamError, Token,
 };
+use metrics_util::CompositeKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use proxy::{Half, Mode, Proxy};
 use scripted::{End, Script, Scripted, snapshot, update};
@@ -215,12 +216,7 @@ async fn what_is_overtaken_is_dropped_and_counted() {
         last = value;
     }
     let counted: Vec<_> = snapshotter.snapshot().into_vec();
-    let read = |name: &str| {
-        let found = counted
-            .iter()
-            .find(|(key, ..)| key.key().name() == format!("configstream_consumer.{name}"));
-        &found.unwrap_or_else(|| panic!("no {name}")).3
-    };
+    let read = |name: &str| counted_for("replica", &counted, name);
     assert_eq!(read("dropped_stale_updates"), &DebugValue::Counter(3));
     assert_eq!(read("reconnect_count"), &DebugValue::Counter(3));
     assert_eq!(read("last_sequence_id"), &DebugValue::Gauge(8.0.into()));
@@ -232,6 +228,47 @@ async fn what_is_overtaken_is_dropped_and_counted() {
         3,
         "of the streams that began with a snapshot of use"
     );
+}
+
+type Counted = (
+    CompositeKey,
+    Option<metrics::Unit>,
+    Option<metrics::SharedString>,
+    DebugValue,
+);
+
+fn counted_for<'a>(consumer: &str, counted: &'a [Counted], name: &str) -> &'a DebugValue {
+    let found = counted.iter().find(|(key, ..)| {
+        let mut labels = key.key().labels();
+        key.key().name() == format!("configstream_consumer.{name}")
+            && labels.any(|label| (label.key(), label.value()) == ("consumer", consumer))
+    });
+    &found.unwrap_or_else(|| panic!("no {name}")).3
+}
+
+#[tokio::test]
+async fn consumers_of_one_process_are_counted_apart() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let gap = [snapshot(5, 5), update(7, 7, 0)];
+    let servers = [
+        Scripted::start([hang([snapshot(3, 3)])]).await,
+        Scripted::start([hang(gap), hang([snapshot(9, 9)])]).await,
+    ];
+    let names = ["upstream", "other"];
+    let consumers = [0, 1].map(|number| {
+        let builder = builder(servers[number].connector.clone());
+        builder.name(names[number]).start()
+    });
+    until_value(&consumers[0], 3).await;
+    until_value(&consumers[1], 9).await;
+    let counted = snapshotter.snapshot().into_vec();
+    for (name, last, reconnects) in [(names[0], 3.0, 0), (names[1], 9.0, 1)] {
+        let read = |metric: &str| counted_for(name, &counted, metric);
+        assert_eq!(read("last_sequence_id"), &DebugValue::Gauge(last.into()));
+        assert_eq!(read("reconnect_count"), &DebugValue::Counter(reconnects));
+    }
 }
 
 #[tokio::test]
