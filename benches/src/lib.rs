@@ -30,6 +30,7 @@ pub mod record;
 pub mod report;
 pub mod settings;
 pub mod tick;
+pub mod wins;
 pub mod wire;
 
 use std::{
