@@ -40,7 +40,7 @@ pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "programs build it")]
 pub struct Options {
-    /// Configuration files, in order; the later one wins. None: the embedded example alone.
+    /// Configuration files and folders of them, in order; the later one wins. None: the embedded example alone.
     pub files: Vec<PathBuf>,
     /// The run directory; none means the user's own.
     pub run_dir: Option<PathBuf>,
