@@ -17,7 +17,7 @@ use crate::command_line;
 use crate::credentials::Credentials;
 use crate::environment;
 use crate::exit::{Exit, Failure};
-use crate::granted;
+use crate::granted::{OwnSettings, RefusedSettings, follow};
 use crate::http;
 use crate::known::Known;
 use crate::listen::{self, Bound, SocketFile};
@@ -131,7 +131,8 @@ impl Agent {
         let known = Known::embedded();
         let layers = Layers::gather(options, known)?;
         let state = layers.resolve()?;
-        let (sessions, limits) = (granted::sessions(&state)?, granted::limits(&state)?);
+        let own = OwnSettings::at_start(&state)?;
+        own.begin();
 
         let run_dir = RunDir::locate(options.run_dir.as_deref())?;
         run_dir.create(options.run_dir.is_some())?;
@@ -164,6 +165,7 @@ impl Agent {
             started,
             resolver: resolver.handle(),
             sources,
+            refused: RefusedSettings::of(&own),
             server: None,
         };
         let backend = Backend {
@@ -172,11 +174,12 @@ impl Agent {
             resolver: resolver.handle(),
             status: status.clone(),
         };
+        let granted = own.granted();
         let server = Server::builder(engine.clone(), identity, token)
             .origin(origin)
             .hostname(hostname())
-            .sessions(sessions)
-            .limits(limits)
+            .sessions(granted.sessions)
+            .limits(granted.limits)
             .admin(Arc::new(backend))
             .build();
         let addresses: Vec<Address> = bound
@@ -199,6 +202,8 @@ impl Agent {
                 Listener::from(listener)
             }
         }));
+        let refused = status.refused.clone();
+        tokio::spawn(follow(engine.clone(), server.bounds(), own, refused));
         status.server = Some(server.observer());
         let status = Arc::new(status);
 

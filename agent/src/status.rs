@@ -7,6 +7,7 @@ use configstream_engine::settings::{Settings, Source};
 use configstream_grpc::{AgentReport, HostStatus, ServerObserver};
 use serde::Serialize;
 
+use crate::granted::{RefusedSetting, RefusedSettings};
 use crate::resolver::ResolverHandle;
 use crate::sources::SourceReport;
 
@@ -26,6 +27,8 @@ pub struct Status {
     pub head: HeadStatus,
     /// Where settings come from.
     pub sources: Vec<SourceStatus>,
+    /// Settings of the agent itself that are not as they have to be, so that what they were before is in force.
+    pub refused_settings: Vec<RefusedSetting>,
     /// Changes that wait for the resolver.
     pub queued_changes: usize,
     /// What the server does.
@@ -136,6 +139,7 @@ pub struct StatusSource {
     pub(crate) started: Instant,
     pub(crate) resolver: ResolverHandle,
     pub(crate) sources: Vec<NamedSource>,
+    pub(crate) refused: RefusedSettings,
     pub(crate) server: Option<ServerObserver<Settings>>,
 }
 
@@ -178,6 +182,7 @@ impl StatusSource {
                 settings: head.state().resolved().len(),
             },
             sources: self.sources.iter().map(NamedSource::status).collect(),
+            refused_settings: self.refused.all(),
             queued_changes: self.resolver.queued(),
             server,
             agents,
@@ -202,6 +207,9 @@ impl StatusSource {
             if !error.is_empty() {
                 line += &format!("; {} refused: {error}", named.source);
             }
+        }
+        for setting in self.refused.all() {
+            line += &format!("; `{}` refused: it has to be {}", setting.key, setting.why);
         }
         line
     }

@@ -126,6 +126,13 @@ impl Agent {
         agent
     }
 
+    /// All lines from now on up to one, which is the last.
+    pub(crate) fn said_until(&mut self, what: &str) -> &[String] {
+        let from = self.said.len();
+        self.until_said(what);
+        &self.said[from..]
+    }
+
     /// All that has been said on standard error, once the agent has ended.
     pub(crate) fn said(&mut self) -> &[String] {
         self.wait();
