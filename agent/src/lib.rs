@@ -15,6 +15,7 @@ pub mod json;
 pub mod known;
 pub mod listen;
 mod open_files;
+pub mod recent;
 pub mod resolver;
 pub mod run;
 pub mod run_dir;
