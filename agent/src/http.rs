@@ -24,11 +24,13 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::{Json, Router, middleware};
+use axum::{Router, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
-use crate::status::{Status, StatusSource};
+use crate::status::StatusSource;
 
 pub use guard::Hosts;
 pub use serve::{Grants, serve};
@@ -51,13 +53,19 @@ pub fn router(status: StatusSource, metrics: PrometheusHandle, hosts: Hosts) -> 
             Arc::new(hosts),
             guard::check,
         ))
-        .with_state(Shared { status, metrics })
+        .with_state(Shared {
+            status,
+            metrics,
+            turns: Arc::new(Semaphore::new(1)),
+        })
 }
 
 #[derive(Clone)]
 struct Shared {
     status: StatusSource,
     metrics: PrometheusHandle,
+    /// To gather the status takes milliseconds if there are thousands of agents: whoever asks for it takes turns.
+    turns: Arc<Semaphore>,
 }
 
 /// What `/status` can be asked for.
@@ -68,12 +76,24 @@ struct Wanted {
     agents: Option<usize>,
 }
 
-async fn show_status(State(shared): State<Shared>, Query(wanted): Query<Wanted>) -> Json<Status> {
-    let mut status = shared.status.status();
-    if let Some(most) = wanted.agents {
-        status.keep_agents(most);
+async fn show_status(
+    State(shared): State<Shared>,
+    Query(wanted): Query<Wanted>,
+) -> Result<impl IntoResponse, StatusCode> {
+    let turn = shared.turns.acquire_owned().await;
+    // Away from where streams are served. It fails only when the runtime stops.
+    let gathered = spawn_blocking(move || {
+        let mut status = shared.status.status();
+        if let Some(most) = wanted.agents {
+            status.keep_agents(most);
+        }
+        drop(turn);
+        serde_json::to_vec(&status)
+    });
+    match gathered.await {
+        Ok(Ok(json)) => Ok(([(header::CONTENT_TYPE, "application/json")], json)),
+        _ => Err(StatusCode::INTERNAL_SERVER_ERROR),
     }
-    Json(status)
 }
 
 async fn show_health(State(shared): State<Shared>) -> impl IntoResponse {

@@ -196,8 +196,8 @@ impl Follower {
     }
 }
 
-/// How long it looks away at least, so that publishers wake it ten times a second at most.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long it looks away at least, so that publishers wake it fifty times a second at most.
+const PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {

@@ -336,7 +336,8 @@ impl Agent {
         };
         format!(
             "configstream {version} streams {settings} settings on {listening}\n\
-             status, health and metrics: http://{http}/status /healthz /readyz /metrics; to look at: http://{http}/\n\
+             status, health and metrics: http://{http}/status /healthz /readyz /metrics\n\
+             status page: http://{http}/\n\
              certificate, token and sequence: {dir}\n\
              \n\
              To see the stream, type in a second terminal:\n\

@@ -26,7 +26,7 @@ async function poll() {
     received = performance.now();
     lost = null;
   } catch (error) {
-    const why = error.name === "TimeoutError" ? "it does not answer in time" : error.message;
+    const why = { TimeoutError: "it does not answer in time", TypeError: "it cannot be reached" }[error.name] ?? error.message;
     lost = { since: lost?.since ?? performance.now(), why };
   }
   show();
@@ -52,11 +52,14 @@ function show() {
     connection.dataset.state = state;
     connection.textContent = lost ? "Connection lost" : "Live";
   }
-  const problems = [...lostConnection(), ...(status ? troubles() : [])];
+  const found = status ? troubles() : [];
+  const problems = [...lostConnection(), ...found];
   document.title = (problems.length ? `(${problems.length}) ` : "") + "configstream";
   fill("verdict", problems.length
     ? problems.map((problem) => el("p", { class: "problem" }, ...problem))
-    : [el("p", { class: "fine" }, "All is well: every source is in force, and every stream has the newest version.")]);
+    : [el("p", { class: "fine" }, "All is well: every source is in force, and every stream keeps up.")]);
+  // Said aloud when it changes, and so without the figures that change all the time.
+  fill("announcement", [found.map(([headline]) => headline.textContent).join(". ") || "All is well"]);
   document.body.classList.toggle("stale", lost !== null);
   if (!status) return;
   fill("identity", [
@@ -104,7 +107,7 @@ function summary() {
     figure("Settings", number(status.head.settings), `${count(status.changes_total, "change")} since the start`),
     figure("Remote agents", number(status.agents_total),
       `${count(server.streams, "stream")}, ${count(server.connections, "connection")}`),
-    figure("Uptime", span(age(started)), "since ", absolute(started)),
+    figure("Uptime", span(status.uptime_seconds), "since ", absolute(started)),
     figure("Waiting changes", number(status.queued_changes), "in the resolver's queue"),
     figure("Refused handshakes", number(server.refused_handshakes), "since the start"),
   );
