@@ -18,6 +18,7 @@ pub mod listen;
 pub mod log;
 mod open_files;
 pub mod persisted;
+pub mod recent;
 pub mod resolver;
 pub mod run;
 pub mod run_dir;

@@ -98,12 +98,18 @@ pub fn start(style: Style, level: LevelFilter) {
     }
 }
 
-/// Changes the level at once. Gives `false`, and does nothing, where `RUST_LOG` or another log than [`start`]'s says what is
-/// logged.
-pub fn set_level(level: LevelFilter) -> bool {
-    let handle = LOG.get().and_then(|log| log.handle.as_ref());
-    // Fails only if the log has gone, which lives as long as the process.
-    handle.is_some_and(|handle| handle.reload(filter(level)).is_ok())
+/// Changes the level at once, unless [`is_fixed`]; or does nothing, if this process has another log than [`start`]'s.
+pub fn set_level(level: LevelFilter) {
+    if let Some(handle) = LOG.get().and_then(|log| log.handle.as_ref()) {
+        // Fails only if the log has gone, which lives as long as the process.
+        let _ = handle.reload(filter(level));
+    }
+}
+
+/// Whether `RUST_LOG` says what is logged.
+#[must_use]
+pub fn is_fixed() -> bool {
+    LOG.get().is_some_and(|log| log.handle.is_none())
 }
 
 /// The level that a text names, as in the table above, whatever the case of its letters.

@@ -17,13 +17,14 @@ use crate::command_line;
 use crate::credentials::Credentials;
 use crate::environment;
 use crate::exit::{Exit, Failure};
-use crate::granted;
+use crate::granted::{OwnSettings, RefusedSettings, follow};
 use crate::http;
 use crate::known::Known;
 use crate::listen::{self, Bound, SocketFile};
 use crate::log;
 use crate::open_files;
 use crate::persisted::{PersistError, Persisted};
+use crate::recent::RecentChanges;
 use crate::resolver::Resolver;
 use crate::run_dir::{RunDir, RunDirLock};
 use crate::sequence_file::{SequenceFile, SequenceFileError};
@@ -111,6 +112,7 @@ pub struct Agent {
     addresses: Vec<Address>,
     http_address: String,
     server: ServerHandle<Settings>,
+    stopping: watch::Sender<bool>,
     http_stop: watch::Sender<bool>,
     http: tokio::task::JoinHandle<()>,
     files: Option<FileSource>,
@@ -132,8 +134,7 @@ impl Agent {
         let known = Known::embedded();
         let layers = Layers::gather(options, known)?;
         let state = layers.resolve()?;
-        // Before anything is written; what has persisted may change them.
-        let _ = (granted::sessions(&state)?, granted::limits(&state)?);
+        let mut own = OwnSettings::at_start(&state)?;
 
         let run_dir = RunDir::locate(options.run_dir.as_deref())?;
         run_dir.create(options.run_dir.is_some())?;
@@ -147,7 +148,9 @@ impl Agent {
         // Only under the lock does nobody else change it.
         let persisted = Persisted::open(&run_dir.persisted()).map_err(refuse_persisted)?;
         let state = restore(&state, &persisted)?;
-        let (sessions, limits) = (granted::sessions(&state)?, granted::limits(&state)?);
+        // What persists was set at run time, so what is refused of it is refused as at run time.
+        let _ = own.take(&state);
+        own.begin();
         let credentials = Credentials::open_or_create(&run_dir)?;
         let (identity, token) = trust(&run_dir, &credentials)?;
 
@@ -165,13 +168,17 @@ impl Agent {
 
         let origin = layers.origin(options);
         let (sources, file_report) = layers.reports(options);
+        let (stopping, told_to_stop) = watch::channel(false);
         let mut status = StatusSource {
             engine: engine.clone(),
             origin: origin.clone(),
             started,
             resolver: resolver.handle(),
             sources,
+            refused: RefusedSettings::of(&own),
             server: None,
+            recent: RecentChanges::follow(&engine),
+            stopping: told_to_stop,
         };
         let backend = Backend {
             engine: engine.clone(),
@@ -179,11 +186,12 @@ impl Agent {
             resolver: resolver.handle(),
             status: status.clone(),
         };
+        let granted = own.granted();
         let server = Server::builder(engine.clone(), identity, token)
             .origin(origin)
             .hostname(hostname())
-            .sessions(sessions)
-            .limits(limits)
+            .sessions(granted.sessions)
+            .limits(granted.limits)
             .admin(Arc::new(backend))
             .build();
         let addresses: Vec<Address> = bound
@@ -206,6 +214,8 @@ impl Agent {
                 Listener::from(listener)
             }
         }));
+        let refused = status.refused.clone();
+        tokio::spawn(follow(engine.clone(), server.bounds(), own, refused));
         status.server = Some(server.observer());
         let status = Arc::new(status);
 
@@ -213,7 +223,8 @@ impl Agent {
         let http_address = http_listener
             .local_addr()
             .map_or_else(|_| options.http.clone(), |address| address.to_string());
-        let app = http::router(status.clone(), metrics);
+        let hosts = http::Hosts::of(&http_listener, &options.http);
+        let app = http::router(status.clone(), metrics, hosts);
         let grants = http::Grants::default();
         let http = tokio::spawn(http::serve(http_listener, app, grants, flagged(stopped)));
 
@@ -241,6 +252,7 @@ impl Agent {
             addresses,
             http_address,
             server,
+            stopping,
             http_stop,
             http,
             files,
@@ -293,6 +305,7 @@ impl Agent {
         let Self {
             engine,
             server,
+            stopping,
             http_stop,
             http,
             files,
@@ -300,8 +313,8 @@ impl Agent {
             ..
         } = self;
         let all = async {
-            // Files and HTTP are quick; streams get most of the time.
-            let _ = http_stop.send(true);
+            // Files and HTTP are quick; streams get most of the time. Meanwhile HTTP says that the agent is not ready.
+            let _ = stopping.send(true);
             let last = tokio::task::spawn_blocking(move || {
                 drop(files);
                 resolver.stop()
@@ -309,6 +322,7 @@ impl Agent {
             server.shutdown(SHUTDOWN_DEADLINE.mul_f64(0.6)).await;
             let saved = last.await.ok().flatten();
             engine.close();
+            let _ = http_stop.send(true);
             if tokio::time::timeout(Duration::from_millis(500), http)
                 .await
                 .is_err()
@@ -367,7 +381,8 @@ impl Agent {
         };
         format!(
             "configstream {version} streams {settings} settings on {listening}\n\
-             status, health and metrics: http://{http}/status /healthz /metrics\n\
+             status, health and metrics: http://{http}/status /healthz /readyz /metrics\n\
+             status page: http://{http}/\n\
              certificate, token and sequence: {dir}\n\
              \n\
              To see the stream, type in a second terminal:\n\
@@ -522,23 +537,18 @@ fn restore(state: &Settings, persisted: &Persisted) -> Result<Settings, Failure>
         return Ok(state.clone());
     }
     let path = persisted.path().display();
-    match state.apply(&persisted.changes()) {
-        Ok(transition) => {
-            tracing::info!(
-                "{} persisted changes are restored from {path}",
-                persisted.len()
-            );
-            Ok(transition.state)
-        }
-        Err(rejection) => Err(Failure::new(
+    let restored = state.apply(&persisted.changes()).map_err(|rejection| {
+        Failure::new(
             Exit::Configuration,
             "a persisted change does not go together with the settings of this start",
             rejection,
             format!(
                 "change the other one; or remove {path}: all that persisted is then gone, and has to be set again"
             ),
-        )),
-    }
+        )
+    })?;
+    tracing::info!("restored {} persisted changes from {path}", persisted.len());
+    Ok(restored.state)
 }
 
 fn refuse_persisted(error: PersistError) -> Failure {

@@ -212,4 +212,5 @@ fn no_level_shows_a_value_the_token_or_the_key() {
             assert!(!line.contains(secret.as_str()), "{secret}: {line}");
         }
     }
+    assert!(agent.said().iter().any(|line| line.contains("DEBUG")));
 }

@@ -11,6 +11,7 @@ mod bad_input;
 mod file_reload;
 mod lifecycle;
 mod log;
+mod own_settings;
 mod peer;
 mod proxy;
 mod restart;
