@@ -132,7 +132,8 @@ struct Spread {
 
 #[derive(Debug, Args)]
 struct RunOptions {
-    /// A configuration file; reloaded when it changes. Of several, the later one wins. None: the embedded example.
+    /// A configuration file, or a folder of *.yaml and *.yml in the order of their names; reloaded when it changes. Of
+    /// several, the later one wins. None: the embedded example.
     #[arg(long = "config", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Where to listen for gRPC: HOST:PORT or unix:PATH. May be given several times.

@@ -16,6 +16,7 @@ pub mod known;
 pub mod listen;
 pub mod log;
 mod open_files;
+pub mod recent;
 pub mod resolver;
 pub mod run;
 pub mod run_dir;

@@ -23,6 +23,7 @@ use crate::known::Known;
 use crate::listen::{self, Bound, SocketFile};
 use crate::log;
 use crate::open_files;
+use crate::recent::RecentChanges;
 use crate::resolver::Resolver;
 use crate::run_dir::{RunDir, RunDirLock};
 use crate::sequence_file::{SequenceFile, SequenceFileError};
@@ -40,7 +41,7 @@ pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "programs build it")]
 pub struct Options {
-    /// Configuration files, in order; the later one wins. None: the embedded example alone.
+    /// Configuration files and folders of them, in order; the later one wins. None: the embedded example alone.
     pub files: Vec<PathBuf>,
     /// The run directory; none means the user's own.
     pub run_dir: Option<PathBuf>,
@@ -110,6 +111,7 @@ pub struct Agent {
     addresses: Vec<Address>,
     http_address: String,
     server: ServerHandle<Settings>,
+    stopping: watch::Sender<bool>,
     http_stop: watch::Sender<bool>,
     http: tokio::task::JoinHandle<()>,
     files: Option<FileSource>,
@@ -159,6 +161,7 @@ impl Agent {
 
         let origin = layers.origin(options);
         let (sources, file_report) = layers.reports(options);
+        let (stopping, told_to_stop) = watch::channel(false);
         let mut status = StatusSource {
             engine: engine.clone(),
             origin: origin.clone(),
@@ -167,6 +170,8 @@ impl Agent {
             sources,
             refused: RefusedSettings::of(&own),
             server: None,
+            recent: RecentChanges::follow(&engine),
+            stopping: told_to_stop,
         };
         let backend = Backend {
             engine: engine.clone(),
@@ -211,7 +216,8 @@ impl Agent {
         let http_address = http_listener
             .local_addr()
             .map_or_else(|_| options.http.clone(), |address| address.to_string());
-        let app = http::router(status.clone(), metrics);
+        let hosts = http::Hosts::of(&http_listener, &options.http);
+        let app = http::router(status.clone(), metrics, hosts);
         let grants = http::Grants::default();
         let http = tokio::spawn(http::serve(http_listener, app, grants, flagged(stopped)));
 
@@ -239,6 +245,7 @@ impl Agent {
             addresses,
             http_address,
             server,
+            stopping,
             http_stop,
             http,
             files,
@@ -291,6 +298,7 @@ impl Agent {
         let Self {
             engine,
             server,
+            stopping,
             http_stop,
             http,
             files,
@@ -298,8 +306,8 @@ impl Agent {
             ..
         } = self;
         let all = async {
-            // Files and HTTP are quick; streams get most of the time.
-            let _ = http_stop.send(true);
+            // Files and HTTP are quick; streams get most of the time. Meanwhile HTTP says that the agent is not ready.
+            let _ = stopping.send(true);
             let last = tokio::task::spawn_blocking(move || {
                 drop(files);
                 resolver.stop()
@@ -307,6 +315,7 @@ impl Agent {
             server.shutdown(SHUTDOWN_DEADLINE.mul_f64(0.6)).await;
             let saved = last.await.ok().flatten();
             engine.close();
+            let _ = http_stop.send(true);
             if tokio::time::timeout(Duration::from_millis(500), http)
                 .await
                 .is_err()
@@ -365,7 +374,8 @@ impl Agent {
         };
         format!(
             "configstream {version} streams {settings} settings on {listening}\n\
-             status, health and metrics: http://{http}/status /healthz /metrics\n\
+             status, health and metrics: http://{http}/status /healthz /readyz /metrics\n\
+             status page: http://{http}/\n\
              certificate, token and sequence: {dir}\n\
              \n\
              To see the stream, type in a second terminal:\n\

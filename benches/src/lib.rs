@@ -30,11 +30,17 @@ pub mod record;
 pub mod report;
 pub mod settings;
 pub mod tick;
+pub mod wins;
 pub mod wire;
 
-use std::{env, io, time::Duration};
+use std::{
+    env,
+    hint::black_box,
+    io,
+    time::{Duration, Instant},
+};
 
-use criterion::Criterion;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, measurement::WallTime};
 use nix::sys::{prctl, signal::Signal};
 
 use crate::record::Part;
@@ -48,6 +54,26 @@ pub fn criterion() -> Criterion {
         .measurement_time(Duration::from_millis(500))
         .sample_size(30)
         .configure_from_args()
+}
+
+/// What measuring costs where the whole loop is timed: `…/noop/loop`.
+pub fn noop_loop(group: &mut BenchmarkGroup<'_, WallTime>) {
+    group.bench_function(BenchmarkId::new("noop", "loop"), |bencher| {
+        bencher.iter(|| black_box(0));
+    });
+}
+
+/// What measuring costs where each round is timed by itself, two looks at the clock: `…/noop/clock`.
+pub fn noop_clock(group: &mut BenchmarkGroup<'_, WallTime>) {
+    group.bench_function(BenchmarkId::new("noop", "clock"), |bencher| {
+        bencher.iter_custom(|rounds| {
+            let mut nothing = Duration::ZERO;
+            for _ in 0..rounds {
+                nothing += Instant::now().elapsed();
+            }
+            nothing
+        });
+    });
 }
 
 /// Lets the kernel end this process when its parent ends, if that asks for it: what is left of a run that was killed would

@@ -5,16 +5,27 @@ mod support;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use configstream_grpc::{Client, Events, Limits, Registration, Session, Sessions};
 use configstream_proto::datadog::api::v1::agent_client::AgentClient;
 use configstream_proto::datadog::model::v1::HostnameRequest;
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use support::peer::{self, Peer};
-use support::{Host, eventually, expect_update, told, within_deadline};
+use support::{BEARER, Host, eventually, expect_update, told, within_deadline};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tonic::{Code, Request};
+use tonic::body::Body;
+use tonic::{Code, Request, Status};
+use tower::ServiceExt;
 
 const STREAM: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
+const REFRESH: &str = "/datadog.api.v1.AgentSecure/RefreshRemoteAgent";
+const HOSTNAME: &str = "/datadog.api.v1.Agent/GetHostname";
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 /// Long enough for a good handshake on a busy machine.
 const HANDSHAKE: Duration = Duration::from_millis(800);
@@ -235,6 +246,50 @@ async fn streams_without_end_are_refused_whatever_their_connections() {
     drop(begun);
     eventually("there is room again", || host.handle.stats().streams == 1).await;
     Good::on(&host).await.goes_on(&host).await;
+}
+
+#[tokio::test]
+async fn requests_that_do_not_end_are_told_so() {
+    let limits = Limits::default().request_timeout(Duration::from_millis(400));
+    let host = host_with(limits).await;
+    let mut good = Good::on(&host).await;
+    let tls = host.pem.identity().client_config();
+    let channel = host.channel(tls).await.unwrap();
+    let ask = async |path: &str, said: &'static [u8]| {
+        let request = http::Request::post(format!("http://localhost{path}"))
+            .header("content-type", "application/grpc")
+            .header("authorization", BEARER)
+            .header("session_id", &good.session.id)
+            .body(unended(said))
+            .unwrap();
+        let response = within_deadline(channel.clone().oneshot(request)).await;
+        response.unwrap().into_parts()
+    };
+    // Nothing, the start of a message, and one after which there might be more: a question to reflection, nothing to others.
+    let begun = [&[][..], &[0, 0, 0, 0, 9, 10], &[0, 0, 0, 0, 2, 0x3a, 0]];
+    let cases = [STREAM, REFRESH, HOSTNAME, HEALTH, REFLECTION]
+        .into_iter()
+        .flat_map(|path| begun.map(|said| (path, said)))
+        // One message is all that a stream of events needs.
+        .filter(|case| *case != (STREAM, begun[2]));
+    join_all(cases.map(async |(path, said)| {
+        let (head, body) = ask(path, said).await;
+        let body = within_deadline(body.collect()).await.unwrap();
+        let status = Status::from_header_map(body.trailers().unwrap_or(&head.headers));
+        let status = status.expect(path);
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{path} {said:?}");
+        assert_eq!(status.message(), "the request did not end within 400ms");
+    }))
+    .await;
+    let (head, _stream) = ask(STREAM, begun[2]).await;
+    assert!(!head.headers.contains_key("grpc-status"));
+    good.goes_on(&host).await;
+}
+
+/// A request body of which nothing comes after `said`, not even the end.
+fn unended(said: &'static [u8]) -> Body {
+    let said = (!said.is_empty()).then(|| Ok::<_, Status>(Frame::data(Bytes::from_static(said))));
+    Body::new(StreamBody::new(stream::iter(said).chain(stream::pending())))
 }
 
 #[tokio::test]

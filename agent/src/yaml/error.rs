@@ -89,6 +89,16 @@ pub enum Problem {
         /// The limit.
         limit_bytes: u64,
     },
+    /// More files than are read.
+    TooManyFiles {
+        /// The limit.
+        limit: usize,
+    },
+    /// All files together are longer than is read.
+    FilesTooLong {
+        /// The limit.
+        limit_bytes: u64,
+    },
     /// Not UTF-8.
     NotUtf8,
     /// No YAML; what the parser says.
@@ -195,6 +205,13 @@ impl fmt::Display for Problem {
             Self::FileTooLong { limit_bytes } => {
                 write!(formatter, "is longer than {limit_bytes} bytes")
             }
+            Self::TooManyFiles { limit } => {
+                write!(formatter, "is one file too many: {limit} are read at most")
+            }
+            Self::FilesTooLong { limit_bytes } => write!(
+                formatter,
+                "makes all files together longer than {limit_bytes} bytes"
+            ),
             Self::NotUtf8 => formatter.write_str("is not UTF-8 from here on"),
             Self::Syntax(what) => write!(formatter, "is no valid YAML: {what}"),
             Self::SecondDocument => formatter.write_str("a second YAML document starts here"),
@@ -282,6 +299,8 @@ impl fmt::Display for Mend<'_> {
             } => "let the user that runs configstream read it",
             Problem::Unreadable { .. } => "make it readable, or name another with --config",
             Problem::Directory => "name a file with --config",
+            Problem::TooManyFiles { .. } => "merge some of them",
+            Problem::FilesTooLong { .. } => "keep bulk data elsewhere",
             Problem::FileTooLong { .. } => "split it, or keep bulk data elsewhere",
             Problem::NotUtf8 => "save it as UTF-8",
             Problem::Syntax(_) => {

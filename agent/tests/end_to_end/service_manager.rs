@@ -94,7 +94,7 @@ fn the_service_manager_hears_start_reload_and_stop_in_this_order() {
         ),
         (
             "mine: [\n",
-            "file refused:",
+            "file: the last good content stays in force:",
             "last good configuration stays",
         ),
     ] {

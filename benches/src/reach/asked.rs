@@ -18,34 +18,78 @@ pub(super) const ENGINE: &[Reach] = &[
         AtMost(1.5),
     ),
     reach(
-        "distribute, 512 subscriptions, beside the floor",
+        "distribute, 512 subscriptions, beside the floor, by T(n) − T(1)",
         "distribute_ratio/floor/512",
         AtMost(1.5),
     ),
-    reach("… beside rtrb, 64", "distribute_ratio/rtrb/64", AtMost(1.0)),
     reach(
-        "… beside rtrb, 512",
+        "… beside rtrb, 64, by T(n) − T(1)",
+        "distribute_ratio/rtrb/64",
+        AtMost(1.0),
+    ),
+    reach(
+        "… beside rtrb, 512, by T(n) − T(1)",
         "distribute_ratio/rtrb/512",
         AtMost(1.0),
     ),
     reach(
-        "… beside crossbeam-channel, 64",
+        "… beside crossbeam-channel, 64, by T(n) − T(1)",
         "distribute_ratio/crossbeam_channel/64",
         AtMost(0.25),
     ),
     reach(
-        "… beside crossbeam-channel, 512",
+        "… beside crossbeam-channel, 512, by T(n) − T(1)",
         "distribute_ratio/crossbeam_channel/512",
         AtMost(0.25),
     ),
     reach(
-        "distribute and receive, 64, beside tokio broadcast",
+        "distribute and receive, 64, beside tokio broadcast, by T(n) − T(1)",
         "deliver_ratio/tokio_broadcast/64",
         AtMost(0.5),
     ),
     reach(
-        "distribute and receive, 512, beside tokio broadcast",
+        "distribute and receive, 512, beside tokio broadcast, by T(n) − T(1)",
         "deliver_ratio/tokio_broadcast/512",
+        AtMost(0.5),
+    ),
+    reach(
+        "distribute, 64 subscriptions, beside the floor, by T(n) − T(0)",
+        "distribute_t0_ratio/floor/64",
+        AtMost(1.5),
+    ),
+    reach(
+        "distribute, 512 subscriptions, beside the floor, by T(n) − T(0)",
+        "distribute_t0_ratio/floor/512",
+        AtMost(1.5),
+    ),
+    reach(
+        "… beside rtrb, 64, by T(n) − T(0)",
+        "distribute_t0_ratio/rtrb/64",
+        AtMost(1.0),
+    ),
+    reach(
+        "… beside rtrb, 512, by T(n) − T(0)",
+        "distribute_t0_ratio/rtrb/512",
+        AtMost(1.0),
+    ),
+    reach(
+        "… beside crossbeam-channel, 64, by T(n) − T(0)",
+        "distribute_t0_ratio/crossbeam_channel/64",
+        AtMost(0.25),
+    ),
+    reach(
+        "… beside crossbeam-channel, 512, by T(n) − T(0)",
+        "distribute_t0_ratio/crossbeam_channel/512",
+        AtMost(0.25),
+    ),
+    reach(
+        "distribute and receive, 64, beside tokio broadcast, by T(n) − T(0)",
+        "deliver_t0_ratio/tokio_broadcast/64",
+        AtMost(0.5),
+    ),
+    reach(
+        "distribute and receive, 512, beside tokio broadcast, by T(n) − T(0)",
+        "deliver_t0_ratio/tokio_broadcast/512",
         AtMost(0.5),
     ),
     reach(

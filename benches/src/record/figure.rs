@@ -64,6 +64,26 @@ impl Figure {
     }
 }
 
+impl Figure {
+    /// Half the distance between the quartiles, as a share of the median; nothing where they say nothing.
+    #[must_use]
+    pub fn spread(&self) -> Option<f64> {
+        let spread = (self.high - self.low) / 2.0 / self.median.abs();
+        (self.samples > 1 && spread.is_finite()).then_some(spread)
+    }
+
+    /// For people: the median and the spread, as in `7.06 ns ±1 %`.
+    #[must_use]
+    pub fn show(&self) -> String {
+        let median = self.unit.show(self.median);
+        match self.spread().map(|spread| spread * 100.0) {
+            None => median,
+            Some(percent) if percent < 0.5 => format!("{median} ±<1 %"),
+            Some(percent) => format!("{median} ±{percent:.0} %"),
+        }
+    }
+}
+
 impl Unit {
     /// Whether a greater number is the better one.
     #[must_use]
@@ -119,6 +139,15 @@ mod tests {
         assert_eq!((figure.low, figure.median, figure.high), (1.25, 1.5, 1.75));
         let figure = Figure::new("a/b/c", Unit::Nanoseconds, [7.0]);
         assert_eq!((figure.low, figure.median, figure.high), (7.0, 7.0, 7.0));
+    }
+
+    #[test]
+    fn the_spread_stands_beside_the_median() {
+        let figure = |samples: &[f64]| Figure::new("a", Unit::Nanoseconds, samples.iter().copied());
+        assert_eq!(figure(&[90.0, 100.0, 110.0]).show(), "100 ns ±5 %");
+        assert_eq!(figure(&[99.9, 100.0, 100.1]).show(), "100 ns ±<1 %");
+        assert_eq!(figure(&[100.0]).show(), "100 ns");
+        assert_eq!(figure(&[0.0, 0.0]).show(), "0.00 ns");
     }
 
     #[test]

@@ -36,6 +36,7 @@ use crate::server::cork::Corked;
 use crate::server::handshakes::UnderWay;
 use crate::server::limits::Limits;
 use crate::server::preface::{self, Prefaced};
+use crate::server::request::Timed;
 use crate::server::service::Connection;
 use crate::server::together::{Beside, Together};
 
@@ -191,14 +192,18 @@ impl<S: Resolution> Acceptor<S> {
     /// Lets a request through the gate, and to its handler.
     fn call(
         &self,
-        mut request: http::Request<Incoming>,
+        request: http::Request<Incoming>,
         connection: &Connection,
     ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send + use<S> {
         let admitted = auth::admit(&self.core.token, request.uri().path(), request.headers());
         if let Err(refusal) = admitted {
             return Either::Left(ready(Ok(Status::from(refusal).into_http())));
         }
-        request.extensions_mut().insert(connection.clone());
+        let limit = self.core.bounds.granted().limits.request_timeout;
+        let (mut parts, body) = request.into_parts();
+        let body = Timed::new(body, parts.uri.path(), limit);
+        parts.extensions.insert(connection.clone());
+        let request = http::Request::from_parts(parts, body);
         // Always ready: each route is a service of its own, and none of ours waits.
         Either::Right(self.routes.clone().call(request))
     }

@@ -25,6 +25,7 @@ use crate::server::session::Sessions;
 /// | [`Sessions::clock`] | nobody: stays as the server was built |
 /// | [`Limits::connections`] | the next peer that is trusted |
 /// | [`Limits::handshakes`], [`Limits::handshake_timeout`] | handshakes that begin |
+/// | [`Limits::request_timeout`] | the next request |
 /// | [`Limits::streams`], [`Limits::ring_capacity`] | the next stream |
 /// | [`Limits::stall_timeout`] | all streams and connections, at once |
 /// | [`Limits::streams_per_connection`], [`Limits::keepalive`], [`Limits::header_bytes`], [`Limits::send_buffer_bytes`] | connections whose handshake ends from now on |

@@ -18,6 +18,7 @@ pub struct Limits {
     pub(crate) streams: usize,
     pub(crate) ring_capacity: Option<usize>,
     pub(crate) handshake_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     pub(crate) keepalive_interval: Duration,
     pub(crate) keepalive_timeout: Duration,
@@ -38,6 +39,8 @@ impl Limits {
     pub const DEFAULT_STREAMS: usize = 8_192;
     /// Default of [`handshake_timeout`](Self::handshake_timeout).
     pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Default of [`request_timeout`](Self::request_timeout).
+    pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
     /// Default of [`stall_timeout`](Self::stall_timeout).
     pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
     /// Default interval of [`keepalive`](Self::keepalive).
@@ -101,6 +104,13 @@ impl Limits {
         self
     }
 
+    /// How long the server waits for a request to end, whether it is for a stream or for one reply. One that takes longer
+    /// is refused with `DeadlineExceeded`. A call of reflection may go on asking: there it is the time between questions.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
     /// How long a stream may take nothing although something waits for it, before its connection is dropped.
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
@@ -149,6 +159,7 @@ impl Default for Limits {
             streams: Self::DEFAULT_STREAMS,
             ring_capacity: None,
             handshake_timeout: Self::DEFAULT_HANDSHAKE_TIMEOUT,
+            request_timeout: Self::DEFAULT_REQUEST_TIMEOUT,
             stall_timeout: Self::DEFAULT_STALL_TIMEOUT,
             keepalive_interval: Self::DEFAULT_KEEPALIVE_INTERVAL,
             keepalive_timeout: Self::DEFAULT_KEEPALIVE_TIMEOUT,
