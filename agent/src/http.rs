@@ -36,7 +36,7 @@ pub use guard::Hosts;
 pub use serve::{Grants, serve};
 
 /// The routes of the HTTP port.
-pub fn router(status: StatusSource, metrics: PrometheusHandle, hosts: Hosts) -> Router {
+pub fn router(status: Arc<StatusSource>, metrics: PrometheusHandle, hosts: Hosts) -> Router {
     Router::new()
         .route("/", get(fixed("text/html; charset=utf-8", PAGE)))
         .route("/page.css", get(fixed("text/css; charset=utf-8", STYLE)))
@@ -62,7 +62,7 @@ pub fn router(status: StatusSource, metrics: PrometheusHandle, hosts: Hosts) -> 
 
 #[derive(Clone)]
 struct Shared {
-    status: StatusSource,
+    status: Arc<StatusSource>,
     metrics: PrometheusHandle,
     /// To gather the status takes milliseconds if there are thousands of agents: whoever asks for it takes turns.
     turns: Arc<Semaphore>,

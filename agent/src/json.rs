@@ -146,8 +146,9 @@ impl<'de> Visitor<'de> for JsonVisitor {
         if (-MAX_INTEGER..=MAX_INTEGER).contains(&number) {
             Ok(Value::Int(number))
         } else {
+            // Which one is not said: it may be a secret.
             Err(E::custom(format_args!(
-                "{number} {}",
+                "a number {}",
                 ScalarError::IntegerTooBig
             )))
         }

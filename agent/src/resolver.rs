@@ -10,6 +10,7 @@
 use std::error::Error;
 use std::fmt;
 use std::thread;
+use std::time::Duration;
 
 use configstream_engine::settings::{Change, Rejection, Settings};
 use configstream_engine::{Committed, Engine, PublishError, Sequence};
@@ -58,6 +59,7 @@ enum Request {
         change: Change,
         answer: oneshot::Sender<Answer>,
     },
+    Ping(oneshot::Sender<()>),
     Stop,
 }
 
@@ -137,6 +139,25 @@ impl ResolverHandle {
         pending.blocking_recv().unwrap_or(Err(ResolveError::Closed))
     }
 
+    /// Returns once the resolver has worked off what waits now: a sign that its thread does not stand still.
+    ///
+    /// # Errors
+    ///
+    /// [`ResolveError::Closed`].
+    pub async fn ping(&self) -> Result<(), ResolveError> {
+        let (answer, answered) = oneshot::channel();
+        let mut request = Request::Ping(answer);
+        loop {
+            match self.requests.try_send(request) {
+                Ok(()) => return answered.await.map_err(|_| ResolveError::Closed),
+                // Room comes as long as the thread works.
+                Err(TrySendError::Full(back)) => request = back,
+                Err(TrySendError::Disconnected(_)) => return Err(ResolveError::Closed),
+            }
+            tokio::time::sleep(PING_PAUSE).await;
+        }
+    }
+
     /// How many changes wait. May change at once.
     #[must_use]
     pub fn queued(&self) -> usize {
@@ -176,18 +197,31 @@ struct Worker {
 
 impl Worker {
     fn run(mut self, queue: &Receiver<Request>) -> SequenceFile {
-        while let Ok(Request::Publish { change, answer }) = queue.recv() {
-            let result = self.publish(&change);
-            // Nobody waiting for the answer is no reason to stop.
-            let _ = answer.send(result);
+        // Nobody waiting for an answer is no reason to stop.
+        loop {
+            match queue.recv() {
+                Ok(Request::Publish { change, answer }) => {
+                    let _ = answer.send(self.publish(&change));
+                }
+                Ok(Request::Ping(answer)) => {
+                    let _ = answer.send(());
+                }
+                Ok(Request::Stop) | Err(_) => return self.file,
+            }
         }
-        self.file
     }
 
     fn publish(&mut self, change: &Change) -> Answer {
         loop {
             match self.engine.publish(change) {
-                Ok(committed) => return Ok(committed),
+                Ok(committed) => {
+                    tracing::debug!(
+                        sequence = committed.sequence.get(),
+                        updates = committed.updates,
+                        "committed a change"
+                    );
+                    return Ok(committed);
+                }
                 Err(PublishError::Rejected(rejection)) => {
                     return Err(ResolveError::Rejected(rejection));
                 }
@@ -222,6 +256,9 @@ impl Worker {
         Ok(())
     }
 }
+
+/// Between two looks for room.
+const PING_PAUSE: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {
@@ -369,6 +406,33 @@ mod tests {
             handle.try_submit(set("a", 3)).err(),
             Some(ResolveError::Closed)
         );
+    }
+
+    #[tokio::test]
+    async fn a_ping_waits_for_room_and_its_turn_and_ends_with_the_resolver() {
+        let root = tempfile::tempdir().unwrap();
+        let (_engine, resolver) = start(&root.path().join("sequence"));
+        resolver.handle().ping().await.unwrap();
+
+        // No worker: what is queued stays.
+        let (requests, queue) = crossbeam_channel::bounded(1);
+        let handle = ResolverHandle { requests };
+        let _pending = handle.try_submit(set("a", 1)).unwrap();
+        let ping = tokio::spawn(async move { handle.ping().await });
+        let queue = tokio::task::spawn_blocking(move || {
+            assert!(matches!(queue.recv(), Ok(Request::Publish { .. })));
+            match queue.recv() {
+                Ok(Request::Ping(answer)) => answer.send(()).unwrap(),
+                _ => panic!("the ping comes next"),
+            }
+            queue
+        });
+        ping.await.unwrap().unwrap();
+        drop(queue.await);
+
+        let handle = resolver.handle();
+        drop(resolver.stop());
+        assert_eq!(handle.ping().await, Err(ResolveError::Closed));
     }
 
     #[test]

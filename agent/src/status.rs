@@ -10,8 +10,10 @@ use prost_types::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::granted::{RefusedSetting, RefusedSettings};
 use crate::recent::{ChangeKind, RecentChange, RecentChanges};
 use crate::resolver::ResolverHandle;
+use crate::secrets::REDACTED;
 use crate::sources::SourceReport;
 
 /// What `/status` shows.
@@ -34,6 +36,8 @@ pub struct Status {
     pub head: HeadStatus,
     /// Where settings come from.
     pub sources: Vec<SourceStatus>,
+    /// Settings of the agent itself that are not as they have to be, so that what they were before is in force.
+    pub refused_settings: Vec<RefusedSetting>,
     /// Changes that wait for the resolver.
     pub queued_changes: usize,
     /// What the server does.
@@ -230,6 +234,7 @@ pub struct StatusSource {
     pub(crate) started: Instant,
     pub(crate) resolver: ResolverHandle,
     pub(crate) sources: Vec<NamedSource>,
+    pub(crate) refused: RefusedSettings,
     pub(crate) server: Option<ServerObserver<Settings>>,
     pub(crate) recent: RecentChanges,
     /// Whether the agent has been told to stop.
@@ -279,6 +284,7 @@ impl StatusSource {
                 settings: head.state().resolved().len(),
             },
             sources: self.sources.iter().map(NamedSource::status).collect(),
+            refused_settings: self.refused.all(),
             queued_changes: self.resolver.queued(),
             server,
             agents_total: agents.len(),
@@ -298,19 +304,45 @@ impl StatusSource {
         *self.stopping.borrow() || self.engine.is_closed()
     }
 
-    /// What is wrong although the agent serves: sources whose last good content stays in force.
+    /// What is wrong although the agent serves: what is not as it has to be, so that what was before is in force.
     #[must_use]
     pub fn degradations(&self) -> Vec<String> {
-        let sources = self.sources.iter().map(NamedSource::status);
-        sources
-            .filter_map(|source| {
-                let error = source.error?;
-                Some(format!(
-                    "{}: the last good content stays in force: {error}",
-                    source.source
-                ))
-            })
-            .collect()
+        let sources = self.sources.iter().filter_map(|named| {
+            let (source, error) = (named.source, named.status().error?);
+            Some(format!(
+                "{source}: the last good content stays in force: {error}"
+            ))
+        });
+        let settings = self.refused.all().into_iter().map(|setting| {
+            let (key, why) = (setting.key, setting.why);
+            format!("{key}: the last good value stays in force: it has to be {why}")
+        });
+        sources.chain(settings).collect()
+    }
+
+    /// How the agent is doing now, in a line.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let head = self.engine.head();
+        let mut line = format!(
+            "{} settings at sequence {}",
+            head.state().resolved().len(),
+            head.sequence()
+        );
+        if let Some(server) = &self.server {
+            let stats = server.stats();
+            line += &format!("; {} agents, {} streams", stats.sessions, stats.streams);
+        }
+        for named in &self.sources {
+            let error = named.report.state().error;
+            if !error.is_empty() {
+                line += &format!("; {} refused: {error}", named.source);
+            }
+        }
+        for setting in self.refused.all() {
+            line += &format!("; `{}` refused: it has to be {}", setting.key, setting.why);
+        }
+        line
     }
 
     /// The part of it that goes over gRPC.
@@ -393,24 +425,19 @@ fn rfc3339(time: SystemTime) -> String {
     time.to_string()
 }
 
-/// What a source says is wrong, without the value that is: who asks needs no credentials.
-///
-/// A source quotes a value in two places: as that which is not of the type of its key, and, if somebody forgot quotes, as
-/// the name of a YAML tag.
+/// What a source says is wrong, without the value that is: who asks needs no credentials. A source quotes a value in one
+/// place, as that which is not of the type of its key, and no secret even there.
 fn without_values(error: &str) -> String {
-    let mut error = error.to_owned();
-    for (before, after) in [(", but `", "` is not"), ("the tag `", "` is unknown")] {
-        if let Some(start) = error.find(before).map(|at| at + before.len())
-            && let Some(end) = error.rfind(after).filter(|end| *end >= start)
-        {
-            error.replace_range(start..end, REDACTED);
-        }
+    const BEFORE: &str = ", but `";
+    const AFTER: &str = "` is not";
+    if let Some((before, quoted)) = error.split_once(BEFORE)
+        && let Some((_, after)) = quoted.rsplit_once(AFTER)
+    {
+        format!("{before}{BEFORE}{REDACTED}{AFTER}{after}")
+    } else {
+        error.to_owned()
     }
-    error
 }
-
-/// What stands where a value would.
-pub const REDACTED: &str = "********";
 
 /// Whatever an agent calls itself, nobody needs more of it than this.
 fn shorten(mut text: String) -> String {
@@ -442,7 +469,6 @@ mod tests {
                 "forwarder_timeout: \"hunter2 ` is not a `\"",
                 "`forwarder_timeout` is a duration, but `********` is not: ",
             ),
-            ("api_key: !hunter2", "the tag `********` is unknown; "),
         ] {
             let error = Document::parse(path, text)
                 .and_then(|document| yaml::assignments(&[(path, &document)], Known::embedded()))

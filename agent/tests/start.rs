@@ -66,8 +66,13 @@ fn a_bad_configuration_is_refused_with_the_place() {
     fail(&run_dir, &["--config", &odd]).demand(3, &["odd.yaml:1:4", "not UTF-8", "to do: save it"]);
     fail(&run_dir, &["--config", "nowhere.yaml"])
         .demand(3, &["nowhere.yaml", "cannot be read", "to do: create it"]);
-    let dir = root.path().display().to_string();
-    fail(&run_dir, &["--config", &dir]).demand(3, &["is a directory", "to do: name a file"]);
+    // A folder stands for the files in it, in the order of their names.
+    let folder = root.path().join("conf.d");
+    fs::create_dir(&folder).unwrap();
+    file(&folder, "b.yaml", b"a: [\n");
+    file(&folder, "a.yaml", b"a: 1\n");
+    let folder = folder.display().to_string();
+    fail(&run_dir, &["--config", &folder]).demand(3, &["conf.d/b.yaml:", "no valid YAML"]);
     fail(&run_dir, &["--set", "expvar_port=many"]).demand(
         3,
         &[

@@ -1,12 +1,16 @@
 //! What does it cost to change one setting among many? No subscription: commit alone. `commit/engine/<settings>`, in
 //! nanoseconds. What other changes cost is in `layers.rs`.
 
-use configstream_benches::settings::{SIZES, engine, key, publish_in_turn, value};
+use configstream_benches::{
+    noop_loop,
+    settings::{SIZES, engine, key, publish_in_turn, value},
+};
 use configstream_engine::settings::{Change, Source};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 fn commit(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("commit");
+    noop_loop(&mut group);
     for size in SIZES {
         let engine = engine(size);
         let nth = size / 2;

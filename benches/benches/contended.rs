@@ -1,6 +1,8 @@
 //! What do publishers that meet cost each other? `contended/<implementation>/<publishers>`: nanoseconds for one publish of
 //! one update by anybody, nobody subscribed. Whether each gets on is measured in `paired.rs`.
 
+use std::hint::black_box;
+
 use configstream_benches::{contended::contend, fan_out::CAPACITY, tick};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tokio::sync::broadcast;
@@ -13,6 +15,12 @@ fn contended(criterion: &mut Criterion) {
     let publish_theirs = || assert!(sender.send(std::sync::Arc::new(1_u64)).is_ok());
     let mut group = criterion.benchmark_group("contended");
     for publishers in [1, 2, 4] {
+        group.bench_function(BenchmarkId::new("noop", publishers), |bencher| {
+            let publish_nothing = || _ = black_box(1);
+            bencher.iter_custom(|rounds| {
+                contend(publishers, rounds, publish_nothing).time_for(rounds)
+            });
+        });
         group.bench_function(BenchmarkId::new("engine", publishers), |bencher| {
             bencher
                 .iter_custom(|rounds| contend(publishers, rounds, publish_ours).time_for(rounds));

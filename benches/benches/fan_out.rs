@@ -6,13 +6,17 @@
 
 use std::time::{Duration, Instant};
 
-use configstream_benches::fan_out::{BURST, Implementation, SUBSCRIBERS, implementations};
+use configstream_benches::{
+    fan_out::{BURST, Implementation, SUBSCRIBERS, implementations},
+    noop_clock, noop_loop,
+};
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
 
 fn fan_out(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fan_out");
+    noop_clock(&mut group);
     for implementation in implementations() {
         for subscribers in SUBSCRIBERS {
             publish(&mut group, implementation, subscribers, BURST, subscribers);
@@ -21,6 +25,7 @@ fn fan_out(criterion: &mut Criterion) {
     group.finish();
 
     let mut group = criterion.benchmark_group("burst");
+    noop_clock(&mut group);
     for implementation in implementations() {
         for burst in [1, 10, 64, 100] {
             publish(&mut group, implementation, 64, burst, burst);
@@ -29,6 +34,7 @@ fn fan_out(criterion: &mut Criterion) {
     group.finish();
 
     let mut group = criterion.benchmark_group("publish_and_receive");
+    noop_loop(&mut group);
     for implementation in implementations() {
         for subscribers in [1, 64, 512] {
             let id = BenchmarkId::new(implementation.name, subscribers);

@@ -1,17 +1,15 @@
 //! What does it cost to read the newest version? Nanoseconds, borrowed and owned, beside the bare cell, and the two ways
-//! of `tokio::sync::watch`. `noop` is the cost of measuring.
+//! of `tokio::sync::watch`.
 
 use std::{hint::black_box, sync::Arc};
 
 use arc_swap::ArcSwap;
-use configstream_benches::{tick, tick::Tick};
+use configstream_benches::{noop_loop, tick, tick::Tick};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 fn head(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("head");
-    group.bench_function(BenchmarkId::new("noop", "borrowed"), |bencher| {
-        bencher.iter(|| black_box(0));
-    });
+    noop_loop(&mut group);
 
     let engine = tick::engine(128);
     group.bench_function(BenchmarkId::new("engine", "borrowed"), |bencher| {

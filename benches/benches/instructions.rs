@@ -6,7 +6,7 @@
 //!
 //! `cargo bench --bench instructions` compares with `benches/instructions.json` and fails when a path has grown by more
 //! than 3 %; `… -- --update` writes that file. Counts of another compiler or architecture are not comparable: then it asks
-//! for an update. Without `--bench`, which `cargo bench` gives, it runs each path once and counts nothing.
+//! for an update. `… -- --only-count` leaves the counts for the record and compares nothing. Without `--bench`, which `cargo bench` gives, it runs each path once and counts nothing.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use configstream_benches::{
+    end_with_parent,
     fan_out::{BURST, FanOut, Ours, Publisher, Receiver},
     in_earnest,
     record::{Figure, Part, Unit, compiler, workspace},
@@ -115,6 +116,7 @@ struct Baseline {
 }
 
 fn main() -> ExitCode {
+    end_with_parent();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -159,6 +161,9 @@ fn run() -> Result<(), Box<dyn Error>> {
         ..Part::default()
     };
     part.save("instructions")?;
+    if arguments.iter().any(|argument| argument == "--only-count") {
+        return Ok(());
+    }
 
     let path = workspace().join("benches/instructions.json");
     if arguments.iter().any(|argument| argument == "--update") {

@@ -4,7 +4,8 @@
 //! from when it was due, so that a stall counts for all that it delays. *Unpaced*: one after the other, timed from the
 //! publish. The receiver *spins*, is *parked* in the kernel, or is *async*: a task of a tokio runtime in its own thread.
 //! *100stalled*: with so many other subscribers that never read. `missed/…`: the share of updates that were not received
-//! as updates: a snapshot stood in for them, or a peer dropped them. `latency_ratio/engine/…/p99`: with the stalled ones,
+//! as updates: a snapshot stood in for them, or a peer dropped them. `latency/noop/clock/…`: two looks at the clock, which are
+//! in each of these, and in those over sockets. `latency_ratio/engine/…/p99`: with the stalled ones,
 //! divided by without, in runs that took turns.
 
 use std::{
@@ -15,10 +16,11 @@ use std::{
 };
 
 use configstream_benches::{
-    in_earnest, keep,
+    end_with_parent, in_earnest, keep,
     pairs::ratios,
     record::{Figure, PERCENTILES, Part, Unit},
     tick::{self, Tick},
+    times,
 };
 use configstream_engine::{Event, Subscription, TryNextError};
 use hdrhistogram::Histogram;
@@ -50,10 +52,17 @@ struct Run {
 }
 
 fn main() -> io::Result<()> {
+    end_with_parent();
     // Many short runs: a stall of the machine's spoils one of them, and not their median.
-    let (repetitions, updates) = if in_earnest() { (45, 1_000) } else { (1, 50) };
+    let repetitions = times(5, 45);
+    let updates = if in_earnest() { 1_000 } else { 50 };
     let mut part = Part::default();
     println!("latency in ns; {repetitions} × {updates} updates, paced: one every {PACE:?}");
+    let clock = (0..repetitions).map(|_| Run {
+        latencies: looks_at_the_clock(updates),
+        missed: 0.0,
+    });
+    add(&mut part, "noop/clock", clock.collect());
     for way in ways() {
         for (pace, every) in [("paced", Some(PACE)), ("unpaced", None)] {
             let name = format!("{}/{pace}-{}", way.implementation, way.receiver);
@@ -101,11 +110,9 @@ fn run(
     updates: u32,
 ) -> Run {
     let start = Instant::now() + Duration::from_millis(2);
-    let since_start = move || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let since_start = move || nanoseconds_since(start);
     let receiving = thread::spawn(move || {
-        // One minute at most, to three figures: fixed storage, so that recording does not allocate.
-        let mut latencies =
-            Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).expect("bounds in order");
+        let mut latencies = histogram();
         while let Some(due) = receive() {
             latencies.saturating_record(since_start().saturating_sub(due).max(1));
         }
@@ -126,6 +133,26 @@ fn run(
     // What came as a snapshot is in there as well: one event for all that it stood in for.
     let missed = 1.0 - latencies.len() as f64 / f64::from(updates);
     Run { latencies, missed }
+}
+
+/// As if each update were received as soon as it is due.
+fn looks_at_the_clock(updates: u32) -> Histogram<u64> {
+    let start = Instant::now();
+    let mut latencies = histogram();
+    for _ in 0..updates {
+        let due = nanoseconds_since(start);
+        latencies.saturating_record((nanoseconds_since(start) - due).max(1));
+    }
+    latencies
+}
+
+fn nanoseconds_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// One minute at most, to three figures: fixed storage, so that recording does not allocate.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds in order")
 }
 
 fn ways() -> Vec<Way> {

@@ -4,12 +4,16 @@
 //! set that covers it, so a pair of publishes); `replace_same`: a file that is loaded again unchanged; `replace_one`: with
 //! one setting changed.
 
-use configstream_benches::settings::{engine, key, layer, publish_in_turn, value};
+use configstream_benches::{
+    noop_loop,
+    settings::{engine, key, layer, publish_in_turn, value},
+};
 use configstream_engine::settings::{Change, Source};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 fn layers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("layers");
+    noop_loop(&mut group);
     for size in [350, 3_500] {
         let nth = size / 2;
         let set = |source, round| Change::set(source, key(nth), value(nth, round));

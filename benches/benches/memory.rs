@@ -5,6 +5,7 @@
 
 use allocation_counter::measure;
 use configstream_benches::{
+    end_with_parent,
     fan_out::{BURST, implementations},
     keep,
     record::{Figure, Part, Unit},
@@ -14,6 +15,7 @@ use configstream_benches::{
 const SUBSCRIBERS: usize = 1_000;
 
 fn main() -> std::io::Result<()> {
+    end_with_parent();
     let mut figures = Vec::new();
     for implementation in implementations() {
         let open = |subscribers| {

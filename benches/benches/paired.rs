@@ -2,8 +2,10 @@
 //!
 //! * `distribute/<implementation>/<subscribers>`: (T(n) - T(1)) / ((n - 1) × 64), in nanoseconds, T being the time to publish
 //!   a burst of 64; `deliver/…`: the same with taking the updates out; `distribute_ratio/…`, `deliver_ratio/…`: this engine's,
-//!   divided by that implementation's. T(1) and not T(0): with nobody subscribed, publishing frees the updates, which
-//!   otherwise the last reader does; and a broadcast to nobody returns at once. T(0) would flatter us.
+//!   divided by that implementation's.
+//! * `distribute_t0/…`, `deliver_t0/…`, and their ratios: (T(n) - T(0)) / (n × 64), from the same turns. The others are what we
+//!   quote, since T(0) flatters us: with nobody subscribed, publishing frees the updates, which otherwise the last reader
+//!   does, so that this counts in T(0) and is missing from T(n); and a broadcast to nobody returns at once.
 //! * `head_ratio/arc_swap/…`: reading the head, divided by reading the bare cell.
 //! * `parked_ratio/tokio_broadcast/publish`: publishing to 512 tasks that wait, divided by what that takes there.
 //! * `stalled/engine/100`: what one stalled subscription adds to a round, in nanoseconds, 64 others being served.
@@ -15,18 +17,21 @@ use std::{hint::black_box, io, time::Instant};
 use arc_swap::ArcSwap;
 use configstream_benches::{
     contended::contend,
+    end_with_parent,
     fan_out::{BURST, CAPACITY, SUBSCRIBERS, implementations},
-    in_earnest, keep,
+    keep,
     pairs::{Measure, in_turn, ratios},
     parked,
     record::{Figure, Part, Unit},
     tick::{self, Tick},
+    times,
 };
 use configstream_engine::Subscription;
 use tokio::sync::broadcast;
 
 fn main() -> io::Result<()> {
-    let effort = if in_earnest() { 31 } else { 1 };
+    end_with_parent();
+    let effort = times(3, 31);
     let mut figures = Vec::new();
     for subscribers in SUBSCRIBERS {
         if subscribers > 1 {
@@ -88,28 +93,35 @@ fn fan_out(effort: usize, subscribers: usize, figures: &mut Vec<Figure>) {
         };
     let mut measures = Vec::new();
     for implementation in &implementations {
-        for subscribers in [1, subscribers] {
+        for subscribers in [0, 1, subscribers] {
             for receiving in [false, true] {
                 measures.push(measure(implementation.open, subscribers, receiving));
             }
         }
     }
     let samples = in_turn(effort, &mut measures);
-    let each = |nth: usize, receiving: usize| -> Vec<f64> {
-        let (one, all) = (
-            &samples[4 * nth + receiving],
-            &samples[4 * nth + 2 + receiving],
+    // What each more than `from` costs; the figures of 0, 1 and n subscribers stand at 0, 2 and 4.
+    let each = |nth: usize, receiving: usize, from: usize| -> Vec<f64> {
+        let (few, all) = (
+            &samples[6 * nth + 2 * from + receiving],
+            &samples[6 * nth + 4 + receiving],
         );
-        let more = all.iter().zip(one).map(|(all, one)| all - one);
-        more.map(|more| more / (subscribers - 1) as f64).collect()
+        let more = all.iter().zip(few).map(|(all, few)| all - few);
+        more.map(|more| more / (subscribers - from) as f64)
+            .collect()
     };
-    for (what, group) in [(0, "distribute"), (1, "deliver")] {
-        let ours = each(0, what);
+    for (receiving, from, group) in [
+        (0, 1, "distribute"),
+        (1, 1, "deliver"),
+        (0, 0, "distribute_t0"),
+        (1, 0, "deliver_t0"),
+    ] {
+        let ours = each(0, receiving, from);
         for (nth, implementation) in implementations.iter().enumerate() {
             let name = implementation.name;
-            let theirs = each(nth, what);
+            let theirs = each(nth, receiving, from);
             // What one more subscriber costs a shared ring's publisher is nothing to divide by.
-            if implementation.shared && group == "distribute" {
+            if implementation.shared && receiving == 0 {
                 continue;
             }
             if nth > 0 {

@@ -2,9 +2,14 @@
 //!
 //! `snapshot/hand_out/…`: one that was encoded before, to one more stream; `…/first/…`: of a version in which one setting
 //! is new, so that the others' encodings are concatenated; `…/cold/…`: of a version whose settings were never encoded;
-//! `…/naive/…`: from generated types, each time.
+//! `…/naive/…`: from generated types, each time. `…/noop/batched`: what measuring costs where each round is set up anew.
 
-use configstream_benches::settings::{SIZES, engine, key, value};
+use std::hint::black_box;
+
+use configstream_benches::{
+    noop_loop,
+    settings::{SIZES, engine, key, value},
+};
 use configstream_engine::settings::{Change, Source};
 use configstream_grpc::internals::Frames;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -12,6 +17,10 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 fn snapshot(criterion: &mut Criterion) {
     let frames = Frames::of("core-agent");
     let mut group = criterion.benchmark_group("snapshot");
+    noop_loop(&mut group);
+    group.bench_function(BenchmarkId::new("noop", "batched"), |bencher| {
+        bencher.iter_batched(|| (), |()| black_box(0), BatchSize::PerIteration);
+    });
     for size in SIZES {
         let filled = engine(size);
         let head = || filled.read_head(|head| frames.snapshot(head)).is_some();
@@ -41,16 +50,16 @@ fn snapshot(criterion: &mut Criterion) {
             });
         });
 
-        // Building what is measured takes long, for more settings too long.
-        if size <= 3_500 {
-            group.bench_function(BenchmarkId::new("cold", size), |bencher| {
-                bencher.iter_batched_ref(
-                    || engine(size),
-                    |engine| engine.read_head(|head| frames.snapshot(head)).is_some(),
-                    BatchSize::PerIteration,
-                );
-            });
-        }
+        // Building what is measured takes long, of the largest too long for many samples.
+        group.sample_size(if size <= 3_500 { 30 } else { 10 });
+        group.bench_function(BenchmarkId::new("cold", size), |bencher| {
+            bencher.iter_batched_ref(
+                || engine(size),
+                |engine| engine.read_head(|head| frames.snapshot(head)).is_some(),
+                BatchSize::PerIteration,
+            );
+        });
+        group.sample_size(30);
     }
     group.finish();
 }

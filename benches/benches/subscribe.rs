@@ -1,12 +1,13 @@
 //! What does it cost to come and go, with others present? Nanoseconds. Ours takes its first snapshot too; a broadcast
 //! has none to give.
 
-use configstream_benches::tick;
+use configstream_benches::{noop_loop, tick};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tokio::sync::broadcast;
 
 fn subscribe(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("subscribe");
+    noop_loop(&mut group);
     for others in [0, 100, 10_000] {
         group.bench_function(BenchmarkId::new("engine", others), |bencher| {
             let engine = tick::engine(128);

@@ -23,8 +23,12 @@ pub struct Move {
     pub unit: &'static str,
     /// The nearest median of the earlier runs.
     pub before: f64,
+    /// Lower and upper quartile, over all of them.
+    pub noise: [f64; 2],
     /// The last run's.
     pub now: f64,
+    /// Its quartiles.
+    pub spread: [f64; 2],
     /// Whether that is worse.
     pub is_worse: bool,
 }
@@ -102,7 +106,9 @@ pub fn compare(
                 id: now.id,
                 unit: unit(figure.unit, is_scaled),
                 before: nearest.median,
+                noise: [low, high],
                 now: now.median,
+                spread: [now.low, now.high],
                 is_worse: (now.median > nearest.median) != figure.unit.more_is_better(),
             });
         }
@@ -151,7 +157,9 @@ impl fmt::Display for Comparison {
             id,
             unit,
             before,
+            noise: [low, high],
             now,
+            spread: [now_low, now_high],
             is_worse,
         } in &self.moves
         {
@@ -159,7 +167,7 @@ impl fmt::Display for Comparison {
             let percent = (now / before - 1.0) * 100.0;
             writeln!(
                 f,
-                "{verdict}  {id:<48} {before:>14.2} -> {now:>14.2} {unit}  {percent:+.1} %"
+                "{verdict}  {id:<48} {before:>12.2} ({low:.2} to {high:.2}) -> {now:>12.2} ({now_low:.2} to {now_high:.2}) {unit}  {percent:+.1} %"
             )?;
         }
         for id in &self.gone {
@@ -301,6 +309,23 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn throughput_of_another_machine_is_scaled_by_its_floor() {
+        let machine = |cpu, floor, ours| {
+            let figures = [
+                (YARDSTICK, Unit::Nanoseconds, [floor; 3]),
+                ("a/b/c", Unit::PerSecond, [ours; 3]),
+            ];
+            record(cpu, &figures)
+        };
+        // Half as fast, and half as much done.
+        let before = [machine("one", 2.0, 100.0)];
+        let same = compare(&before, &machine("two", 4.0, 50.0), 0.05).unwrap();
+        assert_eq!((same.compared, same.moves.len()), (2, 0));
+        let less = compare(&before, &machine("two", 4.0, 25.0), 0.05).unwrap();
+        assert!(less.is_worse());
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod contended;
 pub mod fan_out;
 #[allow(unsafe_code)] // written by hand, to be measured against
 mod floor;
+pub mod full;
 pub mod numbers;
 pub mod pairs;
 pub mod parked;
@@ -29,17 +30,25 @@ pub mod record;
 pub mod report;
 pub mod settings;
 pub mod tick;
+pub mod wins;
 pub mod wire;
 
-use std::{io, time::Duration};
+use std::{
+    env,
+    hint::black_box,
+    io,
+    time::{Duration, Instant},
+};
 
-use criterion::Criterion;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, measurement::WallTime};
+use nix::sys::{prctl, signal::Signal};
 
 use crate::record::Part;
 
 /// How long criterion looks at each entry: there are many, and what is compared closely is measured in pairs besides.
 #[must_use]
 pub fn criterion() -> Criterion {
+    end_with_parent();
     Criterion::default()
         .warm_up_time(Duration::from_millis(150))
         .measurement_time(Duration::from_millis(500))
@@ -47,10 +56,52 @@ pub fn criterion() -> Criterion {
         .configure_from_args()
 }
 
+/// What measuring costs where the whole loop is timed: `…/noop/loop`.
+pub fn noop_loop(group: &mut BenchmarkGroup<'_, WallTime>) {
+    group.bench_function(BenchmarkId::new("noop", "loop"), |bencher| {
+        bencher.iter(|| black_box(0));
+    });
+}
+
+/// What measuring costs where each round is timed by itself, two looks at the clock: `…/noop/clock`.
+pub fn noop_clock(group: &mut BenchmarkGroup<'_, WallTime>) {
+    group.bench_function(BenchmarkId::new("noop", "clock"), |bencher| {
+        bencher.iter_custom(|rounds| {
+            let mut nothing = Duration::ZERO;
+            for _ in 0..rounds {
+                nothing += Instant::now().elapsed();
+            }
+            nothing
+        });
+    });
+}
+
+/// Lets the kernel end this process when its parent ends, if that asks for it: what is left of a run that was killed would
+/// disturb the next.
+pub fn end_with_parent() {
+    if env::var_os(END_WITH_PARENT).is_some() {
+        // Without it, the next run waits until this process is done.
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+    }
+}
+
+/// How a parent asks for it.
+const END_WITH_PARENT: &str = "CONFIGSTREAM_END_WITH_PARENT";
+
 /// Whether this is a bench (`cargo bench`) and not a look whether it runs (`cargo smoke`).
 #[must_use]
 pub fn in_earnest() -> bool {
-    std::env::args().any(|argument| argument == "--bench")
+    env::args().any(|argument| argument == "--bench")
+}
+
+/// How often to measure: just once for a look whether it runs, seldom with `--quick`, or in earnest.
+#[must_use]
+pub fn times(quick: usize, earnest: usize) -> usize {
+    match in_earnest() {
+        false => 1,
+        true if env::args().any(|argument| argument == "--quick") => quick,
+        true => earnest,
+    }
 }
 
 /// Leaves a part for the record, unless this is only a look whether it runs.

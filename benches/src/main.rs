@@ -7,6 +7,7 @@ use std::{error::Error, fs, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use configstream_benches::{
     compare::compare,
+    full::{FullOptions, full},
     numbers, reach,
     record::{Record, workspace},
     report,
@@ -23,6 +24,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measures everything, and records it; goes on where an interrupted run was.
+    ///
+    /// Exit status: 0 all is recorded, 1 a step failed, 2 it could not be run.
+    Full(FullOptions),
     /// Gathers what lies in target/measured into one document.
     Record {
         /// Where to.
@@ -69,6 +74,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     let stored = || workspace().join(STORED);
     match command {
+        Command::Full(options) => return Ok(ExitCode::from(u8::from(!full(&options)?))),
         Command::Record { file } => {
             let record = Record::gather()?;
             record.write(&file)?;

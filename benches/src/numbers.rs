@@ -1,6 +1,9 @@
 //! The table of numbers that README shows: this engine beside its peers, from one run.
 
-use crate::record::Record;
+use crate::{
+    record::{Figure, Record},
+    wins::win,
+};
 
 /// The lines around the table, which is written by `report` and compared by a test.
 pub const MARKS: [&str; 2] = [
@@ -8,7 +11,10 @@ pub const MARKS: [&str; 2] = [
     "<!-- end of numbers -->",
 ];
 
-const COLUMNS: [(&str, &str); 5] = [
+/// What is beside what: the heads of a table, and the implementations below them, ours first.
+type Columns = &'static [(&'static str, &'static str)];
+
+const ENGINES: Columns = &[
     ("this engine", "engine"),
     ("floor", "floor"),
     ("rtrb per subscriber", "rtrb"),
@@ -16,8 +22,14 @@ const COLUMNS: [(&str, &str); 5] = [
     ("tokio broadcast", "tokio_broadcast"),
 ];
 
+const SERVERS: Columns = &[
+    ("this server", "engine"),
+    ("naive tonic", "naive_tonic"),
+    ("classic design, in Go", "go"),
+];
+
 /// What, and the figure that says it, `*` being the implementation.
-const ROWS: [(&str, &str); 14] = [
+const OF_ENGINES: &[(&str, &str)] = &[
     (
         "hand one update to one more subscription, of 64",
         "distribute/*/64",
@@ -49,22 +61,107 @@ const ROWS: [(&str, &str); 14] = [
     ),
 ];
 
-/// In Markdown. A figure that the run lacks is left out.
+/// The same over sockets.
+const OF_SERVERS: &[(&str, &str)] = &[
+    (
+        "as fast as it goes, 100 streams over 10 connections: delivered",
+        "wire_delivered/*/saturated_100x10_tcp",
+    ),
+    (
+        "… processor time per delivered update",
+        "wire_cpu/*/saturated_100x10_tcp",
+    ),
+    (
+        "1,000 updates a second to the same: processor time per delivered update",
+        "wire_cpu/*/paced_1000_100x10_tcp",
+    ),
+    (
+        "… median from due to received",
+        "wire_latency/*/paced_1000_100x10_tcp/p50",
+    ),
+    ("… p99", "wire_latency/*/paced_1000_100x10_tcp/p99"),
+    (
+        "… socket writes per publish",
+        "wire_writes/*/paced_1000_100x10_tcp",
+    ),
+    (
+        "1,000 updates a second to 100 connections: processor time",
+        "wire_cpu/*/paced_1000_100x100_tcp",
+    ),
+    (
+        "… median from due to received",
+        "wire_latency/*/paced_1000_100x100_tcp/p50",
+    ),
+    (
+        "publish to 512 streams that wait",
+        "wire_publish_p50/*/paced_200_512x8_tcp",
+    ),
+    (
+        "memory per idle stream, of 1,000 over 10 connections",
+        "wire_memory/*/paced_50_1000x10_tcp",
+    ),
+    (
+        "until 1,000 streams that join at once have a snapshot of 350 settings",
+        "wire_join/*/paced_50_1000x10_tcp",
+    ),
+];
+
+/// In Markdown. A figure that the run lacks is left out, and so is a row without any.
 #[must_use]
 pub fn table(record: &Record) -> String {
-    let heads: Vec<_> = COLUMNS.iter().map(|(head, _)| *head).collect();
-    let mut lines = vec![
-        format!("| what | {} |", heads.join(" | ")),
-        format!("| --- |{}", " --- |".repeat(COLUMNS.len())),
-    ];
-    for (what, pattern) in ROWS {
-        let cells = COLUMNS.map(|(_, implementation)| {
-            let figure = record.figure(&pattern.replace('*', implementation));
-            figure.map_or_else(String::new, |figure| figure.unit.show(figure.median))
-        });
-        lines.push(format!("| {what} | {} |", cells.join(" | ")));
+    let mut lines = lines(record, ENGINES, OF_ENGINES);
+    let of_servers = self::lines(record, SERVERS, OF_SERVERS);
+    if !of_servers.is_empty() {
+        lines.push(String::new());
+        lines.extend(of_servers);
+    }
+    if let Some(noop) = noop(record) {
+        lines.extend([String::new(), noop]);
     }
     lines.join("\n")
+}
+
+fn lines(record: &Record, columns: Columns, rows: &[(&str, &str)]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (what, pattern) in rows {
+        let figures = columns
+            .iter()
+            .map(|(_, implementation)| record.figure(&pattern.replace('*', implementation)));
+        let cells: Vec<_> = figures
+            .map(|figure| figure.map_or_else(String::new, |figure| cell(record, figure)))
+            .collect();
+        if cells.iter().any(|cell| !cell.is_empty()) {
+            lines.push(format!("| {what} | {} |", cells.join(" | ")));
+        }
+    }
+    if !lines.is_empty() {
+        let heads: Vec<_> = columns.iter().map(|(head, _)| *head).collect();
+        let rule = " --- |".repeat(columns.len());
+        let heads = [
+            format!("| what | {} |", heads.join(" | ")),
+            format!("| --- |{rule}"),
+        ];
+        lines.splice(0..0, heads);
+    }
+    lines
+}
+
+fn cell(record: &Record, figure: &Figure) -> String {
+    let text = figure.show();
+    match win(record, figure) {
+        Some(_) => format!("**{text}**"),
+        None => text,
+    }
+}
+
+/// What measuring costs, in a sentence.
+fn noop(record: &Record) -> Option<String> {
+    let show = |id| record.figure(id).map(Figure::show);
+    Some(format!(
+        "Measuring itself costs {} where a loop is timed, and {} where each round is: two looks at the clock.",
+        show("head/noop/loop")?,
+        show("fan_out/noop/clock")?,
+    ))
 }
 
 /// The document, with the table between its marks.
@@ -97,7 +194,7 @@ pub fn where_and_when(record: &Record) -> String {
     } = record;
     let compiler = compiler.split(" (").next().unwrap_or(compiler);
     format!(
-        "Medians of one run, {} of commit {commit}: {}, {} cores, {}, {compiler}.",
+        "Medians of one run, {} of commit {commit}: {}, {} cores, {}, {compiler}. ± is half the distance between the quartiles.",
         taken.split('T').next().unwrap_or(taken),
         machine.cpu,
         machine.cores,

@@ -1,7 +1,10 @@
-//! What the engine is to reach (DESIGN, "Numbers"), and what one run saw of it.
+//! What engine and server are to reach, and what one run saw of it.
+
+mod asked;
 
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 
+use self::asked::{ENGINE, WIRE};
 use crate::record::{Figure, Record};
 
 /// One row of the table.
@@ -54,137 +57,16 @@ impl Row {
     }
 }
 
-/// The whole table.
-pub const REACHES: [Reach; 23] = {
-    use Limit::{Anything, AtLeast, AtMost, MoreThan, SameAs};
-    const fn reach(what: &'static str, id: &'static str, limit: Limit) -> Reach {
-        Reach { what, id, limit }
-    }
-    [
-        reach(
-            "distribute, 64 subscriptions, beside the floor",
-            "distribute_ratio/floor/64",
-            AtMost(1.5),
-        ),
-        reach(
-            "distribute, 512 subscriptions, beside the floor",
-            "distribute_ratio/floor/512",
-            AtMost(1.5),
-        ),
-        reach("… beside rtrb, 64", "distribute_ratio/rtrb/64", AtMost(1.0)),
-        reach(
-            "… beside rtrb, 512",
-            "distribute_ratio/rtrb/512",
-            AtMost(1.0),
-        ),
-        reach(
-            "… beside crossbeam-channel, 64",
-            "distribute_ratio/crossbeam_channel/64",
-            AtMost(0.25),
-        ),
-        reach(
-            "… beside crossbeam-channel, 512",
-            "distribute_ratio/crossbeam_channel/512",
-            AtMost(0.25),
-        ),
-        reach(
-            "distribute and receive, 64, beside tokio broadcast",
-            "deliver_ratio/tokio_broadcast/64",
-            AtMost(0.5),
-        ),
-        reach(
-            "distribute and receive, 512, beside tokio broadcast",
-            "deliver_ratio/tokio_broadcast/512",
-            AtMost(0.5),
-        ),
-        reach(
-            "publisher alone, 64 updates to 512",
-            "fan_out/engine/512",
-            Anything,
-        ),
-        reach(
-            "… tokio broadcast, which shares one ring",
-            "fan_out/tokio_broadcast/512",
-            Anything,
-        ),
-        reach(
-            "commit of one setting among 350",
-            "commit/engine/350",
-            AtMost(1_000.0),
-        ),
-        reach(
-            "commit of one setting among 35,000",
-            "commit/engine/35000",
-            AtMost(1_500.0),
-        ),
-        reach(
-            "allocations of a publish to 512, as to 1",
-            "allocations/engine/512",
-            SameAs("allocations/engine/1"),
-        ),
-        reach(
-            "read the head, borrowed, beside a bare ArcSwap",
-            "head_ratio/arc_swap/borrowed",
-            AtMost(1.5),
-        ),
-        reach(
-            "publish to 512 parked tasks, beside tokio broadcast",
-            "parked_ratio/tokio_broadcast/publish",
-            AtMost(0.5),
-        ),
-        reach(
-            "p99 with 100 stalled beside, spinning reader",
-            "latency_ratio/engine/paced-spinning-100stalled/p99",
-            AtMost(1.05),
-        ),
-        reach(
-            "p99 with 100 stalled beside, parked reader",
-            "latency_ratio/engine/paced-parked-100stalled/p99",
-            AtMost(1.05),
-        ),
-        reach(
-            "p99 with 100 stalled beside, async reader",
-            "latency_ratio/engine/paced-async-100stalled/p99",
-            AtMost(1.05),
-        ),
-        reach(
-            "one more stalled subscription, per round: a flag read",
-            "stalled/engine/100",
-            Anything,
-        ),
-        reach(
-            "memory of an idle subscription of 128",
-            "memory/engine/idle_subscription",
-            AtMost(2_048.0),
-        ),
-        reach(
-            "subscribe and unsubscribe with 10,000 others",
-            "subscribe/engine/10000",
-            AtMost(5_000.0),
-        ),
-        reach(
-            "4 publishers on 2 cores, beside one",
-            "throughput_share/engine/4",
-            AtLeast(0.7),
-        ),
-        reach(
-            "… the slowest's part of its fair share",
-            "least_share/engine/4",
-            MoreThan(0.0),
-        ),
-    ]
-};
-
 impl Reach {
-    /// What that run saw of it.
-    #[must_use]
-    pub fn row(&self, record: &Record) -> Row {
-        let seen = record.figure(self.id);
+    /// What is seen of it among figures.
+    fn row(&self, figures: &[Figure]) -> Row {
+        let figure = |id: &str| figures.iter().find(|figure| figure.id == id);
+        let seen = figure(self.id);
         let show = |number: f64| {
             seen.map_or_else(|| number.to_string(), |figure| figure.unit.show(number))
         };
         let other = match self.limit {
-            Limit::SameAs(other) => record.figure(other).map(|figure| figure.median),
+            Limit::SameAs(other) => figure(other).map(|figure| figure.median),
             _ => None,
         };
         let asked = match self.limit {
@@ -217,7 +99,7 @@ impl Reach {
                 .filter(|seen| seen.samples > 1)
                 .map_or_else(String::new, quartiles),
             verdict: match verdict {
-                None => "not measured",
+                None => NOT_MEASURED,
                 Some(_) if matches!(self.limit, Limit::Anything) => "told",
                 Some((true, true)) => "yes",
                 Some((true, false)) => "yes, within noise",
@@ -228,49 +110,60 @@ impl Reach {
     }
 }
 
-/// The table as text, and how many rows are not met, or not measured.
+/// Every row: of the engine, then of the server.
+#[must_use]
+pub fn rows(record: &Record) -> [Vec<Row>; 2] {
+    [ENGINE, WIRE].map(|reaches| rows_of(reaches, &record.figures))
+}
+
+/// All as text, and how many rows are not met, or not measured.
 #[must_use]
 pub fn table(record: &Record) -> (String, usize) {
+    let rows = rows(record).concat();
+    let unmet = rows.iter().filter(|row| !row.is_met()).count();
+    (text(rows), unmet)
+}
+
+/// The server's rows as text, of what was measured.
+#[must_use]
+pub fn wire_table(figures: &[Figure]) -> String {
+    let mut rows = rows_of(WIRE, figures);
+    rows.retain(|row| row.verdict != NOT_MEASURED);
+    text(rows)
+}
+
+fn rows_of(reaches: &[Reach], figures: &[Figure]) -> Vec<Row> {
+    reaches.iter().map(|reach| reach.row(figures)).collect()
+}
+
+fn text(rows: Vec<Row>) -> String {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN);
     table.set_header(["what", "asked", "seen", "quartiles", "met"]);
-    let rows = REACHES.map(|reach| reach.row(record));
-    let unmet = rows.iter().filter(|row| !row.is_met()).count();
     for row in rows {
         table.add_row([row.what, &row.asked, &row.seen, &row.quartiles, row.verdict]);
     }
-    (table.to_string(), unmet)
+    table.to_string()
 }
+
+const NOT_MEASURED: &str = "not measured";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Machine, Unit};
+    use crate::record::Unit;
 
     fn verdict(limit: Limit, samples: &[f64]) -> &'static str {
-        let figure = |samples: &[f64]| Figure::new("a/b/c", Unit::Ratio, samples.iter().copied());
-        let record = Record {
-            taken: String::new(),
-            commit: String::new(),
-            compiler: String::new(),
-            machine: Machine {
-                cpu: String::new(),
-                cores: 2,
-                kernel: String::new(),
-            },
-            figures: if samples.is_empty() {
-                Vec::new()
-            } else {
-                vec![figure(samples)]
-            },
-            curves: Vec::new(),
+        let figures = match samples {
+            [] => Vec::new(),
+            samples => vec![Figure::new("a/b/c", Unit::Ratio, samples.iter().copied())],
         };
         let reach = Reach {
             what: "",
             id: "a/b/c",
             limit,
         };
-        reach.row(&record).verdict
+        reach.row(&figures).verdict
     }
 
     #[test]

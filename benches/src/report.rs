@@ -6,7 +6,7 @@ use crate::{
     fan_out::{SUBSCRIBERS, implementations},
     numbers,
     plots::{Axis, Series, bars, lines},
-    reach::REACHES,
+    reach,
     record::{Curve, Figure, Record, Unit},
 };
 
@@ -67,11 +67,11 @@ fn introduction() -> Markup {
 
 fn reached(record: &Record) -> Markup {
     html! {
-        p { "What the engine set out to reach, and what this run saw. × is a ratio to the peer in the same run. The median decides; "
+        p { "What engine and server set out to reach, and what this run saw. × is a ratio to the peer in the same run. The median decides; "
             "“within noise” says that the quartiles are on both sides of what was asked." }
         table {
             tr { th { "what" } th { "asked" } th { "seen" } th { "quartiles" } th { "met" } }
-            @for row in REACHES.map(|reach| reach.row(record)) {
+            @for row in reach::rows(record).concat() {
                 tr {
                     td { (row.what) }
                     td.number { (row.asked) }

@@ -10,8 +10,13 @@
 //!   modules are fetched; grpc-go gathers writes better, so do not take its writes and paced times for grpc-go's.
 //! * [`readers`] speak HTTP/2 by hand and look at nothing but the last eight bytes of a message, so that the server is
 //!   what is measured. An update ends in a number: the moment when it was due. Latency counts from there.
+//! * A receiver is *async* unless said otherwise: each connection a task of one tokio runtime. *Parked*, it is a thread
+//!   asleep in `read`; *spinning*, a thread that reads again and again. The replica of `configstream_grpc::consumer` is the
+//!   async one plus what it takes to make a version of an update; who waits for that version waits in process, which
+//!   `benches/latency.rs` measures, parked and spinning.
 //! * *Paced*: so many updates a second, due at equal distances. *Saturated*: as many as the slowest stream lets pass,
-//!   which may be half a ring behind.
+//!   which may be half a ring behind; streams that have stopped reading do not count, except at the naive server, whose
+//!   channel cannot tell them from slow ones: there, saturating beside stalled streams is not measured.
 //! * Processor time of the server is its process's, publishing included, from the first publish until everything is
 //!   delivered.
 
@@ -25,5 +30,6 @@ pub mod go;
 mod naive;
 mod ours;
 pub mod readers;
+pub mod scenarios;
 pub mod server;
 pub mod suite;

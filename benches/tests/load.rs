@@ -26,7 +26,14 @@ fn a_scenario_is_measured_at_both_servers() {
         "--connections",
         "2",
     ];
-    for scenario in [&["--rate", "100"][..], &["--tls"], &["--unix", "--tls"]] {
+    let scenarios: [&[&str]; 5] = [
+        &["--rate", "100"],
+        &["--tls"],
+        &["--unix", "--tls"],
+        &["--receiver", "parked", "--stalled", "--rate", "100"],
+        &["--receiver", "spinning", "--unix"],
+    ];
+    for scenario in scenarios {
         let printed = load(&[&["run"], &of_all[..], scenario].concat());
         let servers: Vec<_> = printed
             .lines()
@@ -36,6 +43,19 @@ fn a_scenario_is_measured_at_both_servers() {
         // And a third where there is a Go toolchain.
         assert_eq!(servers[..2], ["engine", "naive_tonic"], "{printed}");
     }
+}
+
+#[test]
+fn stalled_streams_do_not_hold_up_a_publisher_that_follows_the_others() {
+    let options = "run --stalled --streams 2 --connections 1 --runs 1 --seconds 0.1 --only engine";
+    let printed = load(&options.split(' ').collect::<Vec<_>>());
+    // How many it delivers in a second: none, if it had waited.
+    let delivered = printed
+        .lines()
+        .nth(1)
+        .and_then(|line| line.split_once("/s"))
+        .and_then(|(before, _)| before.split_whitespace().last()?.parse::<f64>().ok());
+    assert!(delivered > Some(0.0), "{printed}");
 }
 
 #[test]

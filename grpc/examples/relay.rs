@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use configstream_engine::settings::Resolved;
 use configstream_grpc::consumer::{Access, Consumer, NotReady};
-use configstream_grpc::{Identity, Registration, Server, ServerHandle, Token};
+use configstream_grpc::{Identity, Registration, ServerHandle, Token};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -69,10 +69,7 @@ impl Relay {
     ) -> Result<Self, NotReady> {
         let consumer = Consumer::builder(upstream, Registration::new("relay")).start();
         consumer.wait_ready(Duration::MAX).await?;
-        let server = Server::builder(consumer.engine()?, identity, token)
-            .origin(consumer.origin())
-            .build()
-            .serve_tcp(listener);
+        let server = consumer.serve(identity, token)?.build().serve_tcp(listener);
         Ok(Self { consumer, server })
     }
 

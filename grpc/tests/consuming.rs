@@ -12,8 +12,8 @@ use configstream_engine::{Event, SnapshotReason, Subscription, TryNextError};
 use configstream_grpc::consumer::{
     Consumer, ConsumerBuilder, ConsumerState, Disconnection, SectionSubscription, States,
 };
-use configstream_grpc::{Registration, Server, ServerHandle, Sessions};
-use support::{FakeClock, Host, eventually, within_deadline};
+use configstream_grpc::{Registration, Server, ServerHandle, Sessions, Token};
+use support::{FakeClock, Host, Pem, eventually, within_deadline};
 use tokio::net::TcpListener;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -79,7 +79,10 @@ async fn nothing_can_be_read_before_the_first_snapshot() {
     );
     consumer.subscribe().unwrap_err();
     consumer.subscribe_section("a").unwrap_err();
-    consumer.engine().unwrap_err();
+    consumer.subscription().unwrap_err();
+    let pem = Pem::generate();
+    let token = Token::parse(&"a".repeat(64)).unwrap();
+    consumer.serve(pem.identity(), token).unwrap_err();
     let mut states = consumer.states();
     while states.next().await.unwrap().cause().is_none() {}
     let error = consumer.wait_ready(Duration::ZERO).await.unwrap_err();

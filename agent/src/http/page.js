@@ -86,6 +86,11 @@ function troubles() {
       "; the last good content stays in force. ", code(source.error), " Mend it: it is read again by itself.",
     ]);
   }
+  for (const { key, why, place } of status.refused_settings) {
+    found.push([
+      strong(`The value of ${key} is refused`), ` (${place}); the last good one stays in force. It has to be ${why}.`,
+    ]);
+  }
   const behind = status.agents.filter((agent) => condition(agent).class === "bad");
   if (behind.length) {
     const worst = behind[0];

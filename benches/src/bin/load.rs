@@ -8,11 +8,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use configstream_benches::reach;
+use configstream_benches::record::Part;
 use configstream_benches::wire::campaign::{Outcome, Scenario};
 use configstream_benches::wire::go;
-use configstream_benches::wire::readers::{self, ReaderOptions};
+use configstream_benches::wire::readers::{self, ReaderOptions, Receiver};
+use configstream_benches::wire::scenarios::scenarios;
 use configstream_benches::wire::server::{self, Implementation, ServerOptions};
-use configstream_benches::wire::suite::Suite;
+use configstream_benches::wire::suite::measure;
 
 #[derive(Parser)]
 #[command(about)]
@@ -25,7 +28,7 @@ struct Program {
 enum Task {
     /// Measures one scenario at each server in turn.
     Run(RunOptions),
-    /// Measures every scenario that is held against a reach; about four minutes.
+    /// Measures every scenario that is held against a reach; about twelve minutes.
     All(AllOptions),
     /// The server's process; started by the others.
     #[command(hide = true)]
@@ -52,7 +55,10 @@ struct RunOptions {
     /// Over a Unix socket.
     #[arg(long)]
     unix: bool,
-    /// As many streams beside that have stopped reading.
+    /// How to wait for what comes.
+    #[arg(long, value_enum, default_value_t)]
+    receiver: Receiver,
+    /// 100 streams beside that have stopped reading.
     #[arg(long)]
     stalled: bool,
     /// How long to publish.
@@ -79,6 +85,9 @@ struct AllOptions {
     /// Only scenarios whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Only the scenario of just that name.
+    #[arg(long)]
+    exact: bool,
     /// Leave the figures in this file, or in `target/measured`, for `cargo record`.
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     json: Option<Option<PathBuf>>,
@@ -110,6 +119,7 @@ impl Toolchain {
 }
 
 fn main() -> ExitCode {
+    configstream_benches::end_with_parent();
     let done = match Program::parse().task {
         Task::Run(options) => run(&options),
         Task::All(options) => all(&options),
@@ -131,12 +141,20 @@ fn run(options: &RunOptions) -> io::Result<()> {
         connections: options.connections.get(),
         tls: options.tls,
         unix: options.unix,
+        receiver: options.receiver,
         rate: options.rate,
         duration: Duration::from_secs_f64(options.seconds),
         stalled: options.stalled,
     };
     let mut servers = options.toolchain.servers()?;
-    servers.retain(|server| options.only.is_none_or(|only| only == *server));
+    servers.retain(|server| {
+        scenario.suits(*server) && options.only.is_none_or(|only| only == *server)
+    });
+    if servers.is_empty() {
+        return Err(io::Error::other(
+            "that server cannot be saturated beside stalled streams",
+        ));
+    }
     println!("{}", scenario.name());
     for _ in 0..options.runs.get() {
         for &implementation in &servers {
@@ -147,20 +165,26 @@ fn run(options: &RunOptions) -> io::Result<()> {
 }
 
 fn all(options: &AllOptions) -> io::Result<()> {
-    let mut suite = Suite::new(options.toolchain.servers()?);
-    for scenario in Suite::scenarios(Duration::from_secs_f64(options.seconds)) {
-        if scenario.name().contains(&options.only) {
-            suite.measure(scenario, options.runs)?;
-            println!("{}\n", suite.last());
+    let servers = options.toolchain.servers()?;
+    let mut part = Part::default();
+    for scenario in scenarios(Duration::from_secs_f64(options.seconds)) {
+        let name = scenario.name();
+        if name == options.only || !options.exact && name.contains(&options.only) {
+            let measured = measure(scenario, servers.clone(), options.runs)?;
+            println!("{}\n", measured.table());
+            part.extend(measured.part());
         }
     }
-    println!("{}", suite.reaches());
-    match &options.json {
-        None => {}
-        Some(None) => suite.part().save("wire")?,
-        Some(Some(file)) => suite.part().save_as(file)?,
+    if part.figures.is_empty() {
+        let only = &options.only;
+        return Err(io::Error::other(format!("no scenario is called {only}")));
     }
-    Ok(())
+    println!("{}", reach::wire_table(&part.figures));
+    match &options.json {
+        None => Ok(()),
+        Some(None) => part.save("wire"),
+        Some(Some(file)) => part.save_as(file),
+    }
 }
 
 fn print(implementation: Implementation, outcome: &Outcome) {

@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use super::access::prepare;
 use super::control::{self, Peer, ReaderAnswer, ReaderCommand, ServerAnswer, ServerCommand};
 use super::go;
+use super::readers::Receiver;
 use super::server::{Implementation, workload};
 
 /// What is measured.
@@ -24,11 +25,13 @@ pub struct Scenario {
     pub tls: bool,
     /// Over a Unix socket instead of TCP.
     pub unix: bool,
+    /// How they wait for what comes.
+    pub receiver: Receiver,
     /// Updates per second; none: as many as go through.
     pub rate: Option<NonZero<u32>>,
     /// How long is published.
     pub duration: Duration,
-    /// As many streams beside, over as many connections, that have stopped reading.
+    /// [`STALLED`] streams beside that have stopped reading.
     pub stalled: bool,
 }
 
@@ -63,11 +66,22 @@ impl Scenario {
         };
         let socket = if self.unix { "unix" } else { "tcp" };
         let tls = if self.tls { "_tls" } else { "" };
+        let receiver = match self.receiver {
+            Receiver::Async => String::new(),
+            other => format!("_{}", other.name()),
+        };
         let stalled = if self.stalled { "_stalled" } else { "" };
         format!(
-            "{load}_{}x{}_{socket}{tls}{stalled}",
+            "{load}_{}x{}_{socket}{tls}{receiver}{stalled}",
             self.streams, self.connections
         )
+    }
+
+    /// Whether it can be measured there. A saturating publisher follows the slowest stream that reads, and the naive
+    /// server's channel cannot tell that from one which has stopped.
+    #[must_use]
+    pub fn suits(&self, implementation: Implementation) -> bool {
+        !(self.stalled && self.rate.is_none() && implementation == Implementation::NaiveTonic)
     }
 
     /// Starts a server and its readers, and publishes.
@@ -101,24 +115,28 @@ impl Scenario {
             return Err(out_of_turn());
         };
         let memory = resident(&mut server)?;
-        let (streams, connections) = (self.streams.to_string(), self.connections.to_string());
-        let read = [
-            "read",
-            "--folder",
-            folder,
-            "--address",
-            &address,
-            "--streams",
-            &streams,
-            "--connections",
-            &connections,
-        ];
-        let mut readers = self.start(&read)?;
+        let read = |streams: usize, connections: usize, receiver: Receiver| {
+            let (streams, connections) = (streams.to_string(), connections.to_string());
+            self.start(&[
+                "read",
+                "--folder",
+                folder,
+                "--address",
+                &address,
+                "--streams",
+                &streams,
+                "--connections",
+                &connections,
+                "--receiver",
+                receiver.name(),
+            ])
+        };
+        let mut readers = read(self.streams, self.connections, self.receiver)?;
         let join_ns = join(&mut readers)? as f64;
         sleep(SETTLE);
         let grown = resident(&mut server)?.saturating_sub(memory);
         let _stalled = if self.stalled {
-            let mut stalled = self.start(&read)?;
+            let mut stalled = read(STALLED, STALLED_CONNECTIONS, Receiver::Async)?;
             join(&mut stalled)?;
             stalled.tell(&ReaderCommand::Stall)?;
             let ReaderAnswer::Stalled = stalled.hear()? else {
@@ -219,5 +237,8 @@ fn out_of_turn() -> io::Error {
     io::Error::other("a process of the measurement spoke out of turn")
 }
 
+/// How many streams stop reading, where some do.
+pub const STALLED: usize = 100;
+const STALLED_CONNECTIONS: usize = 10;
 const SETTLE: Duration = Duration::from_millis(300);
 const WARM_UP: Duration = Duration::from_millis(500);

@@ -67,7 +67,7 @@ pub(super) trait Service: Send + Sync + 'static {
     /// Publishes the `nth` update, whose value says when it was due.
     fn publish(&self, nth: u64, due_ns: u64);
 
-    /// How many updates the slowest stream has not taken yet.
+    /// How many updates the slowest stream that reads has not taken yet.
     fn slowest_lag(&self) -> u64;
 }
 
@@ -158,7 +158,7 @@ impl Publishing<'_> {
             times.saturating_record(now_ns() - begun);
             updates += 1;
         });
-        // Streams that are stalled never get there.
+        // At the naive server, streams that are stalled never get there.
         let end = now_ns() + PATIENCE_NS;
         while self.service.slowest_lag() > 0 && now_ns() < end {
             sleep(LOOK);

@@ -67,7 +67,8 @@ impl ConsumerBuilder {
         }
     }
 
-    /// What the stream is called at the server. Default: the registration's display name.
+    /// What the stream is called at the server, and the metrics are labelled with here: two consumers of one process
+    /// had better have two names. Default: the registration's display name.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
@@ -88,7 +89,7 @@ impl ConsumerBuilder {
     }
 
     /// How long an answer that is due may take: to registering, refreshing and opening the stream, the first snapshot,
-    /// the rest of a batch. Past it the connection is given up.
+    /// the rest of a batch. Past it the connection is given up. [`Access`] has as long to find address and credentials.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = timeout;
         self
@@ -103,7 +104,8 @@ impl ConsumerBuilder {
     }
 
     /// Where the last good snapshot is saved, and found at the next start. Its directory has to exist, and the file
-    /// belongs to one consumer. Default: nowhere.
+    /// belongs to one consumer. A file that others may write or own, a link, or what is no file is not used: see
+    /// [`SavedErrorReason`](crate::consumer::SavedErrorReason). Default: nowhere.
     pub fn snapshot_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.snapshot_path = Some(path.into());
         self

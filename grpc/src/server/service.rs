@@ -45,7 +45,7 @@ pub(crate) struct AgentSecure<S: Resolution>(pub(crate) Arc<Core<S>>);
 
 impl<S: Resolution> AgentSecure<S> {
     async fn route(core: Arc<Core<S>>, request: http::Request<Body>) -> http::Response<Body> {
-        let limit = core.limits.request_bytes;
+        let limit = core.request_bytes;
         match request.uri().path() {
             "/datadog.api.v1.AgentSecure/StreamConfigEvents" => {
                 match Self::stream(core, request).await {
@@ -76,7 +76,7 @@ impl<S: Resolution> AgentSecure<S> {
         let (parts, body) = request.into_parts();
         // Before the message is read: who has no session is told so, whatever it sends, and holds no handler.
         let (session_id, registration) = core.registry.authorise(session_id(&parts))?;
-        let message = read_message::<ConfigStreamRequest>(body, core.limits.request_bytes).await?;
+        let message = read_message::<ConfigStreamRequest>(body, core.request_bytes).await?;
         if message.name.len() > NAME_BYTES {
             return Err(Status::from(Refusal::NameTooLong {
                 size: message.name.len(),
@@ -93,7 +93,11 @@ impl<S: Resolution> AgentSecure<S> {
         } else {
             message.name
         };
-        let subscription = core.engine.subscription().name(name.as_str()).subscribe();
+        let mut subscription = core.engine.subscription().name(name.as_str());
+        if let Some(updates) = core.bounds.granted().limits.ring_capacity {
+            subscription = subscription.capacity(updates);
+        }
+        let subscription = subscription.subscribe();
         let observer = subscription.observer();
         let connection = parts
             .extensions

