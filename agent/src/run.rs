@@ -148,8 +148,8 @@ impl Agent {
         // Only under the lock does nobody else change it.
         let persisted = Persisted::open(&run_dir.persisted()).map_err(refuse_persisted)?;
         let state = restore(&state, &persisted)?;
-        // What persists was set at run time, so what is refused of it is refused as at run time.
-        let _ = own.take(&state);
+        // What persists was taken at run time, where a bad value is told and not taken: no reason not to start.
+        own.take(&state);
         own.begin();
         let credentials = Credentials::open_or_create(&run_dir)?;
         let (identity, token) = trust(&run_dir, &credentials)?;
