@@ -9,15 +9,21 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use configstream_engine::settings::{Change, Rejection, Settings};
-use configstream_engine::{Committed, Engine, PublishError, Sequence};
+use configstream_engine::{Committed, Engine, Epoch, PublishError, Sequence, State};
+use configstream_grpc::Conditions;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
+use crate::last_changed::LastChanged;
 use crate::sequence_file::{SequenceFile, SequenceFileError};
+
+pub use crate::last_changed::Conflict;
 
 /// Requests that may wait for the resolver. One takes some microseconds, and a sync of the disk every thousand.
 pub const QUEUE_REQUESTS: usize = 256;
@@ -28,6 +34,8 @@ pub const QUEUE_REQUESTS: usize = 256;
 pub enum ResolveError {
     /// The change cannot be.
     Rejected(Rejection),
+    /// A condition of the change does not hold.
+    Conflict(Conflict),
     /// Too many changes wait already; try again.
     QueueFull,
     /// No sequence could be reserved on disk, so none can be given. Nothing has changed; try again.
@@ -40,6 +48,7 @@ impl fmt::Display for ResolveError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rejected(rejection) => write!(formatter, "{rejection}"),
+            Self::Conflict(conflict) => write!(formatter, "{conflict}"),
             Self::QueueFull => write!(
                 formatter,
                 "{QUEUE_REQUESTS} changes wait already; try again"
@@ -52,12 +61,46 @@ impl fmt::Display for ResolveError {
 
 impl Error for ResolveError {}
 
+/// A change that may depend on what is there, or only be tried.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "callers build it")]
+pub struct Wish {
+    /// The change.
+    pub change: Change,
+    /// What must still be so.
+    pub conditions: Conditions,
+    /// Change nothing, only tell what would come of it.
+    pub dry_run: bool,
+}
+
+/// What came of a [`Wish`], or would come of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// The head's epoch after it.
+    pub epoch: Epoch,
+    /// The head's sequence after it.
+    pub sequence: Sequence,
+    /// How many updates stream for it.
+    pub updates: u64,
+    /// Whether every subscriber gets a snapshot for it instead.
+    pub needs_snapshot: bool,
+    /// What the change was made to.
+    pub before: Settings,
+    /// What it made.
+    pub after: Settings,
+}
+
 type Answer = Result<Committed, ResolveError>;
 
 enum Request {
     Publish {
         change: Change,
         answer: oneshot::Sender<Answer>,
+    },
+    Grant {
+        wish: Wish,
+        answer: oneshot::Sender<Result<Outcome, ResolveError>>,
     },
     Ping(oneshot::Sender<()>),
     Stop,
@@ -68,6 +111,7 @@ enum Request {
 #[must_use = "a resolver that is dropped goes on; stop it to get the saved sequence back"]
 pub struct Resolver {
     requests: Sender<Request>,
+    last_changed: Arc<RwLock<LastChanged>>,
     thread: thread::JoinHandle<SequenceFile>,
 }
 
@@ -79,10 +123,20 @@ impl Resolver {
     /// The system has no thread to give.
     pub fn start(engine: Engine<Settings>, file: SequenceFile) -> std::io::Result<Self> {
         let (requests, queue) = crossbeam_channel::bounded(QUEUE_REQUESTS);
+        let last_changed = Arc::new(RwLock::new(LastChanged::since(&engine.head())));
+        let worker = Worker {
+            engine,
+            file,
+            last_changed: last_changed.clone(),
+        };
         let thread = thread::Builder::new()
             .name("resolver".to_owned())
-            .spawn(move || Worker { engine, file }.run(&queue))?;
-        Ok(Self { requests, thread })
+            .spawn(move || worker.run(&queue))?;
+        Ok(Self {
+            requests,
+            last_changed,
+            thread,
+        })
     }
 
     /// A handle to send changes with.
@@ -90,6 +144,7 @@ impl Resolver {
     pub fn handle(&self) -> ResolverHandle {
         ResolverHandle {
             requests: self.requests.clone(),
+            last_changed: self.last_changed.clone(),
         }
     }
 
@@ -106,6 +161,7 @@ impl Resolver {
 #[derive(Clone, Debug)]
 pub struct ResolverHandle {
     requests: Sender<Request>,
+    last_changed: Arc<RwLock<LastChanged>>,
 }
 
 impl ResolverHandle {
@@ -116,8 +172,24 @@ impl ResolverHandle {
     /// [`ResolveError::QueueFull`], or [`ResolveError::Closed`].
     pub fn try_submit(&self, change: Change) -> Result<Pending, ResolveError> {
         let (answer, pending) = oneshot::channel();
-        match self.requests.try_send(Request::Publish { change, answer }) {
-            Ok(()) => Ok(Pending(pending)),
+        self.try_send(Request::Publish { change, answer })?;
+        Ok(Pending(pending))
+    }
+
+    /// Makes a change if its conditions hold, without waiting for room in the queue.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not made.
+    pub async fn grant(&self, wish: Wish) -> Result<Outcome, ResolveError> {
+        let (answer, answered) = oneshot::channel();
+        self.try_send(Request::Grant { wish, answer })?;
+        answered.await.unwrap_or(Err(ResolveError::Closed))
+    }
+
+    fn try_send(&self, request: Request) -> Result<(), ResolveError> {
+        match self.requests.try_send(request) {
+            Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => {
                 metrics::counter!("configstream_resolver_queue_full_total").increment(1);
                 Err(ResolveError::QueueFull)
@@ -158,6 +230,12 @@ impl ResolverHandle {
         }
     }
 
+    /// When what wins for `key` last changed. A moment after a change it may still tell the time before, never a later one.
+    #[must_use]
+    pub fn last_changed(&self, key: &str) -> (Epoch, Sequence) {
+        self.last_changed.read().of(key)
+    }
+
     /// How many changes wait. May change at once.
     #[must_use]
     pub fn queued(&self) -> usize {
@@ -193,6 +271,7 @@ impl Pending {
 struct Worker {
     engine: Engine<Settings>,
     file: SequenceFile,
+    last_changed: Arc<RwLock<LastChanged>>,
 }
 
 impl Worker {
@@ -203,6 +282,9 @@ impl Worker {
                 Ok(Request::Publish { change, answer }) => {
                     let _ = answer.send(self.publish(&change));
                 }
+                Ok(Request::Grant { wish, answer }) => {
+                    let _ = answer.send(self.grant(&wish));
+                }
                 Ok(Request::Ping(answer)) => {
                     let _ = answer.send(());
                 }
@@ -211,10 +293,48 @@ impl Worker {
         }
     }
 
+    /// Nobody else publishes, so what is true of the head here stays true until the change is made.
+    fn grant(&mut self, wish: &Wish) -> Result<Outcome, ResolveError> {
+        let before = self.engine.head();
+        self.last_changed
+            .read()
+            .check(&before, &wish.conditions)
+            .map_err(ResolveError::Conflict)?;
+        let before = before.state().clone();
+        if wish.dry_run {
+            let head = self.engine.head();
+            let tried = before.apply(&wish.change).map_err(ResolveError::Rejected)?;
+            return Ok(Outcome {
+                epoch: head.epoch(),
+                sequence: head.sequence(),
+                updates: match tried.needs_snapshot {
+                    true => 0,
+                    false => tried.updates.len() as u64,
+                },
+                needs_snapshot: tried.needs_snapshot,
+                before,
+                after: tried.state,
+            });
+        }
+        let committed = self.publish(&wish.change)?;
+        Ok(Outcome {
+            epoch: committed.epoch,
+            sequence: committed.sequence,
+            updates: committed.updates,
+            needs_snapshot: committed.needs_snapshot,
+            before,
+            after: self.engine.head().state().clone(),
+        })
+    }
+
     fn publish(&mut self, change: &Change) -> Answer {
         loop {
+            let before = self.engine.head();
             match self.engine.publish(change) {
                 Ok(committed) => {
+                    self.last_changed
+                        .write()
+                        .note(&before, &self.engine.head(), change);
                     tracing::debug!(
                         sequence = committed.sequence.get(),
                         updates = committed.updates,
@@ -288,6 +408,14 @@ mod tests {
             .unwrap();
         let resolver = Resolver::start(engine.clone(), file).unwrap();
         (engine, resolver)
+    }
+
+    fn without_worker(requests: Sender<Request>) -> ResolverHandle {
+        let engine = Engine::builder(Settings::default()).build().unwrap();
+        ResolverHandle {
+            requests,
+            last_changed: Arc::new(RwLock::new(LastChanged::since(&engine.head()))),
+        }
     }
 
     #[test]
@@ -395,7 +523,7 @@ mod tests {
     fn a_full_queue_refuses_who_will_not_wait() {
         // No worker: the queue fills.
         let (requests, queue) = crossbeam_channel::bounded(1);
-        let handle = ResolverHandle { requests };
+        let handle = without_worker(requests);
         let _pending = handle.try_submit(set("a", 1)).unwrap();
         assert_eq!(
             handle.try_submit(set("a", 2)).err(),
@@ -409,6 +537,67 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_wish_that_is_only_tried_changes_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let (engine, resolver) = start(&root.path().join("sequence"));
+        let wish = |change, dry_run| Wish {
+            change,
+            conditions: Conditions::default(),
+            dry_run,
+        };
+        let before = engine.head();
+        let tried = resolver
+            .handle()
+            .grant(wish(set("a", 1), true))
+            .await
+            .unwrap();
+        assert!(Arc::ptr_eq(&before, &engine.head()));
+        assert_eq!((tried.sequence, tried.updates), (before.sequence(), 1));
+        assert!(tried.before.resolved().get("a").is_none());
+        assert!(tried.after.resolved().get("a").is_some());
+        let made = resolver
+            .handle()
+            .grant(wish(set("a", 1), false))
+            .await
+            .unwrap();
+        assert_eq!((made.sequence, made.updates), (before.sequence().next(), 1));
+        drop(resolver.stop());
+    }
+
+    #[tokio::test]
+    async fn of_writers_that_read_the_same_exactly_one_wins() {
+        let root = tempfile::tempdir().unwrap();
+        let (engine, resolver) = start(&root.path().join("sequence"));
+        let handle = resolver.handle();
+        for round in 0..100_i64 {
+            let (_, seen) = handle.last_changed("a");
+            let wishes = (1..=8).map(|writer| {
+                let handle = handle.clone();
+                let wish = Wish {
+                    change: set("a", round * 10 + writer),
+                    conditions: Conditions {
+                        keys: vec![(Key::parse("a").unwrap(), seen)],
+                        ..Conditions::default()
+                    },
+                    dry_run: false,
+                };
+                tokio::spawn(async move { handle.grant(wish).await })
+            });
+            let mut won = 0;
+            for wish in wishes.collect::<Vec<_>>() {
+                match wish.await.unwrap() {
+                    Ok(_) => won += 1,
+                    Err(ResolveError::Conflict(_)) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            assert_eq!(won, 1);
+            assert_eq!(handle.last_changed("a").1, engine.head().sequence());
+        }
+        drop(resolver.stop());
+    }
+
+    #[tokio::test]
     async fn a_ping_waits_for_room_and_its_turn_and_ends_with_the_resolver() {
         let root = tempfile::tempdir().unwrap();
         let (_engine, resolver) = start(&root.path().join("sequence"));
@@ -416,7 +605,7 @@ mod tests {
 
         // No worker: what is queued stays.
         let (requests, queue) = crossbeam_channel::bounded(1);
-        let handle = ResolverHandle { requests };
+        let handle = without_worker(requests);
         let _pending = handle.try_submit(set("a", 1)).unwrap();
         let ping = tokio::spawn(async move { handle.ping().await });
         let queue = tokio::task::spawn_blocking(move || {

@@ -230,9 +230,15 @@ impl StatusSource {
                         detail: named.detail.clone(),
                         error: (!state.error.is_empty()).then_some(state.error),
                         settings: state.settings as u64,
+                        loaded_at: state.loaded,
+                        failing_since: state.failing_since,
+                        last_error: state.last_error,
+                        loads: state.loads,
+                        failures: state.failures,
                     }
                 })
                 .collect(),
+            queued_changes: self.resolver.queued() as u64,
         }
     }
 
