@@ -1,14 +1,18 @@
 //! Administration: changes at run time go through the resolver, questions are answered from the head.
 
-use std::time::Duration;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use configstream_engine::settings::{Change, Key, Layered, Provenance, Settings, Source, Value};
-use configstream_engine::{Committed, Engine};
-use configstream_grpc::{AdminBackend, AdminError, Explanation, HostStatus};
+use configstream_engine::settings::{Change, Key, Layered, Provenance, Setting, Settings, Value};
+use configstream_engine::{Engine, Epoch, Sequence};
+use configstream_grpc::{
+    AdminBackend, AdminError, Applied, ChangeRequest, Difference, Edit, Explanation, HostStatus,
+};
 use tonic::async_trait;
 
 use crate::known::Known;
-use crate::resolver::{ResolveError, ResolverHandle};
+use crate::resolver::{ResolveError, ResolverHandle, Wish};
 use crate::scalar;
 use crate::status::StatusSource;
 
@@ -25,89 +29,122 @@ impl Backend {
     /// Where a value came from, and what a restart makes of it.
     fn provenance(&self, layered: &Layered) -> String {
         let setting = &layered.setting;
-        let mut text = layered
-            .provenance
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        if let Some(kept) = self.resolver.persisted(setting.source(), setting.key()) {
-            text += &if kept.value == *setting.value() {
-                format!(", persisted {}", kept.origin())
-            } else {
-                format!(
-                    "; a restart brings back the value persisted {}",
-                    kept.origin()
-                )
-            };
+        let place = layered.provenance.as_ref().map(ToString::to_string);
+        let place = place.unwrap_or_default();
+        match self.resolver.persisted(setting.source(), setting.key()) {
+            None => place,
+            Some(kept) if kept.value == *setting.value() => {
+                format!("{place}, persisted {}", kept.origin())
+            }
+            Some(kept) => format!(
+                "{place}; a restart brings back what persisted {}",
+                kept.origin()
+            ),
         }
-        text
     }
 
-    async fn submit(&self, change: Change) -> Result<Committed, AdminError> {
-        let answer = match self.resolver.try_submit(change) {
-            Ok(pending) => pending.answer().await,
-            Err(error) => Err(error),
+    /// The change asked for, with values of the types that their keys have.
+    fn change(&self, edits: Vec<Edit>, requested_by: &str) -> Result<Change, AdminError> {
+        let who: Arc<str> = match requested_by {
+            "" => "somebody".into(),
+            name => name.into(),
         };
-        answer.map_err(|error| match error {
-            ResolveError::Rejected(rejection) => AdminError::Rejected(rejection.to_string()),
-            ResolveError::NotPersisted(why) => AdminError::Rejected(why),
-            ResolveError::QueueFull => AdminError::Overloaded,
-            ResolveError::Closed => AdminError::Closed,
-            // Nothing was changed, and it may work again later, as under overload.
-            ResolveError::Sequence(_) => AdminError::Overloaded,
-        })
+        let now = SystemTime::now();
+        let change = |edit| match edit {
+            Edit::Set { source, key, value } => {
+                let value = self.known.fit(&key, value).map_err(AdminError::Rejected)?;
+                let provenance = Provenance::runtime_at(who.clone(), now);
+                Ok(Change::set(source, key, value).with_provenance(provenance))
+            }
+            Edit::Unset { source, key } => Ok(Change::unset(source, key)),
+        };
+        let changes: Result<Vec<_>, _> = edits.into_iter().map(change).collect();
+        changes.map(Change::batch)
     }
+}
+
+/// What differs between two states for these keys, in any layer.
+fn differences(keys: Vec<Key>, before: &Settings, after: &Settings) -> Vec<Difference> {
+    let mut seen = HashSet::new();
+    let held = |layers: &[Layered]| -> Vec<Arc<Setting>> {
+        layers.iter().map(|layer| layer.setting.clone()).collect()
+    };
+    keys.into_iter()
+        .filter(|key| seen.insert(key.clone()))
+        .filter_map(|key| {
+            let before = held(&before.explain(&key));
+            let after = held(&after.explain(&key));
+            (before != after).then(|| Difference {
+                key,
+                before: before.into_iter().next(),
+                after: after.into_iter().next(),
+            })
+        })
+        .collect()
 }
 
 #[async_trait]
 impl AdminBackend for Backend {
-    async fn set(
-        &self,
-        source: Source,
-        key: Key,
-        value: Value,
-        requested_by: String,
-    ) -> Result<Committed, AdminError> {
-        let value = self.known.fit(&key, value).map_err(AdminError::Rejected)?;
-        let who = if requested_by.is_empty() {
-            "somebody".to_owned()
-        } else {
-            shorten(requested_by)
+    async fn apply(&self, request: ChangeRequest) -> Result<Applied, AdminError> {
+        let keys = request
+            .edits
+            .iter()
+            .map(|edit| edit.key().clone())
+            .collect();
+        let wish = Wish {
+            change: self.change(request.edits, &request.requested_by)?,
+            conditions: request.conditions,
+            persist: request.persist,
+            dry_run: request.dry_run,
         };
-        self.submit(Change::set(source, key, value).with_provenance(Provenance::runtime(who)))
+        let outcome = self
+            .resolver
+            .grant(wish)
             .await
+            .map_err(|error| match error {
+                ResolveError::Rejected(rejection) => AdminError::Rejected(rejection.to_string()),
+                ResolveError::Conflict(conflict) => AdminError::Conflict(conflict.to_string()),
+                ResolveError::NotPersisted(why) => AdminError::NotPersisted(why),
+                ResolveError::QueueFull => AdminError::Overloaded,
+                ResolveError::Closed => AdminError::Closed,
+                // Nothing was changed, and it may work again later, as under overload.
+                ResolveError::Sequence(_) => AdminError::Overloaded,
+            })?;
+        Ok(Applied {
+            epoch: outcome.epoch,
+            sequence: outcome.sequence,
+            updates: outcome.updates,
+            needs_snapshot: outcome.needs_snapshot,
+            persisted: outcome.persisted,
+            differences: differences(keys, &outcome.before, &outcome.after),
+        })
     }
 
-    async fn unset(
-        &self,
-        source: Source,
-        key: Key,
-        _requested_by: String,
-    ) -> Result<Committed, AdminError> {
-        // Between this look and the change another may unset it too; then nothing happens, and nothing is wrong.
-        if !self
-            .engine
-            .head()
-            .state()
-            .explain(&key)
-            .iter()
-            .any(|layered| layered.setting.source() == source)
-        {
-            return Err(AdminError::NotHeld);
-        }
-        self.submit(Change::unset(source, key)).await
+    fn changed_at(&self, key: &str) -> Option<(Epoch, Sequence)> {
+        Some(self.resolver.last_changed(key))
     }
 
     async fn explain(&self, key: Key) -> Result<Vec<Explanation>, AdminError> {
         let head = self.engine.head();
-        let lowest_first = head.state().explain(&key).into_iter().rev();
-        Ok(lowest_first
-            .map(|layered| Explanation {
+        let explain = |layered: Layered| {
+            let (requested_by, requested_at) = match &layered.provenance {
+                Some(Provenance::Runtime { who, when }) => (who.to_string(), *when),
+                _ => (String::new(), None),
+            };
+            Explanation {
                 source: layered.setting.source(),
                 value: layered.setting.value().clone(),
                 wins: layered.wins,
                 provenance: self.provenance(&layered),
-            })
+                requested_by,
+                requested_at,
+            }
+        };
+        Ok(head
+            .state()
+            .explain(&key)
+            .into_iter()
+            .map(explain)
             .collect())
     }
 
@@ -148,8 +185,10 @@ impl Known {
             (Kind::Duration, Value::Int(number)) if number >= 0 => {
                 Ok(Value::duration(Duration::from_nanos(number.unsigned_abs())))
             }
-            (Kind::Duration, Value::String(text)) => scalar::typed(kind, &text)
-                .map_err(|error| format!("`{key}` {error}; {}", error.mend())),
+            (Kind::Duration, Value::String(text)) => scalar::typed(kind, &text).map_err(|error| {
+                let error = self.refusal(key.as_str(), error);
+                format!("`{key}` {error}; {}", error.mend())
+            }),
             (kind, value) if kind == Kind::of(&value) => Ok(value),
             (kind, value) => Err(format!(
                 "`{key}` is {kind}, but {} was given; write {}",
@@ -158,15 +197,6 @@ impl Known {
             )),
         }
     }
-}
-
-/// Names are for people; nobody needs a long one.
-fn shorten(mut name: String) -> String {
-    const LONGEST: usize = 200;
-    if let Some((end, _)) = name.char_indices().nth(LONGEST) {
-        name.truncate(end);
-    }
-    name
 }
 
 #[cfg(test)]

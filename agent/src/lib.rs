@@ -14,6 +14,7 @@ pub mod granted;
 pub mod http;
 pub mod json;
 pub mod known;
+mod last_changed;
 pub mod listen;
 pub mod log;
 mod open_files;

@@ -77,10 +77,62 @@ impl Kept {
     }
 }
 
-/// What was kept before a change, for taking it back.
+/// A change that can be kept.
+#[derive(Debug)]
+#[must_use = "nothing is kept before `keep`"]
+pub(crate) struct Plan {
+    persisted: Persisted,
+    before: Changes,
+    after: Changes,
+}
+
+impl Plan {
+    /// Whether what is kept would be something else.
+    pub(crate) fn changes_something(&self) -> bool {
+        self.before != self.after
+    }
+
+    /// Keeps it: when this returns, a restart finds it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written; then what is kept is what was.
+    pub(crate) fn keep(self) -> Result<NowKept, PersistError> {
+        let changed = self.changes_something();
+        let Self {
+            persisted,
+            before,
+            after,
+        } = self;
+        if changed {
+            persisted.write(&before, after)?;
+        }
+        Ok(NowKept { persisted, before })
+    }
+}
+
+/// A change that is kept and may yet be taken back.
 #[derive(Debug)]
 #[must_use = "a change that is not published is to be taken back"]
-pub struct Before(Changes);
+pub(crate) struct NowKept {
+    persisted: Persisted,
+    before: Changes,
+}
+
+impl NowKept {
+    /// As if it had never been kept.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written: the change stays kept.
+    pub(crate) fn take_back(self) -> Result<(), PersistError> {
+        let now = self.persisted.shared.changes.read().clone();
+        if now == self.before {
+            return Ok(());
+        }
+        self.persisted.write(&now, self.before)
+    }
+}
 
 impl Persisted {
     /// Reads what is kept. Nothing is written, and no file is as good as an empty one.
@@ -105,7 +157,7 @@ impl Persisted {
         let changes = self.shared.changes.read();
         Change::batch(changes.iter().map(|((source, key), kept)| {
             Change::set(*source, key.clone(), kept.value.clone())
-                .with_provenance(Provenance::runtime(kept.who.clone()))
+                .with_provenance(Provenance::runtime_at(kept.who.clone(), kept.when))
         }))
     }
 
@@ -134,43 +186,32 @@ impl Persisted {
         &self.shared.path
     }
 
-    /// Keeps a change: when this returns, a restart finds it. What it sets is kept, what it unsets no longer.
+    /// What keeping a change comes to: what it sets is kept, what it unsets no longer. Nothing is written.
     ///
     /// # Errors
     ///
-    /// The change cannot be kept; then what is kept is what was.
-    pub(crate) fn keep(&self, change: &Change, when: SystemTime) -> Result<Before, PersistError> {
+    /// The change cannot be kept.
+    pub(crate) fn plan(&self, change: &Change, now: SystemTime) -> Result<Plan, PersistError> {
         let before = self.shared.changes.read().clone();
         let mut after = before.clone();
-        record(&mut after, change, whole_seconds(when))?;
+        record(&mut after, change, now)?;
         if after.len() > MAX_CHANGES {
             return Err(PersistError::TooMany);
         }
-        if after != before {
-            self.write(&before, after)?;
+        let content = render(&after);
+        if content.len() as u64 > MAX_BYTES {
+            return Err(PersistError::TooLong);
         }
-        Ok(Before(before))
-    }
-
-    /// Takes back what [`keep`](Self::keep) did.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be written: the change stays kept.
-    pub(crate) fn take_back(&self, Before(before): Before) -> Result<(), PersistError> {
-        let now = self.shared.changes.read().clone();
-        if now == before {
-            return Ok(());
-        }
-        self.write(&now, before)
+        Ok(Plan {
+            persisted: self.clone(),
+            before,
+            after,
+        })
     }
 
     fn write(&self, before: &Changes, after: Changes) -> Result<(), PersistError> {
         let path = &self.shared.path;
         let content = render(&after);
-        if content.len() as u64 > MAX_BYTES {
-            return Err(PersistError::TooLong);
-        }
         if let Err(error) = atomic_file::write(path, content.as_bytes()) {
             // Only if the very last step failed does the file hold the new content. Then it may still be taken back.
             let is_new = || std::fs::read(path).is_ok_and(|found| found == content.as_bytes());
@@ -196,7 +237,7 @@ fn count(changes: &Changes) {
 }
 
 /// What a change makes of what is kept.
-fn record(kept: &mut Changes, change: &Change, when: SystemTime) -> Result<(), PersistError> {
+fn record(kept: &mut Changes, change: &Change, now: SystemTime) -> Result<(), PersistError> {
     match change {
         Change::Set {
             source,
@@ -204,10 +245,11 @@ fn record(kept: &mut Changes, change: &Change, when: SystemTime) -> Result<(), P
             value,
             provenance,
         } => {
-            let who = match provenance {
-                Some(Provenance::Runtime { who, .. }) => who.clone(),
-                _ => "somebody".into(),
+            let (who, when) = match provenance {
+                Some(Provenance::Runtime { who, when }) => (who.clone(), when.unwrap_or(now)),
+                _ => ("somebody".into(), now),
             };
+            let when = whole_seconds(when);
             let value = value.clone().canonical();
             kept.insert((keepable(*source)?, key.clone()), Kept { value, who, when });
         }
@@ -216,7 +258,7 @@ fn record(kept: &mut Changes, change: &Change, when: SystemTime) -> Result<(), P
         }
         Change::Batch(changes) => {
             for change in changes {
-                record(kept, change, when)?;
+                record(kept, change, now)?;
             }
         }
         other => return Err(PersistError::WholeLayer(source_of(other))),
@@ -479,15 +521,23 @@ mod tests {
 
     fn set(name: &str, value: impl Into<Value>) -> Change {
         Change::set(Source::AgentRuntime, key(name), value)
-            .with_provenance(Provenance::runtime("root"))
+            .with_provenance(Provenance::runtime_at("root", at(1_764_000_000)))
     }
 
     fn at(seconds: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
+    fn try_keep(
+        persisted: &Persisted,
+        change: &Change,
+        now: SystemTime,
+    ) -> Result<NowKept, PersistError> {
+        persisted.plan(change, now)?.keep()
+    }
+
     fn keep(persisted: &Persisted, change: &Change) {
-        let _ = persisted.keep(change, at(1_764_000_000)).unwrap();
+        let _ = try_keep(persisted, change, at(9)).unwrap();
     }
 
     #[test]
@@ -558,8 +608,8 @@ mod tests {
         let (_root, path) = place();
         let persisted = Persisted::open(&path).unwrap();
         keep(&persisted, &set("a", 1));
-        let before = persisted.keep(&set("a", 2), at(9)).unwrap();
-        persisted.take_back(before).unwrap();
+        let before = try_keep(&persisted, &set("a", 2), at(9)).unwrap();
+        before.take_back().unwrap();
         assert_eq!(persisted.changes(), set_all([("a", 1)]));
         assert_eq!(
             Persisted::open(&path).unwrap().changes(),
@@ -578,7 +628,7 @@ mod tests {
         keep(&persisted, &set("a", 1));
         let blocked = path.with_extension("new");
         fs::create_dir(&blocked).unwrap();
-        let error = persisted.keep(&set("a", 2), at(9)).unwrap_err();
+        let error = try_keep(&persisted, &set("a", 2), at(9)).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -597,7 +647,7 @@ mod tests {
         );
         // What changes nothing needs no write.
         let kept = persisted.get(Source::AgentRuntime, &key("a")).unwrap();
-        let _ = persisted.keep(&set("a", 1), kept.when).unwrap();
+        let _ = try_keep(&persisted, &set("a", 1), kept.when).unwrap();
         fs::remove_dir(&blocked).unwrap();
         keep(&persisted, &set("a", 2));
         assert_eq!(
@@ -612,11 +662,11 @@ mod tests {
         let persisted = Persisted::open(&path).unwrap();
         let many = Change::batch((0..MAX_CHANGES).map(|number| set(&format!("k{number}"), 1)));
         keep(&persisted, &many);
-        let error = persisted.keep(&set("one-more", 1), at(9)).unwrap_err();
+        let error = try_keep(&persisted, &set("one-more", 1), at(9)).unwrap_err();
         assert!(matches!(error, PersistError::TooMany), "{error}");
         keep(&persisted, &set("k7", 2));
         let long = "x".repeat(usize::try_from(MAX_BYTES).unwrap());
-        let error = persisted.keep(&set("k7", long), at(9)).unwrap_err();
+        let error = try_keep(&persisted, &set("k7", long), at(9)).unwrap_err();
         assert!(matches!(error, PersistError::TooLong), "{error}");
         assert_eq!(Persisted::open(&path).unwrap().len(), MAX_CHANGES);
     }
@@ -631,9 +681,7 @@ mod tests {
             Source::EnvironmentVariable,
             Source::Cli,
         ] {
-            let error = persisted
-                .keep(&Change::set(source, key("a"), 1), at(9))
-                .unwrap_err();
+            let error = try_keep(&persisted, &Change::set(source, key("a"), 1), at(9)).unwrap_err();
             let text = format!("{error}; {}", error.mend());
             assert!(
                 text.contains(source.as_str()) && text.contains("agent-runtime"),
@@ -641,7 +689,7 @@ mod tests {
             );
         }
         let layer = Change::replace_layer(Source::AgentRuntime, []);
-        assert!(persisted.keep(&layer, at(9)).is_err());
+        assert!(try_keep(&persisted, &layer, at(9)).is_err());
         assert!(!path.exists());
     }
 

@@ -6,7 +6,7 @@
 //!
 //! # Changes that persist
 //!
-//! A change that is to survive a restart ([`try_persist`](ResolverHandle::try_persist)) is judged, then kept on disk
+//! A change that is to survive a restart ([`Wish::persist`]) is judged, then kept on disk
 //! ([`Persisted`]), then published, and then answered. Each step before the next, because the agent can be killed
 //! between any two:
 //!
@@ -25,16 +25,22 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use configstream_engine::settings::{Change, Key, Rejection, Settings, Source};
-use configstream_engine::{Committed, Engine, PublishError, Sequence, State};
+use configstream_engine::{Committed, Engine, Epoch, PublishError, Sequence, State};
+use configstream_grpc::Conditions;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
+use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
-use crate::persisted::{Kept, PersistError, Persisted};
+use crate::last_changed::LastChanged;
+use crate::persisted::{Kept, PersistError, Persisted, Plan};
 use crate::sequence_file::{SequenceFile, SequenceFileError};
+
+pub use crate::last_changed::Conflict;
 
 /// Requests that may wait for the resolver. One takes some microseconds, and a sync of the disk every thousand.
 pub const QUEUE_REQUESTS: usize = 256;
@@ -45,6 +51,8 @@ pub const QUEUE_REQUESTS: usize = 256;
 pub enum ResolveError {
     /// The change cannot be.
     Rejected(Rejection),
+    /// A condition of the change does not hold.
+    Conflict(Conflict),
     /// Too many changes wait already; try again.
     QueueFull,
     /// No sequence could be reserved on disk, so none can be given. Nothing has changed; try again.
@@ -59,6 +67,7 @@ impl fmt::Display for ResolveError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rejected(rejection) => write!(formatter, "{rejection}"),
+            Self::Conflict(conflict) => write!(formatter, "{conflict}"),
             Self::QueueFull => write!(
                 formatter,
                 "{QUEUE_REQUESTS} changes wait already; try again"
@@ -72,13 +81,50 @@ impl fmt::Display for ResolveError {
 
 impl Error for ResolveError {}
 
+/// A change that may depend on what is there, or only be tried.
+#[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "callers build it")]
+pub struct Wish {
+    /// The change.
+    pub change: Change,
+    /// What must still be so.
+    pub conditions: Conditions,
+    /// Whether it is to survive a restart: what it sets is set again, what it unsets no longer.
+    pub persist: bool,
+    /// Change nothing, only tell what would come of it.
+    pub dry_run: bool,
+}
+
+/// What came of a [`Wish`], or would come of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// The head's epoch after it.
+    pub epoch: Epoch,
+    /// The head's sequence after it.
+    pub sequence: Sequence,
+    /// How many updates stream for it.
+    pub updates: u64,
+    /// Whether every subscriber gets a snapshot for it instead.
+    pub needs_snapshot: bool,
+    /// What the change was made to.
+    pub before: Settings,
+    /// What it made.
+    pub after: Settings,
+    /// Whether what a restart brings back has changed.
+    pub persisted: bool,
+}
+
 type Answer = Result<Committed, ResolveError>;
 
 enum Request {
     Publish {
         change: Change,
-        persist: bool,
         answer: oneshot::Sender<Answer>,
+    },
+    Grant {
+        wish: Wish,
+        answer: oneshot::Sender<Result<Outcome, ResolveError>>,
     },
     Ping(oneshot::Sender<()>),
     Stop,
@@ -89,6 +135,7 @@ enum Request {
 #[must_use = "a resolver that is dropped goes on; stop it to get the saved sequence back"]
 pub struct Resolver {
     requests: Sender<Request>,
+    last_changed: Arc<RwLock<LastChanged>>,
     persisted: Option<Persisted>,
     thread: thread::JoinHandle<SequenceFile>,
 }
@@ -122,20 +169,20 @@ impl Resolver {
         persisted: Option<Persisted>,
     ) -> std::io::Result<Self> {
         let (requests, queue) = crossbeam_channel::bounded(QUEUE_REQUESTS);
-        let kept = persisted.clone();
+        let last_changed = Arc::new(RwLock::new(LastChanged::since(&engine.head())));
+        let worker = Worker {
+            engine,
+            file,
+            last_changed: last_changed.clone(),
+            persisted: persisted.clone(),
+        };
         let thread = thread::Builder::new()
             .name("resolver".to_owned())
-            .spawn(move || {
-                let worker = Worker {
-                    engine,
-                    file,
-                    persisted,
-                };
-                worker.run(&queue)
-            })?;
+            .spawn(move || worker.run(&queue))?;
         Ok(Self {
             requests,
-            persisted: kept,
+            last_changed,
+            persisted,
             thread,
         })
     }
@@ -145,6 +192,7 @@ impl Resolver {
     pub fn handle(&self) -> ResolverHandle {
         ResolverHandle {
             requests: self.requests.clone(),
+            last_changed: self.last_changed.clone(),
             persisted: self.persisted.clone(),
         }
     }
@@ -162,6 +210,7 @@ impl Resolver {
 #[derive(Clone, Debug)]
 pub struct ResolverHandle {
     requests: Sender<Request>,
+    last_changed: Arc<RwLock<LastChanged>>,
     persisted: Option<Persisted>,
 }
 
@@ -172,28 +221,25 @@ impl ResolverHandle {
     ///
     /// [`ResolveError::QueueFull`], or [`ResolveError::Closed`].
     pub fn try_submit(&self, change: Change) -> Result<Pending, ResolveError> {
-        self.try_request(change, false)
+        let (answer, pending) = oneshot::channel();
+        self.try_send(Request::Publish { change, answer })?;
+        Ok(Pending(pending))
     }
 
-    /// The same for a change that is to survive a restart: what it sets is set again, what it unsets stays unset. For
-    /// [`Set`](Change::Set), [`Unset`](Change::Unset), and batches of them.
+    /// Makes a change if its conditions hold, without waiting for room in the queue.
     ///
     /// # Errors
     ///
-    /// As [`try_submit`](Self::try_submit). The answer can also be [`ResolveError::NotPersisted`].
-    pub fn try_persist(&self, change: Change) -> Result<Pending, ResolveError> {
-        self.try_request(change, true)
+    /// Why it was not made.
+    pub async fn grant(&self, wish: Wish) -> Result<Outcome, ResolveError> {
+        let (answer, answered) = oneshot::channel();
+        self.try_send(Request::Grant { wish, answer })?;
+        answered.await.unwrap_or(Err(ResolveError::Closed))
     }
 
-    fn try_request(&self, change: Change, persist: bool) -> Result<Pending, ResolveError> {
-        let (answer, pending) = oneshot::channel();
-        let request = Request::Publish {
-            change,
-            persist,
-            answer,
-        };
+    fn try_send(&self, request: Request) -> Result<(), ResolveError> {
         match self.requests.try_send(request) {
-            Ok(()) => Ok(Pending(pending)),
+            Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => {
                 metrics::counter!("configstream_resolver_queue_full_total").increment(1);
                 Err(ResolveError::QueueFull)
@@ -210,11 +256,7 @@ impl ResolverHandle {
     pub fn submit_and_wait(&self, change: Change) -> Answer {
         let (answer, pending) = oneshot::channel();
         self.requests
-            .send(Request::Publish {
-                change,
-                persist: false,
-                answer,
-            })
+            .send(Request::Publish { change, answer })
             .map_err(|_| ResolveError::Closed)?;
         pending.blocking_recv().unwrap_or(Err(ResolveError::Closed))
     }
@@ -236,6 +278,12 @@ impl ResolverHandle {
             }
             tokio::time::sleep(PING_PAUSE).await;
         }
+    }
+
+    /// When what wins for `key` last changed. A moment after a change it may still tell the time before, never a later one.
+    #[must_use]
+    pub fn last_changed(&self, key: &str) -> (Epoch, Sequence) {
+        self.last_changed.read().of(key)
     }
 
     /// What a restart brings back for a key in a layer, if anything.
@@ -279,6 +327,7 @@ impl Pending {
 struct Worker {
     engine: Engine<Settings>,
     file: SequenceFile,
+    last_changed: Arc<RwLock<LastChanged>>,
     persisted: Option<Persisted>,
 }
 
@@ -287,17 +336,11 @@ impl Worker {
         // Nobody waiting for an answer is no reason to stop.
         loop {
             match queue.recv() {
-                Ok(Request::Publish {
-                    change,
-                    persist,
-                    answer,
-                }) => {
-                    let result = if persist {
-                        self.persist(&change)
-                    } else {
-                        self.publish(&change)
-                    };
-                    let _ = answer.send(result);
+                Ok(Request::Publish { change, answer }) => {
+                    let _ = answer.send(self.publish(&change));
+                }
+                Ok(Request::Grant { wish, answer }) => {
+                    let _ = answer.send(self.grant(&wish));
                 }
                 Ok(Request::Ping(answer)) => {
                     let _ = answer.send(());
@@ -307,41 +350,86 @@ impl Worker {
         }
     }
 
-    /// Judges, keeps, publishes; the module says why in this order.
-    fn persist(&mut self, change: &Change) -> Answer {
-        let failed = |error: PersistError| {
-            metrics::counter!("configstream_persist_errors_total").increment(1);
-            ResolveError::NotPersisted(format!("{error}; {}", error.mend()))
+    /// Nobody else publishes, so what is true of the head here stays true until the change is made.
+    fn grant(&mut self, wish: &Wish) -> Result<Outcome, ResolveError> {
+        let before = self.engine.head();
+        self.last_changed
+            .read()
+            .check(&before, &wish.conditions)
+            .map_err(ResolveError::Conflict)?;
+        let head = before;
+        let before = head.state().clone();
+        let tried = before.apply(&wish.change).map_err(ResolveError::Rejected)?;
+        let plan = match wish.persist {
+            true => Some(self.plan(&wish.change)?),
+            false => None,
         };
-        let Some(persisted) = self.persisted.clone() else {
+        let persisted = plan.as_ref().is_some_and(Plan::changes_something);
+        if wish.dry_run {
+            return Ok(Outcome {
+                epoch: head.epoch(),
+                sequence: head.sequence(),
+                updates: match tried.needs_snapshot {
+                    true => 0,
+                    false => tried.updates.len() as u64,
+                },
+                needs_snapshot: tried.needs_snapshot,
+                before,
+                after: tried.state,
+                persisted,
+            });
+        }
+        let committed = match plan {
+            Some(plan) => self.persist(plan, &wish.change)?,
+            None => self.publish(&wish.change)?,
+        };
+        Ok(Outcome {
+            epoch: committed.epoch,
+            sequence: committed.sequence,
+            updates: committed.updates,
+            needs_snapshot: committed.needs_snapshot,
+            before,
+            after: self.engine.head().state().clone(),
+            persisted,
+        })
+    }
+
+    /// What is to be kept of a change, if it can be.
+    fn plan(&self, change: &Change) -> Result<Plan, ResolveError> {
+        let Some(persisted) = &self.persisted else {
             let why = "this agent keeps no changes; do without --persist";
             return Err(ResolveError::NotPersisted(why.to_owned()));
         };
-        // Nobody else publishes, so what can be applied now can be published.
-        self.engine
-            .head()
-            .state()
-            .apply(change)
-            .map_err(ResolveError::Rejected)?;
-        let before = persisted.keep(change, SystemTime::now()).map_err(failed)?;
+        persisted
+            .plan(change, SystemTime::now())
+            .map_err(not_persisted)
+    }
+
+    /// Keeps, then publishes, what can be applied; the module says why in this order.
+    fn persist(&mut self, plan: Plan, change: &Change) -> Answer {
+        let kept = plan.keep().map_err(not_persisted)?;
         let answer = self.publish(change);
         if let Err(error) = &answer
-            && let Err(kept) = persisted.take_back(before)
+            && let Err(stays) = kept.take_back()
         {
-            tracing::error!("{kept}; {}", kept.mend());
-            let why = format!(
-                "{error}; and {kept}: a restart may bring the change; ask again, or unset it with --persist"
-            );
-            metrics::counter!("configstream_persist_errors_total").increment(1);
-            return Err(ResolveError::NotPersisted(why));
+            let ResolveError::NotPersisted(why) = not_persisted(stays) else {
+                return answer;
+            };
+            return Err(ResolveError::NotPersisted(format!(
+                "{error}; and what was kept of it cannot be taken back, so a restart may bring it: {why}"
+            )));
         }
         answer
     }
 
     fn publish(&mut self, change: &Change) -> Answer {
         loop {
+            let before = self.engine.head();
             match self.engine.publish(change) {
                 Ok(committed) => {
+                    self.last_changed
+                        .write()
+                        .note(&before, &self.engine.head(), change);
                     tracing::debug!(
                         sequence = committed.sequence.get(),
                         updates = committed.updates,
@@ -384,6 +472,13 @@ impl Worker {
     }
 }
 
+fn not_persisted(error: PersistError) -> ResolveError {
+    let why = format!("{error}; {}", error.mend());
+    tracing::error!("a change cannot persist: {why}");
+    metrics::counter!("configstream_persist_errors_total").increment(1);
+    ResolveError::NotPersisted(why)
+}
+
 /// Between two looks for room.
 const PING_PAUSE: Duration = Duration::from_millis(10);
 
@@ -415,6 +510,15 @@ mod tests {
             .unwrap();
         let resolver = Resolver::start(engine.clone(), file).unwrap();
         (engine, resolver)
+    }
+
+    fn without_worker(requests: Sender<Request>) -> ResolverHandle {
+        let engine = Engine::builder(Settings::default()).build().unwrap();
+        ResolverHandle {
+            requests,
+            last_changed: Arc::new(RwLock::new(LastChanged::since(&engine.head()))),
+            persisted: None,
+        }
     }
 
     #[test]
@@ -522,10 +626,7 @@ mod tests {
     fn a_full_queue_refuses_who_will_not_wait() {
         // No worker: the queue fills.
         let (requests, queue) = crossbeam_channel::bounded(1);
-        let handle = ResolverHandle {
-            requests,
-            persisted: None,
-        };
+        let handle = without_worker(requests);
         let _pending = handle.try_submit(set("a", 1)).unwrap();
         assert_eq!(
             handle.try_submit(set("a", 2)).err(),
@@ -539,6 +640,69 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_wish_that_is_only_tried_changes_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let (engine, resolver) = start(&root.path().join("sequence"));
+        let wish = |change, dry_run| Wish {
+            change,
+            conditions: Conditions::default(),
+            persist: false,
+            dry_run,
+        };
+        let before = engine.head();
+        let tried = resolver
+            .handle()
+            .grant(wish(set("a", 1), true))
+            .await
+            .unwrap();
+        assert!(Arc::ptr_eq(&before, &engine.head()));
+        assert_eq!((tried.sequence, tried.updates), (before.sequence(), 1));
+        assert!(tried.before.resolved().get("a").is_none());
+        assert!(tried.after.resolved().get("a").is_some());
+        let made = resolver
+            .handle()
+            .grant(wish(set("a", 1), false))
+            .await
+            .unwrap();
+        assert_eq!((made.sequence, made.updates), (before.sequence().next(), 1));
+        drop(resolver.stop());
+    }
+
+    #[tokio::test]
+    async fn of_writers_that_read_the_same_exactly_one_wins() {
+        let root = tempfile::tempdir().unwrap();
+        let (engine, resolver) = start(&root.path().join("sequence"));
+        let handle = resolver.handle();
+        for round in 0..100_i64 {
+            let (_, seen) = handle.last_changed("a");
+            let wishes = (1..=8).map(|writer| {
+                let handle = handle.clone();
+                let wish = Wish {
+                    change: set("a", round * 10 + writer),
+                    conditions: Conditions {
+                        keys: vec![(Key::parse("a").unwrap(), seen)],
+                        ..Conditions::default()
+                    },
+                    persist: false,
+                    dry_run: false,
+                };
+                tokio::spawn(async move { handle.grant(wish).await })
+            });
+            let mut won = 0;
+            for wish in wishes.collect::<Vec<_>>() {
+                match wish.await.unwrap() {
+                    Ok(_) => won += 1,
+                    Err(ResolveError::Conflict(_)) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            assert_eq!(won, 1);
+            assert_eq!(handle.last_changed("a").1, engine.head().sequence());
+        }
+        drop(resolver.stop());
+    }
+
+    #[tokio::test]
     async fn a_ping_waits_for_room_and_its_turn_and_ends_with_the_resolver() {
         let root = tempfile::tempdir().unwrap();
         let (_engine, resolver) = start(&root.path().join("sequence"));
@@ -546,10 +710,7 @@ mod tests {
 
         // No worker: what is queued stays.
         let (requests, queue) = crossbeam_channel::bounded(1);
-        let handle = ResolverHandle {
-            requests,
-            persisted: None,
-        };
+        let handle = without_worker(requests);
         let _pending = handle.try_submit(set("a", 1)).unwrap();
         let ping = tokio::spawn(async move { handle.ping().await });
         let queue = tokio::task::spawn_blocking(move || {
@@ -584,9 +745,17 @@ mod tests {
         (engine, resolver, persisted)
     }
 
-    fn persist(resolver: &Resolver, change: Change) -> Answer {
-        let pending = resolver.handle().try_persist(change).unwrap();
-        pending.0.blocking_recv().unwrap()
+    fn persist(resolver: &Resolver, change: Change) -> Result<Outcome, ResolveError> {
+        let (answer, answered) = oneshot::channel();
+        let wish = Wish {
+            change,
+            conditions: Conditions::default(),
+            persist: true,
+            dry_run: false,
+        };
+        let request = Request::Grant { wish, answer };
+        resolver.handle().try_send(request).unwrap();
+        answered.blocking_recv().unwrap()
     }
 
     fn value(engine: &Engine<Settings>, key: &str) -> Option<Value> {

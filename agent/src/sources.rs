@@ -29,6 +29,8 @@ pub struct SourceState {
     pub loads: u64,
     /// How often it could not.
     pub failures: u64,
+    /// Why it last could not, and when, even if it has since.
+    pub last_error: Option<(String, SystemTime)>,
 }
 
 impl SourceReport {
@@ -51,8 +53,10 @@ impl SourceReport {
     /// Its newest content is not in force.
     pub(crate) fn bad(&self, error: String) {
         let mut state = self.shared.write();
+        let now = SystemTime::now();
+        state.last_error = Some((error.clone(), now));
         state.error = error;
-        state.failing_since.get_or_insert_with(SystemTime::now);
+        state.failing_since.get_or_insert(now);
         state.failures += 1;
     }
 }

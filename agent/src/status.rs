@@ -352,6 +352,11 @@ impl StatusSource {
                     detail: named.detail.clone(),
                     error: (!state.error.is_empty()).then_some(state.error),
                     settings: state.settings as u64,
+                    loaded_at: state.loaded,
+                    failing_since: state.failing_since,
+                    last_error: state.last_error,
+                    loads: state.loads,
+                    failures: state.failures,
                 }
             })
             .collect();
@@ -362,6 +367,7 @@ impl StatusSource {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.started.elapsed(),
             sources,
+            queued_changes: self.resolver.queued() as u64,
         }
     }
 
@@ -405,6 +411,11 @@ fn blame(
             detail: "set at run time".to_owned(),
             error: Some(text),
             settings: settings.layer(source).count() as u64,
+            loaded_at: None,
+            failing_since: None,
+            last_error: None,
+            loads: 0,
+            failures: 0,
         }),
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use self::events::Progress;
 
 use self::connector::Bearer;
 use crate::convert::ToProto;
-use crate::server::Registration;
+use crate::server::{ChangeRequest, Registration};
 
 /// A connection to an agent. Cheap to clone; clones share it. It dials again when a call finds it broken.
 #[derive(Clone, Debug)]
@@ -154,6 +154,7 @@ impl Client {
             value: Some(value.to_proto()),
             source: source.as_str().to_owned(),
             requested_by: requested_by.to_owned(),
+            ..Default::default()
         };
         Ok(self.admin().set(request).await?.into_inner())
     }
@@ -172,8 +173,18 @@ impl Client {
             key: key.as_str().to_owned(),
             source: source.as_str().to_owned(),
             requested_by: requested_by.to_owned(),
+            ..Default::default()
         };
         Ok(self.admin().unset(request).await?.into_inner())
+    }
+
+    /// Makes several changes as one, all of them or none, or only asks what would come of them.
+    ///
+    /// # Errors
+    /// As the server answers; `InvalidArgument` when the settings refuse one of them, `Aborted` when a condition does not
+    /// hold.
+    pub async fn apply(&self, request: &ChangeRequest) -> Result<admin::ApplyResponse, Status> {
+        Ok(self.admin().apply(request.to_proto()).await?.into_inner())
     }
 
     /// Every layer that holds `key`, highest first.

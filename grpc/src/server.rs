@@ -38,7 +38,10 @@ use tokio::time::timeout;
 use tonic_health::server::HealthReporter;
 
 pub use self::accept::Listener;
-pub use self::admin::{AdminBackend, AdminError, Explanation, HostStatus, SourceReport};
+pub use self::admin::{
+    AdminBackend, AdminError, Applied, ChangeRequest, Conditions, Difference, Edit, Explanation,
+    HostStatus, SourceReport,
+};
 pub use self::bounds::ServerBounds;
 pub use self::builder::ServerBuilder;
 pub use self::core::ServerStats;

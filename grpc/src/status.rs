@@ -39,6 +39,9 @@ pub(crate) enum Refusal {
     UnknownKey { key: String },
     NotHeld { key: String, source: String },
     Rejected { reason: String },
+    Conflict { reason: String },
+    Unsupported { reason: String },
+    NotPersisted { reason: String },
     Overloaded,
     ReadOnly,
 }
@@ -51,7 +54,8 @@ impl Refusal {
             }
             Self::RequestTooSlow { .. } => Code::DeadlineExceeded,
             Self::UnknownSession { .. } => Code::PermissionDenied,
-            Self::RegistryDisabled => Code::Unimplemented,
+            Self::RegistryDisabled | Self::Unsupported { .. } => Code::Unimplemented,
+            Self::Conflict { .. } => Code::Aborted,
             Self::BlankDisplayName
             | Self::UnsupportedScheme { .. }
             | Self::MalformedVsock { .. }
@@ -70,7 +74,7 @@ impl Refusal {
             | Self::EngineClosed
             | Self::SequencesUsedUp
             | Self::NewEpoch => Code::Unavailable,
-            Self::ReadOnly => Code::FailedPrecondition,
+            Self::ReadOnly | Self::NotPersisted { .. } => Code::FailedPrecondition,
         }
     }
 }
@@ -128,7 +132,11 @@ impl fmt::Display for Refusal {
             Self::EventTooLarge { size, limit } => {
                 write!(f, "an event of {size} bytes exceeds the limit of {limit}")
             }
-            Self::Malformed { reason } | Self::Rejected { reason } => f.write_str(reason),
+            Self::Malformed { reason }
+            | Self::Rejected { reason }
+            | Self::Conflict { reason }
+            | Self::Unsupported { reason }
+            | Self::NotPersisted { reason } => f.write_str(reason),
             Self::UnknownKey { key } => write!(f, "no setting has the key '{key}'"),
             Self::NotHeld { key, source } => {
                 write!(f, "layer '{source}' does not hold the key '{key}'")

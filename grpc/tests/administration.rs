@@ -3,50 +3,64 @@
 mod support;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use configstream_engine::settings::{Change, Key, Provenance, Settings, Source, Value};
-use configstream_engine::{Committed, Engine, PublishError};
-use configstream_grpc::{AdminBackend, AdminError, Explanation, HostStatus, SourceReport};
+use configstream_engine::settings::{Change, Key, Layered, Provenance, Settings, Source};
+use configstream_engine::{Engine, Epoch, PublishError, Sequence};
+use configstream_grpc::{
+    AdminBackend, AdminError, Applied, ChangeRequest, Conditions, Difference, Edit, Explanation,
+    HostStatus, SourceReport,
+};
+use configstream_proto::configstream::admin::v1 as admin;
 use support::{Host, eventually, expect_snapshot, expect_update, told};
 use tonic::{Code, async_trait};
 
 /// Applies changes at once, as a host with one thread for them would in turn.
 struct Backend(Engine<Settings>);
 
-impl Backend {
-    fn publish(&self, change: &Change) -> Result<Committed, AdminError> {
-        self.0.publish(change).map_err(|error| match error {
-            PublishError::Rejected(rejection) => AdminError::Rejected(rejection.to_string()),
-            _ => AdminError::Closed,
-        })
-    }
-}
+const WHEN: SystemTime = SystemTime::UNIX_EPOCH;
 
 #[async_trait]
 impl AdminBackend for Backend {
-    async fn set(
-        &self,
-        source: Source,
-        key: Key,
-        value: Value,
-        by: String,
-    ) -> Result<Committed, AdminError> {
-        self.publish(&Change::set(source, key, value).with_provenance(Provenance::runtime(by)))
-    }
-
-    async fn unset(&self, source: Source, key: Key, _: String) -> Result<Committed, AdminError> {
-        let head = self.0.head();
-        let held = head
-            .state()
-            .explain(&key)
-            .iter()
-            .any(|layer| layer.setting.source() == source);
-        if held {
-            self.publish(&Change::unset(source, key))
-        } else {
-            Err(AdminError::NotHeld)
+    async fn apply(&self, request: ChangeRequest) -> Result<Applied, AdminError> {
+        if request.persist {
+            return Err(AdminError::Unsupported("nothing is kept here".into()));
         }
+        let before = self.0.head();
+        if request
+            .conditions
+            .head
+            .is_some_and(|head| head != before.sequence())
+        {
+            return Err(AdminError::Conflict("the head has moved on".into()));
+        }
+        let keys: Vec<Key> = request
+            .edits
+            .iter()
+            .map(|edit| edit.key().clone())
+            .collect();
+        let change = Change::batch(request.edits.into_iter().map(|edit| {
+            match edit {
+                Edit::Set { source, key, value } => Change::set(source, key, value)
+                    .with_provenance(Provenance::runtime_at(request.requested_by.as_str(), WHEN)),
+                Edit::Unset { source, key } => Change::unset(source, key),
+            }
+        }));
+        let committed = self.0.publish(&change).map_err(|error| match error {
+            PublishError::Rejected(rejection) => AdminError::Rejected(rejection.to_string()),
+            _ => AdminError::Closed,
+        })?;
+        let after = self.0.head();
+        let differences = keys.into_iter().filter_map(|key| {
+            let (before, after) = (before.state().explain(&key), after.state().explain(&key));
+            let winner = |layers: &[Layered]| layers.first().map(|layer| layer.setting.clone());
+            (before != after).then(|| Difference {
+                key,
+                before: winner(&before),
+                after: winner(&after),
+            })
+        });
+        Ok(Applied::new(committed, differences.collect()))
     }
 
     async fn explain(&self, key: Key) -> Result<Vec<Explanation>, AdminError> {
@@ -66,8 +80,25 @@ impl AdminBackend for Backend {
                     .as_ref()
                     .map(ToString::to_string)
                     .unwrap_or_default(),
+                requested_by: match &layer.provenance {
+                    Some(Provenance::Runtime { who, .. }) => who.to_string(),
+                    _ => String::new(),
+                },
+                requested_at: match layer.provenance {
+                    Some(Provenance::Runtime { when, .. }) => when,
+                    _ => None,
+                },
             })
             .collect())
+    }
+
+    fn changed_at(&self, key: &str) -> Option<(Epoch, Sequence)> {
+        let head = self.0.head();
+        match key {
+            "unknown" => None,
+            "later" => Some((head.epoch(), head.sequence().next())),
+            _ => Some((head.epoch(), Sequence::new(1))),
+        }
     }
 
     async fn status(&self) -> HostStatus {
@@ -79,7 +110,13 @@ impl AdminBackend for Backend {
                 detail: "/etc/agent.yaml".into(),
                 error: Some("line 3".into()),
                 settings: 7,
+                loaded_at: Some(WHEN),
+                failing_since: None,
+                last_error: Some(("line 2".into(), WHEN)),
+                loads: 3,
+                failures: 2,
             }],
+            queued_changes: 4,
         }
     }
 }
@@ -285,4 +322,153 @@ async fn agents_and_status_tell_how_far_everybody_is() {
         ),
         ("file", "line 3", 7)
     );
+    assert_eq!(
+        (
+            source.last_error.as_str(),
+            source.loads,
+            source.failures,
+            status.queued_changes,
+            status.pid
+        ),
+        ("line 2", 3, 2, 4, std::process::id())
+    );
+    assert_eq!(
+        (source.loaded_at, source.last_error_at),
+        (Some(WHEN.into()), Some(WHEN.into()))
+    );
+    assert_eq!(source.failing_since, None);
+}
+
+#[tokio::test]
+async fn a_setting_says_since_when_it_is_so_and_never_later_than_its_head() {
+    let host = host().await;
+    for name in ["a", "later", "unknown"] {
+        host.set(name, 1);
+    }
+    let client = host.client().await;
+    let settings = client.list("").await.unwrap().settings;
+    let changed: Vec<_> = settings
+        .iter()
+        .map(|setting| setting.changed_sequence)
+        .collect();
+    assert_eq!(changed, [Some(1), Some(3), None]);
+    let setting = client.get("a").await.unwrap().setting.unwrap();
+    assert_eq!(setting.changed_sequence, Some(1));
+}
+
+#[tokio::test]
+async fn a_batch_is_applied_whole_and_tells_what_differs() {
+    let host = host().await;
+    host.set("a", 1);
+    host.set("b", 1);
+    let (mut events, _) = host.stream().await;
+    let client = host.client().await;
+    let edits = vec![
+        Edit::Set {
+            source: Source::Cli,
+            key: key("a"),
+            value: 2.into(),
+        },
+        Edit::Set {
+            source: Source::Default,
+            key: key("b"),
+            value: 0.into(),
+        },
+        Edit::Unset {
+            source: Source::Cli,
+            key: key("c"),
+        },
+    ];
+    let request = ChangeRequest {
+        edits,
+        requested_by: "bob".into(),
+        ..Default::default()
+    };
+    let reply = client.apply(&request).await.unwrap();
+    let committed = reply.committed.unwrap();
+    assert_eq!((committed.sequence, committed.updates), (3, 1));
+    let told: Vec<_> = reply
+        .differences
+        .iter()
+        .map(|difference| {
+            let source =
+                |setting: &Option<admin::Setting>| setting.clone().map(|setting| setting.source);
+            (
+                difference.key.as_str(),
+                source(&difference.before),
+                source(&difference.after),
+                difference.streams,
+            )
+        })
+        .collect();
+    let (file, cli) = (Some("file".to_owned()), Some("cli".to_owned()));
+    assert_eq!(
+        told,
+        [
+            ("a", file.clone(), cli, true),
+            ("b", file.clone(), file, false)
+        ]
+    );
+    assert_eq!(
+        expect_update(&mut events)
+            .await
+            .update
+            .setting()
+            .value()
+            .as_i64(),
+        Some(2)
+    );
+    let layers = client.explain("a").await.unwrap();
+    assert_eq!(layers[0].requested_by, "bob");
+    assert_eq!(layers[0].requested_at, Some(WHEN.into()));
+    assert_eq!(
+        (layers[1].requested_by.as_str(), layers[1].requested_at),
+        ("", None)
+    );
+}
+
+#[tokio::test]
+async fn what_a_host_cannot_do_or_a_condition_forbids_has_a_code_of_its_own() {
+    let host = host().await;
+    host.set("a", 1);
+    let client = host.client().await;
+    let edits = vec![Edit::Unset {
+        source: Source::File,
+        key: key("a"),
+    }];
+    let conditions = Conditions {
+        head: Some(Sequence::new(0)),
+        ..Default::default()
+    };
+    for (request, refused) in [
+        (
+            ChangeRequest {
+                edits: edits.clone(),
+                persist: true,
+                ..Default::default()
+            },
+            (Code::Unimplemented, "nothing is kept here"),
+        ),
+        (
+            ChangeRequest {
+                edits,
+                conditions,
+                ..Default::default()
+            },
+            (Code::Aborted, "the head has moved on"),
+        ),
+        (
+            ChangeRequest::default(),
+            (
+                Code::InvalidArgument,
+                "nothing to apply: there are no edits",
+            ),
+        ),
+    ] {
+        assert_eq!(
+            told(client.apply(&request).await),
+            (refused.0, refused.1.into())
+        );
+    }
+    client.get("a").await.unwrap();
 }

@@ -105,7 +105,8 @@ pub(super) async fn explain(target: &Target, output: Output, key: &Key) -> Resul
         .await
         .map_err(|status| refused(&what, &status))?;
     if output.is_json() {
-        return layers.iter().try_for_each(|layer| {
+        // Lowest first, each above the one that it hides, as they are stacked.
+        return layers.iter().rev().try_for_each(|layer| {
             output.object(&json!({
                 "key": key.as_str(),
                 "source": layer.source,
@@ -116,7 +117,7 @@ pub(super) async fn explain(target: &Target, output: Output, key: &Key) -> Resul
         });
     }
     // Highest first: the first line is what streams.
-    let rows = layers.iter().rev().map(|layer| {
+    let rows = layers.iter().map(|layer| {
         let wins = if layer.wins { "wins" } else { "" };
         [
             wins.to_owned(),

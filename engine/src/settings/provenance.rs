@@ -1,6 +1,6 @@
 //! What a source can say about where a value came from.
 
-use std::fmt;
+use std::{fmt, time::SystemTime};
 
 use crate::sync::Arc;
 
@@ -35,6 +35,8 @@ pub enum Provenance {
     Runtime {
         /// Who asked for it.
         who: Arc<str>,
+        /// When that was, if it was told.
+        when: Option<SystemTime>,
     },
     /// A line of the configuration that the program carries inside.
     Embedded {
@@ -64,7 +66,19 @@ impl Provenance {
     /// A change at run time, and who asked for it.
     #[must_use]
     pub fn runtime(who: impl Into<Arc<str>>) -> Self {
-        Self::Runtime { who: who.into() }
+        Self::Runtime {
+            who: who.into(),
+            when: None,
+        }
+    }
+
+    /// A change at run time, who asked for it, and when.
+    #[must_use]
+    pub fn runtime_at(who: impl Into<Arc<str>>, when: SystemTime) -> Self {
+        Self::Runtime {
+            who: who.into(),
+            when: Some(when),
+        }
     }
 }
 
@@ -74,7 +88,7 @@ impl fmt::Display for Provenance {
             Self::File { path, line } => write!(f, "{path}:{line}"),
             Self::Environment { variable } => write!(f, "variable {variable}"),
             Self::CommandLine => f.write_str("command line"),
-            Self::Runtime { who } => write!(f, "at run time by {who}"),
+            Self::Runtime { who, .. } => write!(f, "at run time by {who}"),
             Self::Embedded { line } => write!(f, "built in, line {line}"),
         }
     }

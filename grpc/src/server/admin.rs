@@ -3,128 +3,30 @@
 //! Reads come straight from the head. Changes, and what only the host knows, go through [`AdminBackend`], since an
 //! agent has one thread that applies changes.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod backend;
+mod change;
 
-use configstream_engine::settings::{Key, Resolution, Setting, Source, Value};
-use configstream_engine::{Committed, Epoch, Sequence};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use configstream_engine::settings::{Resolution, Setting};
+use configstream_engine::{Epoch, Sequence, Version};
 use configstream_proto::configstream::admin::v1 as proto;
 use configstream_proto::configstream::admin::v1::config_admin_server::ConfigAdmin;
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::convert::{ToProto, value_from_proto};
+pub use self::backend::{
+    AdminBackend, AdminError, Applied, ChangeRequest, Conditions, Difference, Edit, Explanation,
+    HostStatus, SourceReport,
+};
+
+use self::change::{Audit, admin_setting, parse_key, parse_source};
+use crate::convert::ToProto;
 use crate::server::core::Core;
 use crate::server::progress::Position;
 use crate::server::session::{AgentReport, StreamReport};
 use crate::server::wait;
 use crate::status::Refusal;
-
-/// What a host offers to whoever administers it. A server built without one can be read, not changed.
-#[async_trait]
-pub trait AdminBackend: Send + Sync + 'static {
-    /// Sets `key` in the layer `source`. `requested_by` says who asks, for people; it may be empty.
-    ///
-    /// # Errors
-    /// See [`AdminError`].
-    async fn set(
-        &self,
-        source: Source,
-        key: Key,
-        value: Value,
-        requested_by: String,
-    ) -> Result<Committed, AdminError>;
-
-    /// Removes `key` from the layer `source`.
-    ///
-    /// # Errors
-    /// See [`AdminError`]; [`AdminError::NotHeld`] when the layer does not hold the key.
-    async fn unset(
-        &self,
-        source: Source,
-        key: Key,
-        requested_by: String,
-    ) -> Result<Committed, AdminError>;
-
-    /// Every layer that holds `key`, highest first; empty if none does.
-    ///
-    /// # Errors
-    /// See [`AdminError`].
-    async fn explain(&self, key: Key) -> Result<Vec<Explanation>, AdminError>;
-
-    /// How the host is.
-    async fn status(&self) -> HostStatus;
-}
-
-/// What one layer says about a key.
-#[derive(Clone, Debug)]
-#[allow(clippy::exhaustive_structs, reason = "hosts build it")]
-pub struct Explanation {
-    /// The layer.
-    pub source: Source,
-    /// Its value.
-    pub value: Value,
-    /// Whether this is the one that streams.
-    pub wins: bool,
-    /// Where it came from, for people; may be empty.
-    pub provenance: String,
-}
-
-/// What only the host knows of its status.
-#[derive(Clone, Debug, Default)]
-#[allow(clippy::exhaustive_structs, reason = "hosts build it")]
-pub struct HostStatus {
-    /// The program's version.
-    pub version: String,
-    /// Since it started.
-    pub uptime: Duration,
-    /// Where its settings come from.
-    pub sources: Vec<SourceReport>,
-}
-
-/// How one place that settings come from is doing.
-#[derive(Clone, Debug)]
-#[allow(clippy::exhaustive_structs, reason = "hosts build it")]
-pub struct SourceReport {
-    /// The layer it fills.
-    pub source: Source,
-    /// What it reads: a path, a prefix.
-    pub detail: String,
-    /// Why its newest content is not in force.
-    pub error: Option<String>,
-    /// How many settings its layer holds.
-    pub settings: u64,
-}
-
-/// Why an administrator's wish was not granted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AdminError {
-    /// The settings refuse the change, for this reason: `InvalidArgument`.
-    Rejected(String),
-    /// The layer does not hold the key: `NotFound`.
-    NotHeld,
-    /// Too many changes wait already: `ResourceExhausted`.
-    Overloaded,
-    /// The host can read, not write: `FailedPrecondition`.
-    ReadOnly,
-    /// The host is closing: `Unavailable`.
-    Closed,
-}
-
-impl AdminError {
-    fn into_refusal(self, source: &str, key: &str) -> Refusal {
-        match self {
-            Self::Rejected(reason) => Refusal::Rejected { reason },
-            Self::NotHeld => Refusal::NotHeld {
-                key: key.to_owned(),
-                source: source.to_owned(),
-            },
-            Self::Overloaded => Refusal::Overloaded,
-            Self::ReadOnly => Refusal::ReadOnly,
-            Self::Closed => Refusal::ShuttingDown,
-        }
-    }
-}
 
 /// The service, over what the server's parts share.
 #[derive(Debug)]
@@ -133,6 +35,35 @@ pub(crate) struct AdminService<S: Resolution>(pub(crate) Arc<Core<S>>);
 impl<S: Resolution> AdminService<S> {
     fn backend(&self) -> Result<&dyn AdminBackend, Refusal> {
         self.0.admin.as_deref().ok_or(Refusal::ReadOnly)
+    }
+
+    /// Makes a change, and leaves a line in the log whatever comes of it.
+    async fn apply_audited(&self, request: ChangeRequest) -> Result<Applied, Refusal> {
+        let audit = Audit::of(&request);
+        let outcome = match self.backend() {
+            Ok(backend) => backend.apply(request).await.map_err(Refusal::from),
+            Err(refusal) => Err(refusal),
+        };
+        audit.tell(&outcome);
+        outcome
+    }
+
+    /// A setting of `head`, and since when it is so.
+    ///
+    /// The backend may know of a later change than `head`, or of the one that made `head` only in a moment. So the sequence
+    /// told is the true one or an earlier one, or else that of `head`: whoever makes a change on condition of it has seen
+    /// what he changes.
+    fn setting(&self, head: &Version<S>, setting: &Setting) -> proto::Setting {
+        let changed = self
+            .0
+            .admin
+            .as_deref()
+            .and_then(|backend| backend.changed_at(setting.key().as_str()))
+            .map(|(epoch, sequence)| match epoch == head.epoch() {
+                true => sequence.min(head.sequence()),
+                false => head.sequence(),
+            });
+        admin_setting(setting, changed)
     }
 }
 
@@ -148,7 +79,7 @@ impl<S: Resolution> ConfigAdmin for AdminService<S> {
             return Err(Refusal::UnknownKey { key }.into());
         };
         Ok(Response::new(proto::GetResponse {
-            setting: Some(admin_setting(setting)),
+            setting: Some(self.setting(&head, setting)),
             epoch: head.epoch().get(),
             sequence: head.sequence().get(),
         }))
@@ -173,7 +104,7 @@ impl<S: Resolution> ConfigAdmin for AdminService<S> {
                 .resolved()
                 .iter()
                 .filter(|setting| within(setting.key().as_str()))
-                .map(|setting| admin_setting(setting))
+                .map(|setting| self.setting(&head, setting))
                 .collect(),
             epoch: head.epoch().get(),
             sequence: head.sequence().get(),
@@ -184,34 +115,34 @@ impl<S: Resolution> ConfigAdmin for AdminService<S> {
         &self,
         request: Request<proto::SetRequest>,
     ) -> Result<Response<proto::Committed>, Status> {
-        let backend = self.backend()?;
-        let proto::SetRequest {
-            key,
-            value,
-            source,
-            requested_by,
-        } = request.into_inner();
-        let (source, key) = (parse_source(&source)?, parse_key(&key)?);
-        let value = parse_value(value, &key)?;
-        let names = (source, key.clone());
-        let committed = backend.set(source, key, value, requested_by).await;
-        finish(committed, &names)
+        let request = ChangeRequest::from_set(request.into_inner())?;
+        let applied = self.apply_audited(request).await?;
+        Ok(Response::new(applied.committed()))
     }
 
     async fn unset(
         &self,
         request: Request<proto::UnsetRequest>,
     ) -> Result<Response<proto::Committed>, Status> {
-        let backend = self.backend()?;
-        let proto::UnsetRequest {
-            key,
-            source,
-            requested_by,
-        } = request.into_inner();
-        let (source, key) = (parse_source(&source)?, parse_key(&key)?);
-        let names = (source, key.clone());
-        let committed = backend.unset(source, key, requested_by).await;
-        finish(committed, &names)
+        let request = request.into_inner();
+        let (source, key) = (parse_source(&request.source)?, request.key.clone());
+        let applied = self
+            .apply_audited(ChangeRequest::from_unset(request)?)
+            .await?;
+        if applied.differences.is_empty() && !applied.persisted {
+            let source = source.to_string();
+            return Err(Refusal::NotHeld { key, source }.into());
+        }
+        Ok(Response::new(applied.committed()))
+    }
+
+    async fn apply(
+        &self,
+        request: Request<proto::ApplyRequest>,
+    ) -> Result<Response<proto::ApplyResponse>, Status> {
+        let request = ChangeRequest::from_apply(request.into_inner())?;
+        let applied = self.apply_audited(request).await?;
+        Ok(Response::new(applied.to_proto()))
     }
 
     async fn explain(
@@ -220,10 +151,7 @@ impl<S: Resolution> ConfigAdmin for AdminService<S> {
     ) -> Result<Response<proto::ExplainResponse>, Status> {
         let backend = self.backend()?;
         let key = parse_key(&request.into_inner().key)?;
-        let layers = backend
-            .explain(key.clone())
-            .await
-            .map_err(|error| error.into_refusal("", key.as_str()))?;
+        let layers = backend.explain(key.clone()).await.map_err(Refusal::from)?;
         if layers.is_empty() {
             return Err(Refusal::UnknownKey {
                 key: key.as_str().to_owned(),
@@ -237,6 +165,8 @@ impl<S: Resolution> ConfigAdmin for AdminService<S> {
                 value: Some(layer.value.to_proto()),
                 wins: layer.wins,
                 provenance: layer.provenance,
+                requested_by: layer.requested_by,
+                requested_at: layer.requested_at.map(Into::into),
             })
             .collect();
         Ok(Response::new(proto::ExplainResponse { layers }))
@@ -298,17 +228,31 @@ impl<S: Resolution> ConfigAdmin for AdminService<S> {
             connections: stats.connections,
             refused_handshakes: stats.refused_handshakes,
             caught_up: stats.caught_up,
-            sources: host
-                .sources
-                .into_iter()
-                .map(|source| proto::SourceStatus {
-                    source: source.source.as_str().to_owned(),
-                    detail: source.detail,
-                    error: source.error.unwrap_or_default(),
-                    settings: source.settings,
-                })
-                .collect(),
+            pid: std::process::id(),
+            now: Some(SystemTime::now().into()),
+            queued_changes: host.queued_changes,
+            sources: host.sources.iter().map(ToProto::to_proto).collect(),
         }))
+    }
+}
+
+impl ToProto for SourceReport {
+    type Output = proto::SourceStatus;
+
+    fn to_proto(&self) -> proto::SourceStatus {
+        let (last_error, last_error_at) = self.last_error.clone().unzip();
+        proto::SourceStatus {
+            source: self.source.as_str().to_owned(),
+            detail: self.detail.clone(),
+            error: self.error.clone().unwrap_or_default(),
+            settings: self.settings,
+            loaded_at: self.loaded_at.map(Into::into),
+            failing_since: self.failing_since.map(Into::into),
+            last_error: last_error.unwrap_or_default(),
+            last_error_at: last_error_at.map(Into::into),
+            loads: self.loads,
+            failures: self.failures,
+        }
     }
 }
 
@@ -348,46 +292,4 @@ impl ToProto for StreamReport {
             dropped: figures.dropped,
         }
     }
-}
-
-fn admin_setting(setting: &Setting) -> proto::Setting {
-    proto::Setting {
-        key: setting.key().as_str().to_owned(),
-        source: setting.source().as_str().to_owned(),
-        value: Some(setting.value().to_proto()),
-    }
-}
-
-fn parse_source(name: &str) -> Result<Source, Refusal> {
-    if name.is_empty() {
-        return Ok(Source::AgentRuntime);
-    }
-    name.parse().map_err(|_| Refusal::Malformed {
-        reason: format!("unknown source '{name}'"),
-    })
-}
-
-fn parse_key(key: &str) -> Result<Key, Refusal> {
-    Key::parse(key).map_err(|error| Refusal::Malformed {
-        reason: format!("bad key '{key}': {error}"),
-    })
-}
-
-fn parse_value(value: Option<prost_types::Value>, key: &Key) -> Result<Value, Refusal> {
-    value_from_proto(value.unwrap_or_default()).map_err(|error| Refusal::Malformed {
-        reason: format!("bad value for '{}': {error}", key.as_str()),
-    })
-}
-
-fn finish(
-    committed: Result<Committed, AdminError>,
-    (source, key): &(Source, Key),
-) -> Result<Response<proto::Committed>, Status> {
-    let committed = committed.map_err(|error| error.into_refusal(source.as_str(), key.as_str()))?;
-    Ok(Response::new(proto::Committed {
-        epoch: committed.epoch.get(),
-        sequence: committed.sequence.get(),
-        updates: committed.updates,
-        needs_snapshot: committed.needs_snapshot,
-    }))
 }

@@ -8,6 +8,32 @@ pub struct Setting {
     pub source: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "3")]
     pub value: ::core::option::Option<::prost_types::Value>,
+    /// The sequence at which what wins for the key last changed; never beyond the sequence of the reply that this is in, and
+    /// for a key that has not changed since the agent started, where that started. None: the server does not keep it.
+    #[prost(uint64, optional, tag = "4")]
+    pub changed_sequence: ::core::option::Option<u64>,
+}
+/// What must still be so when a change is made, looked at just before it is made. Otherwise nothing changes, and the answer
+/// is Aborted. Only what streams counts: a change beneath what wins has no sequence, so no condition sees it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Conditions {
+    /// The epoch that these sequences count in; zero means the present one.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Nothing at all has changed after this sequence.
+    #[prost(uint64, optional, tag = "2")]
+    pub if_sequence: ::core::option::Option<u64>,
+    /// None of these keys has changed after the sequence given for it.
+    #[prost(message, repeated, tag = "3")]
+    pub keys: ::prost::alloc::vec::Vec<KeyCondition>,
+}
+/// A key is as it was at a sequence: the one at which it last changed, or any later one at which it was read.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyCondition {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub if_sequence: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetRequest {
@@ -51,8 +77,13 @@ pub struct SetRequest {
     /// Who asks, for people who look at it with Explain later.
     #[prost(string, tag = "4")]
     pub requested_by: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "5")]
+    pub conditions: ::core::option::Option<Conditions>,
+    /// Keep the change over a restart of the agent.
+    #[prost(bool, tag = "6")]
+    pub persist: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct UnsetRequest {
     #[prost(string, tag = "1")]
     pub key: ::prost::alloc::string::String,
@@ -62,6 +93,74 @@ pub struct UnsetRequest {
     /// Who asks, for people.
     #[prost(string, tag = "3")]
     pub requested_by: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub conditions: ::core::option::Option<Conditions>,
+    /// Keep the change over a restart of the agent.
+    #[prost(bool, tag = "5")]
+    pub persist: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ApplyRequest {
+    /// In this order, as one change. A key that is named twice gets what is said last.
+    #[prost(message, repeated, tag = "1")]
+    pub edits: ::prost::alloc::vec::Vec<Edit>,
+    #[prost(message, optional, tag = "2")]
+    pub conditions: ::core::option::Option<Conditions>,
+    /// Who asks, for people who look at it with Explain later.
+    #[prost(string, tag = "3")]
+    pub requested_by: ::prost::alloc::string::String,
+    /// Keep the changes over a restart of the agent.
+    #[prost(bool, tag = "4")]
+    pub persist: bool,
+    /// Change nothing: only tell what would come of it.
+    #[prost(bool, tag = "5")]
+    pub dry_run: bool,
+}
+/// One key of one layer.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Edit {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// The layer to change; empty means `agent-runtime`.
+    #[prost(string, tag = "2")]
+    pub source: ::prost::alloc::string::String,
+    #[prost(oneof = "edit::Edit", tags = "3, 4")]
+    pub edit: ::core::option::Option<edit::Edit>,
+}
+/// Nested message and enum types in `Edit`.
+pub mod edit {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Edit {
+        #[prost(message, tag = "3")]
+        Set(::prost_types::Value),
+        /// Must be true. A layer that does not hold the key stays as it is.
+        #[prost(bool, tag = "4")]
+        Unset(bool),
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ApplyResponse {
+    /// What it led to. Of a dry run: `updates` and `needs_snapshot` as they would be, at the sequence as it is.
+    #[prost(message, optional, tag = "1")]
+    pub committed: ::core::option::Option<Committed>,
+    /// The keys of which some layer differs after it, in the order in which the edits first name them.
+    #[prost(message, repeated, tag = "2")]
+    pub differences: ::prost::alloc::vec::Vec<Difference>,
+}
+/// What a change does to one key.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Difference {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// What won before; none if no layer held the key.
+    #[prost(message, optional, tag = "2")]
+    pub before: ::core::option::Option<Setting>,
+    /// What wins after it; none if no layer holds the key any more.
+    #[prost(message, optional, tag = "3")]
+    pub after: ::core::option::Option<Setting>,
+    /// Whether the two differ. If not, the change is beneath what wins: it shows once that is unset.
+    #[prost(bool, tag = "4")]
+    pub streams: bool,
 }
 /// What a change led to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -101,6 +200,12 @@ pub struct Layer {
     /// Where the value came from: a file and line, the name of a variable, who asked for it.
     #[prost(string, tag = "4")]
     pub provenance: ::prost::alloc::string::String,
+    /// Who asked for it; empty unless it was set at run time.
+    #[prost(string, tag = "5")]
+    pub requested_by: ::prost::alloc::string::String,
+    /// When that was.
+    #[prost(message, optional, tag = "6")]
+    pub requested_at: ::core::option::Option<::prost_types::Timestamp>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AgentsRequest {}
@@ -212,6 +317,15 @@ pub struct StatusResponse {
     pub caught_up: bool,
     #[prost(message, repeated, tag = "12")]
     pub sources: ::prost::alloc::vec::Vec<SourceStatus>,
+    /// The process that answers; zero if it does not tell.
+    #[prost(uint32, tag = "13")]
+    pub pid: u32,
+    /// The time by its clock.
+    #[prost(message, optional, tag = "14")]
+    pub now: ::core::option::Option<::prost_types::Timestamp>,
+    /// Changes that wait to be made.
+    #[prost(uint64, tag = "15")]
+    pub queued_changes: u64,
 }
 /// How one place that settings come from is doing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -226,6 +340,23 @@ pub struct SourceStatus {
     pub error: ::prost::alloc::string::String,
     #[prost(uint64, tag = "4")]
     pub settings: u64,
+    /// When its content last took effect.
+    #[prost(message, optional, tag = "5")]
+    pub loaded_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Since when its newest content is not in force; none when it is.
+    #[prost(message, optional, tag = "6")]
+    pub failing_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Why its content last did not take effect, even if it has since; empty if it always did.
+    #[prost(string, tag = "7")]
+    pub last_error: ::prost::alloc::string::String,
+    /// When that was.
+    #[prost(message, optional, tag = "8")]
+    pub last_error_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// How often it took effect, and how often it could not, since the agent started.
+    #[prost(uint64, tag = "9")]
+    pub loads: u64,
+    #[prost(uint64, tag = "10")]
+    pub failures: u64,
 }
 /// Generated client implementations.
 pub mod config_admin_client {
@@ -396,6 +527,28 @@ pub mod config_admin_client {
                 .insert(GrpcMethod::new("configstream.admin.v1.ConfigAdmin", "Unset"));
             self.inner.unary(req, path, codec).await
         }
+        /// Makes several changes as one, all of them or none, and tells what differs. Can also only tell.
+        pub async fn apply(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ApplyRequest>,
+        ) -> std::result::Result<tonic::Response<super::ApplyResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/configstream.admin.v1.ConfigAdmin/Apply",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("configstream.admin.v1.ConfigAdmin", "Apply"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Every layer that holds a key, highest first, so that the winner leads.
         pub async fn explain(
             &mut self,
@@ -530,6 +683,11 @@ pub mod config_admin_server {
             &self,
             request: tonic::Request<super::UnsetRequest>,
         ) -> std::result::Result<tonic::Response<super::Committed>, tonic::Status>;
+        /// Makes several changes as one, all of them or none, and tells what differs. Can also only tell.
+        async fn apply(
+            &self,
+            request: tonic::Request<super::ApplyRequest>,
+        ) -> std::result::Result<tonic::Response<super::ApplyResponse>, tonic::Status>;
         /// Every layer that holds a key, highest first, so that the winner leads.
         async fn explain(
             &self,
@@ -788,6 +946,49 @@ pub mod config_admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UnsetSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/configstream.admin.v1.ConfigAdmin/Apply" => {
+                    #[allow(non_camel_case_types)]
+                    struct ApplySvc<T: ConfigAdmin>(pub Arc<T>);
+                    impl<T: ConfigAdmin> tonic::server::UnaryService<super::ApplyRequest>
+                    for ApplySvc<T> {
+                        type Response = super::ApplyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ApplyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ConfigAdmin>::apply(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ApplySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
