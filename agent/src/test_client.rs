@@ -18,12 +18,13 @@ use configstream_grpc::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::cli::{Output, Target};
+use crate::cli::{Color, Output, Target};
 use crate::credentials;
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::json;
 use crate::listen;
+use crate::secrets::{SECRET_KEYS, Secrets};
 
 /// The command line of `config-stream-client`.
 #[derive(Debug, Parser)]
@@ -101,7 +102,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 
 impl Cli {
     async fn execute(self) -> Result<Verdict, Failure> {
-        let output = Output::new(false);
+        let output = Output::new(false, Color::Auto);
         let end = Instant::now() + self.duration;
         let client = self.connect().await?;
         let mut registration = Registration::new(&self.name);
@@ -179,16 +180,25 @@ impl Cli {
         output: Output,
         verdict: &mut Verdict,
     ) -> Result<(), Failure> {
+        // The list of secrets travels in the stream as well.
+        let mut secrets = Secrets::known().clone();
         loop {
             match timeout_at(end, events.next()).await {
                 Err(_) => return Ok(()),
                 Ok(Ok(ConfigEvent::Snapshot(snapshot))) => {
                     verdict.snapshots += 1;
-                    self.show_snapshot(&snapshot, output)?;
+                    let mut settings = snapshot.settings.iter();
+                    let list = settings.find(|setting| setting.key().as_str() == SECRET_KEYS);
+                    secrets = Secrets::listed(list.map(|setting| setting.value()));
+                    self.show_snapshot(&snapshot, &secrets, output)?;
                 }
                 Ok(Ok(ConfigEvent::Update(update))) => {
                     verdict.updates += 1;
-                    show_update(&update, verdict.updates, output)?;
+                    let setting = update.update.setting();
+                    if setting.key().as_str() == SECRET_KEYS {
+                        secrets = Secrets::listed(Some(setting.value()));
+                    }
+                    show_update(&update, verdict.updates, &secrets, output)?;
                 }
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
@@ -201,7 +211,12 @@ impl Cli {
         }
     }
 
-    fn show_snapshot(&self, snapshot: &ConfigSnapshot, output: Output) -> Result<(), Failure> {
+    fn show_snapshot(
+        &self,
+        snapshot: &ConfigSnapshot,
+        secrets: &Secrets,
+        output: Output,
+    ) -> Result<(), Failure> {
         output.line(&format!(
             "✓ SNAPSHOT received (seq_id={}, settings={})",
             snapshot.sequence,
@@ -215,21 +230,27 @@ impl Cli {
                 output.line(&format!(
                     "  {} = {} (source: {})",
                     setting.key(),
-                    json::of(setting.value()),
+                    json::of(&secrets.shown(setting.key().as_str(), setting.value())),
                     setting.source()
                 ))
             })
     }
 }
 
-fn show_update(update: &ConfigUpdate, number: u64, output: Output) -> Result<(), Failure> {
+fn show_update(
+    update: &ConfigUpdate,
+    number: u64,
+    secrets: &Secrets,
+    output: Output,
+) -> Result<(), Failure> {
     let setting: &Setting = update.update.setting();
     output.line(&format!(
         "✓ UPDATE #{number} received (seq_id={})",
         update.sequence
     ))?;
     output.line(&format!("  key: {}", setting.key()))?;
-    output.line(&format!("  value: {}", json::of(setting.value())))?;
+    let value = secrets.shown(setting.key().as_str(), setting.value());
+    output.line(&format!("  value: {}", json::of(&value)))?;
     output.line(&format!("  source: {}", setting.source()))
 }
 

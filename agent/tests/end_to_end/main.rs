@@ -22,5 +22,6 @@ mod slow_client;
 mod telemetry;
 mod test_client;
 mod thousand;
+mod verbs;
 mod view;
 mod wait;
