@@ -93,6 +93,12 @@ pub struct SourceStatus {
     pub loads: u64,
     /// How often something could not.
     pub failures: u64,
+    /// Why it could not the last time, even if it could since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error_at: Option<String>,
 }
 
 /// One change of a setting. Its value is nobody's business here.
@@ -414,6 +420,8 @@ impl NamedSource {
             loaded_at: state.loaded.map(rfc3339),
             loads: state.loads,
             failures: state.failures,
+            last_error_at: state.last_failure.as_ref().map(|(at, _)| rfc3339(*at)),
+            last_error: state.last_failure.map(|(_, why)| without_values(&why)),
         }
     }
 }

@@ -325,7 +325,11 @@ fn a_refused_file_leaves_the_agent_ready_and_shows_why_without_the_value() {
     agent.until("it is good again", |agent| {
         file(&agent.status())["healthy"] == true
     });
-    assert!(file(&agent.status()).get("failing_since").is_none());
+    let mended = file(&agent.status());
+    assert!(mended.get("error").is_none() && mended.get("failing_since").is_none());
+    // What was wrong the last time stays to be seen.
+    assert_eq!(mended["last_error"], shown["error"]);
+    assert!(mended["last_error_at"].as_str() < mended["loaded_at"].as_str());
     assert_eq!(get(&agent, "/readyz").body, "ready\n");
 }
 

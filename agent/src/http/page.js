@@ -88,7 +88,7 @@ function troubles() {
   }
   for (const { key, why, place } of status.refused_settings) {
     found.push([
-      strong(`The value of ${key} is refused`), ` (${place}); the last good one stays in force. It has to be ${why}.`,
+      strong(`The value of ${key} is refused`), `: it has to be ${why}. The last good one stays in force. It is set by ${place}.`,
     ]);
   }
   const behind = status.agents.filter((agent) => condition(agent).class === "bad");
@@ -182,16 +182,18 @@ function changes() {
 
 function sources() {
   return section("sources", "Sources", "Lowest precedence first: of two that hold a key, the later one wins.",
-    table("sources", [["Source"], ["Reads"], ["State"], ["Settings", "number"], ["Last load"], ["Loads", "number"],
-      ["Failures", "number"]],
+    table("sources", [["Source"], ["Reads", "wide"], ["State"], ["Settings", "number"], ["Loads", "number"], ["Last load"],
+      ["Failures", "number"], ["Last error", "wide"]],
     status.sources.map((source) => ({ class: source.healthy ? "" : "bad", cells: [
       [el("b", {}, source.source)],
       [code(source.detail)],
       [el("span", { class: `badge ${source.healthy ? "good" : "bad"}` }, source.healthy ? "in force" : "refused"),
         source.healthy ? "" : el("small", {}, "since ", time(source.failing_since))],
       [number(source.settings)],
+      [number(source.loads)],
       [source.loaded_at ? moment(source.loaded_at) : "never"],
-      [number(source.loads)], [number(source.failures)],
+      [number(source.failures)],
+      source.last_error_at ? [moment(source.last_error_at), el("small", {}, source.last_error)] : ["none"],
     ] })), ["There are none."]));
 }
 
