@@ -339,14 +339,8 @@ impl StatusSource {
             let stats = server.stats();
             line += &format!("; {} agents, {} streams", stats.sessions, stats.streams);
         }
-        for named in &self.sources {
-            let error = named.report.state().error;
-            if !error.is_empty() {
-                line += &format!("; {} refused: {error}", named.source);
-            }
-        }
-        for setting in self.refused.all() {
-            line += &format!("; `{}` refused: it has to be {}", setting.key, setting.why);
+        for degradation in self.degradations() {
+            line += &format!("; {degradation}");
         }
         line
     }
@@ -354,22 +348,26 @@ impl StatusSource {
     /// The part of it that goes over gRPC.
     #[must_use]
     pub fn host_status(&self) -> HostStatus {
+        let mut sources: Vec<_> = self
+            .sources
+            .iter()
+            .map(|named| {
+                let state = named.report.state();
+                configstream_grpc::SourceReport {
+                    source: named.source,
+                    detail: named.detail.clone(),
+                    error: (!state.error.is_empty()).then_some(state.error),
+                    settings: state.settings as u64,
+                }
+            })
+            .collect();
+        for refused in self.refused.all() {
+            blame(&mut sources, &refused, self.engine.head().state());
+        }
         HostStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.started.elapsed(),
-            sources: self
-                .sources
-                .iter()
-                .map(|named| {
-                    let state = named.report.state();
-                    configstream_grpc::SourceReport {
-                        source: named.source,
-                        detail: named.detail.clone(),
-                        error: (!state.error.is_empty()).then_some(state.error),
-                        settings: state.settings as u64,
-                    }
-                })
-                .collect(),
+            sources,
         }
     }
 
@@ -389,6 +387,31 @@ impl StatusSource {
         ] {
             metrics::gauge!(name).set(value);
         }
+    }
+}
+
+/// Puts a refused setting to the errors of the source that has set it.
+fn blame(
+    sources: &mut Vec<configstream_grpc::SourceReport>,
+    refused: &RefusedSetting,
+    settings: &Settings,
+) {
+    let Ok(source) = refused.source.parse::<Source>() else {
+        return;
+    };
+    let text = refused.to_string();
+    match sources.iter_mut().find(|report| report.source == source) {
+        Some(report) => {
+            let error = report.error.take().map(|error| error + "; ");
+            report.error = Some(error.unwrap_or_default() + &text);
+        }
+        // Set at run time: a source that nothing is read from.
+        None => sources.push(configstream_grpc::SourceReport {
+            source,
+            detail: "set at run time".to_owned(),
+            error: Some(text),
+            settings: settings.layer(source).count() as u64,
+        }),
     }
 }
 
