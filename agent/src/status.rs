@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime};
 use configstream_engine::Engine;
 use configstream_engine::settings::{Settings, Source};
 use configstream_grpc::{AgentReport, HostStatus, ServerObserver};
-use prost_types::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -451,9 +450,7 @@ impl NamedSource {
 
 /// A time in UTC, to the millisecond.
 fn rfc3339(time: SystemTime) -> String {
-    let mut time = Timestamp::from(time);
-    time.nanos -= time.nanos % 1_000_000;
-    time.to_string()
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// What a source says is wrong, without the value that is: who asks needs no credentials. A source quotes a value in one

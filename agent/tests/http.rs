@@ -331,6 +331,13 @@ fn a_refused_file_leaves_the_agent_ready_and_shows_why_without_the_value() {
     assert_eq!(mended["last_error"], shown["error"]);
     assert!(mended["last_error_at"].as_str() < mended["loaded_at"].as_str());
     assert_eq!(get(&agent, "/readyz").body, "ready\n");
+    let own = "remote_agent.registry.idle_timeout";
+    agent.verb(&["set", own, "0s"]).json();
+    let line = format!("\n{own}: the last good value stays in force: it has to be ");
+    agent.until("the value is refused", |agent| {
+        get(agent, "/readyz").body.contains(&line)
+    });
+    assert_eq!(get(&agent, "/readyz").code, 200);
 }
 
 #[test]

@@ -89,9 +89,9 @@ function troubles() {
       "; the last good content stays in force. ", code(source.error), " Mend it: it is read again by itself.",
     ]);
   }
-  for (const { key, why, place } of status.refused_settings) {
+  for (const { key, why, source, provenance } of status.refused_settings) {
     found.push([
-      strong(`The value of ${key} is refused`), `: it has to be ${why}. The last good one stays in force. It is set by ${place}.`,
+      strong(`The value of ${key} is refused`), `: it has to be ${why}. The last good one stays in force. It is set by ${source}${provenance ? ` (${provenance})` : ""}.`,
     ]);
   }
   const behind = status.agents.filter((agent) => condition(agent).class === "bad");
