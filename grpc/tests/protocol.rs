@@ -59,6 +59,7 @@
 //! | near 2^31 streams end with Unavailable | `grpc/tests/stream.rs`: `sequences_end_where_the_wire_does` |
 //! | `sequence_id` is never negative | `grpc/tests/protocol.rs`: `the_last_sequence_is_not_negative_and_none_follows` |
 //! | a new epoch starts low | `agent/src/resolver.rs`: `the_next_epoch_begins_where_the_wire_ends`; `grpc/tests/stream.rs`: `a_new_epoch_ends_the_streams_of_the_old` |
+//! | without epochs, a counter that begins anew ends the streams | `grpc/tests/stream.rs`: `without_epochs_a_step_back_ends_the_streams_too`; `grpc/src/consumer/follower.rs`: `another_epoch_may_begin_anywhere` |
 //! | an update has a setting with a value, a snapshot holds no null | `grpc/tests/wire.rs`: `events_are_what_the_generated_types_encode_to`; `grpc/src/convert.rs`: `null_is_no_value_wherever_it_hides` |
 //! | a key that vanishes is shown by a snapshot without it | `grpc/tests/stream.rs`: `unset_says_what_now_wins_and_a_vanished_key_takes_a_snapshot` |
 //! | unset: what now wins, and the cleared layer | `grpc/tests/stream.rs`: `unset_says_what_now_wins_and_a_vanished_key_takes_a_snapshot`; `grpc/tests/wire.rs`: `events_are_what_the_generated_types_encode_to` |
