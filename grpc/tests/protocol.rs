@@ -131,7 +131,7 @@ fn every_statement_names_a_test_that_exists() {
     assert!(named > 80, "{named}");
 }
 
-const PATHS: [&str; 17] = [
+const PATHS: [&str; 19] = [
     "/datadog.api.v1.AgentSecure/RegisterRemoteAgent",
     "/datadog.remoteagent.v1.RemoteAgent/RegisterRemoteAgent",
     "/datadog.api.v1.AgentSecure/RefreshRemoteAgent",
@@ -141,6 +141,8 @@ const PATHS: [&str; 17] = [
     "/datadog.api.v1.AgentSecure/TaggerFetchEntity",
     HOSTNAME,
     "/grpc.health.v1.Health/Check",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     "/configstream.admin.v1.ConfigAdmin/Get",
     "/configstream.admin.v1.ConfigAdmin/List",
     "/configstream.admin.v1.ConfigAdmin/Set",

@@ -93,8 +93,8 @@ impl<S: Resolution> Body for EventBody<S> {
         if this.finished {
             return Poll::Ready(None);
         }
-        // The transport takes a piece before there is a window for it, and asks again once it is sent: only then was it
-        // handed over.
+        // The transport takes a piece before there is a window for it, and asks again once there was one for a part of it:
+        // only then was the piece handed over.
         this.stream.polled(!this.rest.is_empty());
         let piece = this.next_piece(cx);
         if piece.is_ready() {
