@@ -75,9 +75,10 @@ impl<S: Resolution> EventBody<S> {
         )
     }
 
+    /// The last piece may stay with the transport for want of a window, while nothing waits here.
     fn rest_of_frame(&mut self) -> Poll<Option<Frame<Bytes>>> {
         let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
-        Poll::Ready(Some(Frame::data(piece)))
+        Poll::Ready(Some(Frame::data(self.unread.watch(piece))))
     }
 }
 
