@@ -11,7 +11,6 @@ mod verbs;
 mod watch;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,12 +18,14 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use configstream_engine::settings::{Key, Source};
 use configstream_grpc::Address;
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
 
 use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::listen;
+use crate::log::{self, Style};
 use crate::run;
+use crate::service_manager;
 
 pub use output::Output;
 pub use target::Target;
@@ -131,7 +132,8 @@ struct Spread {
 
 #[derive(Debug, Args)]
 struct RunOptions {
-    /// A configuration file; reloaded when it changes. Of several, the later one wins. None: the embedded example.
+    /// A configuration file, or a folder of *.yaml and *.yml in the order of their names; reloaded when it changes. Of
+    /// several, the later one wins. None: the embedded example.
     #[arg(long = "config", value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Where to listen for gRPC: HOST:PORT or unix:PATH. May be given several times.
@@ -146,7 +148,7 @@ struct RunOptions {
     /// Set a value above all other layers: KEY=VALUE, the value as in YAML. May be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Write logs as JSON.
+    /// Write the log, and an error that ends the agent, as JSON, one object per line.
     #[arg(long)]
     log_json: bool,
 }
@@ -189,7 +191,7 @@ impl Cli {
             clap_complete::generate(shell, &mut Self::command(), "configstream", &mut text);
             return output.raw(&text).map(|()| ExitCode::SUCCESS);
         }
-        start_log(false, "warn");
+        log::start(Style::Text, LevelFilter::WARN);
         let target = Target::new(run_dir, address);
         // One connection and one stream need no second thread.
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -236,34 +238,25 @@ impl Cli {
 
 impl RunOptions {
     fn execute(self, run_dir: Option<PathBuf>, program: String) -> Result<ExitCode, Failure> {
-        start_log(self.log_json, "info");
+        log::start(Style::choose(self.log_json), LevelFilter::INFO);
         let options = run::Options {
             files: self.files,
-            run_dir,
+            run_dir: run_dir.or_else(service_manager::state_directory),
             listen: self.listen,
             http: self.http,
             env_prefix: self.env_prefix,
             set: self.set,
             program,
         };
-        run::run(&options).map(|()| ExitCode::SUCCESS)
+        match run::run(&options) {
+            // A program that reads the log reads nothing else.
+            Err(failure) if !log::is_for_people() => {
+                failure.log();
+                Ok(failure.exit().into())
+            }
+            ran => ran.map(|()| ExitCode::SUCCESS),
+        }
     }
-}
-
-/// Logs go to standard error; `RUST_LOG` says which.
-fn start_log(json: bool, level: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    // Fails only if somebody has set up logs before; then there are logs.
-    let _ = if json {
-        log.json().try_init()
-    } else {
-        log.try_init()
-    };
 }
 
 fn parse_key(text: &str) -> Result<Key, String> {

@@ -66,7 +66,7 @@ pub fn assignments(
     for argument in arguments {
         // The value may be a secret: messages show the key only.
         let name = argument
-            .split_once('=')
+            .split_once(['=', ':'])
             .map_or(argument.as_str(), |(key, _)| key);
         let fail = |problem| CommandLineError {
             argument: name.to_owned(),
@@ -75,8 +75,8 @@ pub fn assignments(
         let (key, text) = argument
             .split_once('=')
             .ok_or_else(|| fail(CommandLineProblem::NoEqualsSign))?;
-        let key =
-            Key::parse(key.trim()).map_err(|_| fail(CommandLineProblem::BadKey(key.to_owned())))?;
+        let key = Key::parse(key.trim())
+            .map_err(|_| fail(CommandLineProblem::BadKey(name.to_owned())))?;
         let value = value(known, &key, text).map_err(|why| fail(CommandLineProblem::Value(why)))?;
         found.retain(|earlier| earlier.key != key);
         found.push(Assignment {
@@ -102,8 +102,10 @@ pub fn value(known: &Known, key: &Key, text: &str) -> Result<Value, String> {
             } else {
                 text.trim()
             };
-            return scalar::typed(kind, text)
-                .map_err(|error| format!("`{key}` {error}; {}", error.mend()));
+            return scalar::typed(kind, text).map_err(|error| {
+                let error = known.refusal(key.as_str(), error);
+                format!("`{key}` {error}; {}", error.mend())
+            });
         }
         // An empty text is no YAML value, but a good string.
         None if text.is_empty() => return Ok(Value::String("".into())),
@@ -195,6 +197,23 @@ mod tests {
             for part in parts {
                 assert!(error.contains(part), "{error} lacks {part}");
             }
+        }
+    }
+
+    #[test]
+    fn a_refused_secret_is_not_shown() {
+        for argument in [
+            "api_key:hunter2",
+            "api_key: hun=ter2",
+            "mine.password=!int hunter2",
+            "mine.password=!!int hunter2",
+            "mine.password=[hunter2",
+            "mine.password={a: !hunter2 x}",
+            "secret_backend_arguments=hunter2",
+            "secret_backend_config=!!bool hunter2",
+        ] {
+            let error = set(argument).unwrap_err();
+            assert!(!error.contains("hun"), "{argument}: {error}");
         }
     }
 

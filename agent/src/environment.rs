@@ -115,7 +115,14 @@ pub fn assignments(
         let text = text
             .to_str()
             .ok_or_else(|| fail(EnvironmentProblem::NotUtf8(kind)))?;
-        let value = read(kind, text).map_err(fail)?;
+        let value = read(kind, text).map_err(|problem| {
+            fail(match problem {
+                EnvironmentProblem::Scalar(error) => {
+                    EnvironmentProblem::Scalar(known.refusal(key.as_str(), error))
+                }
+                other => other,
+            })
+        })?;
         let provenance = Some(Provenance::environment(variable.clone()));
         found.push((
             variable,
@@ -328,6 +335,22 @@ mod tests {
             error.contains("DD_LOG_LEVEL") && error.contains("not UTF-8"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_refused_secret_is_not_shown() {
+        for (variable, text) in [
+            ("DD_SECRET_BACKEND_ARGUMENTS", r#"["hunter2", null]"#),
+            ("DD_SECRET_BACKEND_CONFIG", "hunter2"),
+            ("DD_SECRET_BACKEND_CONFIG", r#"{"pin":41414141414141414}"#),
+            ("DD_ADDITIONAL_ENDPOINTS", "https://x: hunter2"),
+        ] {
+            let error = environment(&[(variable, text)]).unwrap_err();
+            assert!(
+                !error.contains("hunter2") && !error.contains("4141"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

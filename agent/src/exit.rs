@@ -88,6 +88,18 @@ impl Failure {
         self.exit
     }
 
+    /// Writes the error into the log, for programs that read it.
+    pub fn log(&self) {
+        let Self { why, mend, .. } = self;
+        tracing::error!(
+            exit_code = self.exit as u8,
+            why,
+            to_do = mend,
+            "{}",
+            self.what
+        );
+    }
+
     /// Prints the error the way every program of ours does, and gives the exit code.
     #[must_use]
     pub fn report(&self) -> ExitCode {

@@ -1,244 +1,603 @@
-//! What remote agents are granted, as the agent's own configuration says at its start.
+//! What the agent takes from its own settings, at its start and, by [`follow`], from then on at once.
 //!
-//! | setting | what it sets |
-//! | --- | --- |
-//! | `remote_agent.registry.enabled` | whether there are sessions at all: [`Sessions::disabled`] |
-//! | `remote_agent.registry.idle_timeout` | [`Sessions::idle_timeout`] |
-//! | `remote_agent.registry.recommended_refresh_interval` | [`Sessions::recommended_refresh_interval`] |
-//! | `remote_agent.registry.sweep_interval` | [`Sessions::sweep_interval`] |
-//! | `remote_agent.registry.max_sessions` | [`Sessions::limit`] |
-//! | `config_stream.max_connections` | [`Limits::connections`] |
-//! | `config_stream.max_streams_per_connection` | [`Limits::streams_per_connection`] |
-//! | `config_stream.max_streams` | [`Limits::streams`] |
-//! | `config_stream.handshake_timeout` | [`Limits::handshake_timeout`] |
-//! | `config_stream.stall_timeout` | [`Limits::stall_timeout`] |
-//! | `config_stream.keepalive_interval`, `.keepalive_timeout` | [`Limits::keepalive`] |
+//! | setting | what it sets | a change holds for |
+//! | --- | --- | --- |
+//! | `log_level` | how much is [logged](crate::log), unless `RUST_LOG` is set | the next event |
+//! | `remote_agent.registry.enabled` | whether there are sessions at all: [`Sessions::disabled`] | the next call |
+//! | `remote_agent.registry.idle_timeout` | [`Sessions::idle_timeout`] | all sessions |
+//! | `remote_agent.registry.recommended_refresh_interval` | [`Sessions::recommended_refresh_interval`] | the next registration |
+//! | `remote_agent.registry.sweep_interval` | [`Sessions::sweep_interval`] | the next sweep |
+//! | `remote_agent.registry.max_sessions` | [`Sessions::limit`] | the next registration |
+//! | `config_stream.max_connections` | [`Limits::connections`] | the next connection |
+//! | `config_stream.max_handshakes` | [`Limits::handshakes`] | the next handshake |
+//! | `config_stream.max_streams_per_connection` | [`Limits::streams_per_connection`] | the next connection |
+//! | `config_stream.max_streams` | [`Limits::streams`] | the next stream |
+//! | `config_stream.ring_capacity` | [`Limits::ring_capacity`] | the next stream |
+//! | `config_stream.handshake_timeout` | [`Limits::handshake_timeout`] | the next handshake |
+//! | `config_stream.stall_timeout` | [`Limits::stall_timeout`] | all streams |
+//! | `config_stream.keepalive_interval`, `.keepalive_timeout` | [`Limits::keepalive`] | the next connection |
 //!
-//! Zero is refused everywhere: a server that grants nothing serves nobody. A change while the agent runs streams to
-//! subscribers like any other, and is in force from the next start.
+//! Zero is refused everywhere: a server that grants nothing serves nobody. What is refused keeps the agent from starting,
+//! but for `log_level`, which then stays `info`. While it runs, what was in force stays; the log says so once, and status
+//! shows it until the setting is good again. What is refused still streams: it is a setting like any other.
+//!
+//! Nothing else of the configuration matters to the agent itself. Where it listens, its run directory and the prefix of
+//! environment variables are arguments, and hold until it ends.
 
+mod follow;
+
+use std::fmt;
 use std::time::Duration;
 
-use configstream_engine::settings::{Settings, Value};
+use configstream_engine::Engine;
+use configstream_engine::settings::{Key, Settings, Value};
 use configstream_grpc::{Limits, Sessions};
+use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use crate::exit::{Exit, Failure};
+use crate::log;
 
-/// How sessions are treated.
-///
-/// # Errors
-///
-/// A setting is no positive value of its type.
-pub fn sessions(settings: &Settings) -> Result<Sessions, Failure> {
-    let enabled = value(settings, "remote_agent.registry.enabled").and_then(Value::as_bool);
-    if enabled == Some(false) {
-        return Ok(Sessions::disabled());
-    }
-    let mut sessions = Sessions::default();
-    if let Some(timeout) = span(settings, "remote_agent.registry.idle_timeout")? {
-        sessions = sessions.idle_timeout(timeout);
-    }
-    if let Some(interval) = span(
-        settings,
-        "remote_agent.registry.recommended_refresh_interval",
-    )? {
-        sessions = sessions.recommended_refresh_interval(interval);
-    }
-    if let Some(interval) = span(settings, "remote_agent.registry.sweep_interval")? {
-        sessions = sessions.sweep_interval(interval);
-    }
-    if let Some(limit) = count(settings, "remote_agent.registry.max_sessions")? {
-        sessions = sessions.limit(limit);
-    }
-    Ok(sessions)
+pub use follow::{RefusedSettings, follow};
+
+/// What the agent lives by.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Granted {
+    /// How sessions are treated.
+    pub sessions: Sessions,
+    /// The bounds of the server.
+    pub limits: Limits,
+    /// How much is logged.
+    pub log_level: LevelFilter,
+    keepalive: (Duration, Duration),
 }
 
-/// The bounds of the server.
-///
-/// # Errors
-///
-/// A setting is no positive value of its type.
-pub fn limits(settings: &Settings) -> Result<Limits, Failure> {
-    let mut limits = Limits::default();
-    if let Some(limit) = count(settings, "config_stream.max_connections")? {
-        limits = limits.connections(limit);
-    }
-    if let Some(limit) = count(settings, "config_stream.max_streams_per_connection")? {
-        limits = limits.streams_per_connection(limit);
-    }
-    if let Some(limit) = count(settings, "config_stream.max_streams")? {
-        limits = limits.streams(limit);
-    }
-    if let Some(timeout) = span(settings, "config_stream.handshake_timeout")? {
-        limits = limits.handshake_timeout(timeout);
-    }
-    if let Some(timeout) = span(settings, "config_stream.stall_timeout")? {
-        limits = limits.stall_timeout(timeout);
-    }
-    let interval = span(settings, "config_stream.keepalive_interval")?;
-    let timeout = span(settings, "config_stream.keepalive_timeout")?;
-    Ok(limits.keepalive(
-        interval.unwrap_or(Limits::DEFAULT_KEEPALIVE_INTERVAL),
-        timeout.unwrap_or(Limits::DEFAULT_KEEPALIVE_TIMEOUT),
-    ))
-}
-
-fn value<'a>(settings: &'a Settings, key: &str) -> Option<&'a Value> {
-    settings.resolved().get(key).map(|setting| setting.value())
-}
-
-fn span(settings: &Settings, key: &str) -> Result<Option<Duration>, Failure> {
-    positive(settings, key, "a span of time", |value| {
-        value.as_duration().filter(|time| !time.is_zero())
-    })
-}
-
-fn count<N: TryFrom<i64> + PartialEq + From<u8>>(
-    settings: &Settings,
-    key: &str,
-) -> Result<Option<N>, Failure> {
-    positive(settings, key, "a number", |value| {
-        N::try_from(value.as_i64()?)
-            .ok()
-            .filter(|number| *number != N::from(0))
-    })
-}
-
-fn positive<T>(
-    settings: &Settings,
-    key: &str,
-    kind: &str,
-    read: impl Fn(&Value) -> Option<T>,
-) -> Result<Option<T>, Failure> {
-    let Some(value) = value(settings, key) else {
-        return Ok(None);
-    };
-    match read(value) {
-        Some(read) => Ok(Some(read)),
-        None => Err(Failure::new(
-            Exit::Configuration,
-            format!("the setting `{key}` is refused"),
-            format_args!("it has to be {kind} above zero"),
-            format!(
-                "correct it, or remove it for the default; `configstream explain {key}` of a running agent shows where it is from"
+impl Default for Granted {
+    fn default() -> Self {
+        Self {
+            sessions: Sessions::default(),
+            limits: Limits::default(),
+            log_level: LevelFilter::INFO,
+            keepalive: (
+                Limits::DEFAULT_KEEPALIVE_INTERVAL,
+                Limits::DEFAULT_KEEPALIVE_TIMEOUT,
             ),
-        )),
+        }
     }
+}
+
+/// A setting that is not as the agent needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RefusedSetting {
+    /// Which.
+    pub key: &'static str,
+    /// The layer that it is set in.
+    pub source: &'static str,
+    /// Where that has it from, if it is known.
+    pub provenance: Option<String>,
+    /// What it has to be.
+    pub why: String,
+}
+
+impl RefusedSetting {
+    fn new(rule: &Rule, settings: &Settings) -> Self {
+        let key = Key::parse(rule.key).ok();
+        let layered = key.map(|key| settings.explain(&key)).unwrap_or_default();
+        let winner = layered.first();
+        Self {
+            key: rule.key,
+            source: winner.map_or("", |winner| winner.setting.source().as_str()),
+            provenance: winner.and_then(|winner| Some(winner.provenance.as_ref()?.to_string())),
+            why: (rule.demand)(),
+        }
+    }
+
+    fn place(&self) -> String {
+        match &self.provenance {
+            Some(provenance) => format!("{} ({provenance})", self.source),
+            None => self.source.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for RefusedSetting {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            key, source, why, ..
+        } = self;
+        write!(formatter, "the setting `{key}` of {source}")?;
+        if let Some(provenance) = &self.provenance {
+            write!(formatter, " ({provenance})")?;
+        }
+        write!(formatter, " is refused: it has to be {why}")
+    }
+}
+
+/// The agent's own settings: of each the last that was good, and whether that is the newest.
+#[derive(Clone, Debug)]
+pub struct OwnSettings {
+    /// One for each of [`RULES`].
+    taken: Vec<Taken>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Taken {
+    newest: Option<Value>,
+    good: Option<Value>,
+    refused: Option<RefusedSetting>,
+}
+
+/// What came of a setting that has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is in force for what the second part says.
+    InForce(&'static str, &'static str),
+    /// It is not.
+    Refused(RefusedSetting),
+}
+
+impl OwnSettings {
+    /// The settings that an agent starts with.
+    ///
+    /// # Errors
+    ///
+    /// One of them is no value that the agent can live by.
+    pub fn at_start(settings: &Settings) -> Result<Self, Failure> {
+        let mut own = Self {
+            taken: vec![Taken::default(); RULES.len()],
+        };
+        own.take(settings);
+        match own
+            .refused()
+            .into_iter()
+            .find(|refused| refused.key != LOG_LEVEL)
+        {
+            None => Ok(own),
+            Some(refused) => Err(Failure::new(
+                Exit::Configuration,
+                format!("the setting `{}` is refused", refused.key),
+                format_args!(
+                    "it has to be {}; it is set by {}",
+                    refused.why,
+                    refused.place()
+                ),
+                "correct it there, or remove it for the default",
+            )),
+        }
+    }
+
+    /// Puts the level of the log into force, and says what there is to say about the settings of the start.
+    pub fn begin(&self) {
+        log::set_level(self.granted().log_level);
+        if log::is_fixed() {
+            Outcome::InForce(LOG_LEVEL, "").tell();
+        }
+        for refused in self.refused() {
+            Outcome::Refused(refused).tell();
+        }
+    }
+
+    /// Takes what has changed.
+    pub(crate) fn take(&mut self, settings: &Settings) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        for (rule, taken) in RULES.iter().zip(&mut self.taken) {
+            let setting = settings.resolved().get(rule.key);
+            let newest = setting.map(|setting| setting.value().clone());
+            if taken.newest == newest {
+                continue;
+            }
+            taken.newest.clone_from(&newest);
+            let is_good = newest
+                .as_ref()
+                .is_none_or(|value| (rule.read)(value, Granted::default()).is_some());
+            if is_good {
+                taken.refused = None;
+                taken.good = newest;
+                outcomes.push(Outcome::InForce(rule.key, rule.holds_for));
+            } else {
+                let refused = RefusedSetting::new(rule, settings);
+                taken.refused = Some(refused.clone());
+                outcomes.push(Outcome::Refused(refused));
+            }
+        }
+        outcomes
+    }
+
+    /// What they grant.
+    #[must_use]
+    pub fn granted(&self) -> Granted {
+        let mut granted = Granted::default();
+        for (rule, taken) in RULES.iter().zip(&self.taken) {
+            let read = taken
+                .good
+                .as_ref()
+                .and_then(|good| (rule.read)(good, granted.clone()));
+            granted = read.unwrap_or(granted);
+        }
+        let (interval, timeout) = granted.keepalive;
+        granted.limits = granted.limits.keepalive(interval, timeout);
+        granted
+    }
+
+    /// Those that are not as they have to be.
+    #[must_use]
+    pub fn refused(&self) -> Vec<RefusedSetting> {
+        let refused = self.taken.iter().filter_map(|taken| taken.refused.clone());
+        refused.collect()
+    }
+}
+
+/// How one setting is taken.
+struct Rule {
+    key: &'static str,
+    /// What a change of it holds for, at once.
+    holds_for: &'static str,
+    /// What it has to be.
+    demand: fn() -> String,
+    /// Puts a value in; `None` if it is not what it has to be.
+    read: fn(&Value, Granted) -> Option<Granted>,
+}
+
+const LOG_LEVEL: &str = "log_level";
+
+/// In the order in which they apply: switching the registry off resets the rest of [`Sessions`].
+const RULES: [Rule; 15] = [
+    Rule {
+        key: LOG_LEVEL,
+        holds_for: "the next event",
+        demand: || "one of off, critical, error, warn, info, debug, trace".to_owned(),
+        read: |value, mut granted| {
+            granted.log_level = log::parse_level(value.as_str()?)?;
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "remote_agent.registry.enabled",
+        holds_for: "the next call",
+        demand: || "true or false".to_owned(),
+        read: |value, mut granted| {
+            if !value.as_bool()? {
+                granted.sessions = Sessions::disabled();
+            }
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "remote_agent.registry.idle_timeout",
+        holds_for: "all sessions",
+        demand: a_span,
+        read: |value, mut granted| {
+            granted.sessions = granted.sessions.idle_timeout(span(value)?);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "remote_agent.registry.recommended_refresh_interval",
+        holds_for: "the next registration",
+        demand: a_span,
+        read: |value, mut granted| {
+            let sessions = granted.sessions;
+            granted.sessions = sessions.recommended_refresh_interval(span(value)?);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "remote_agent.registry.sweep_interval",
+        holds_for: "the next sweep",
+        demand: a_span,
+        read: |value, mut granted| {
+            granted.sessions = granted.sessions.sweep_interval(span(value)?);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "remote_agent.registry.max_sessions",
+        holds_for: "the next registration",
+        demand: a_count,
+        read: |value, mut granted| {
+            granted.sessions = granted.sessions.limit(count(value)?);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "config_stream.max_connections",
+        holds_for: "the next connection",
+        demand: a_count,
+        read: |value, mut granted| {
+            granted.limits = granted.limits.connections(count(value)?);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "config_stream.max_handshakes",
+        holds_for: "the next handshake",
+        demand: a_count,
+        read: |value, mut granted| {
+            granted.limits = granted.limits.handshakes(count(value)?);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "config_stream.max_streams_per_connection",
+        holds_for: "the next connection",
+        demand: a_count,
+        read: |value, mut granted| {
+            granted.limits = granted.limits.streams_per_connection(count(value)?);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "config_stream.max_streams",
+        holds_for: "the next stream",
+        demand: a_count,
+        read: |value, mut granted| {
+            granted.limits = granted.limits.streams(count(value)?);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "config_stream.ring_capacity",
+        holds_for: "the next stream",
+        demand: || format!("{} and at most {MAX_RING_CAPACITY}", a_count()),
+        read: |value, mut granted| {
+            let capacity = count(value).filter(|capacity| *capacity <= MAX_RING_CAPACITY)?;
+            granted.limits = granted.limits.ring_capacity(capacity);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "config_stream.handshake_timeout",
+        holds_for: "the next handshake",
+        demand: a_span,
+        read: |value, mut granted| {
+            granted.limits = granted.limits.handshake_timeout(span(value)?);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "config_stream.stall_timeout",
+        holds_for: "all streams",
+        demand: a_span,
+        read: |value, mut granted| {
+            granted.limits = granted.limits.stall_timeout(span(value)?);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "config_stream.keepalive_interval",
+        holds_for: "the next connection",
+        demand: a_span,
+        read: |value, mut granted| {
+            granted.keepalive.0 = span(value)?;
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "config_stream.keepalive_timeout",
+        holds_for: "the next connection",
+        demand: a_span,
+        read: |value, mut granted| {
+            granted.keepalive.1 = span(value)?;
+            Some(granted)
+        },
+    },
+];
+
+const MAX_RING_CAPACITY: usize = Engine::<Settings>::MAX_RING_CAPACITY;
+
+fn a_span() -> String {
+    "a span of time above zero".to_owned()
+}
+
+fn a_count() -> String {
+    "a number above zero".to_owned()
+}
+
+fn span(value: &Value) -> Option<Duration> {
+    value.as_duration().filter(|time| !time.is_zero())
+}
+
+fn count<N: TryFrom<i64> + PartialEq + From<u8>>(value: &Value) -> Option<N> {
+    let number = N::try_from(value.as_i64()?).ok()?;
+    (number != N::from(0)).then_some(number)
 }
 
 #[cfg(test)]
 mod tests {
     use configstream_engine::State;
-    use configstream_engine::settings::{Change, Key, Source};
+    use configstream_engine::settings::{Change, Provenance, Source};
 
     use super::*;
     use crate::known::Known;
 
-    fn with(key: &str, value: impl Into<Value>) -> Settings {
+    fn defaults() -> Settings {
         let defaults = Known::embedded().defaults();
-        let change = Change::batch([
-            Change::replace_layer(Source::Default, defaults),
-            Change::set(Source::File, Key::parse(key).unwrap(), value),
-        ]);
+        let change = Change::replace_layer(Source::Default, defaults);
         Settings::default().apply(&change).unwrap().state
+    }
+
+    fn with(settings: &Settings, key: &str, value: impl Into<Value>) -> Settings {
+        let change = Change::set(Source::File, Key::parse(key).unwrap(), value)
+            .with_provenance(Provenance::file("core.yaml", 3));
+        settings.apply(&change).unwrap().state
+    }
+
+    fn shown(granted: &Granted) -> String {
+        let Granted {
+            sessions,
+            limits,
+            log_level,
+            ..
+        } = granted;
+        format!("{sessions:?} {limits:?} log_level: {log_level}")
     }
 
     #[test]
     fn the_known_defaults_are_those_of_the_library() {
-        let settings = with("mine", 1);
-        let shown = |sessions: Sessions| format!("{sessions:?}");
-        assert_eq!(
-            shown(sessions(&settings).unwrap()),
-            shown(Sessions::default())
-        );
-        let shown = |limits: Limits| format!("{limits:?}");
-        assert_eq!(shown(limits(&settings).unwrap()), shown(Limits::default()));
+        let own = OwnSettings::at_start(&defaults()).unwrap();
+        let mut library = Granted::default();
+        library.limits = library
+            .limits
+            .ring_capacity(Engine::<Settings>::DEFAULT_RING_CAPACITY);
+        assert_eq!(shown(&own.granted()), shown(&library));
+        let known = defaults();
+        for rule in &RULES {
+            assert!(known.resolved().get(rule.key).is_some(), "{}", rule.key);
+        }
     }
 
     #[test]
-    fn each_setting_sets_what_it_says() {
-        let second = Value::duration(Duration::from_secs(7));
+    fn the_table_of_the_documentation_says_what_the_rules_say() {
+        let text = include_str!("granted.rs");
+        for Rule { key, holds_for, .. } in &RULES {
+            // Two settings share a line.
+            let key = key
+                .strip_suffix(".keepalive_timeout")
+                .map_or(*key, |_| ".keepalive_timeout");
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("//! | ") && line.contains(&format!("`{key}`")));
+            let line = line.unwrap_or_else(|| panic!("{key} is not in the table"));
+            assert!(line.ends_with(&format!("| {holds_for} |")), "{key}: {line}");
+        }
+    }
+
+    #[test]
+    fn each_setting_sets_what_it_says_and_nothing_else() {
+        let span = Value::duration(Duration::from_secs(7));
+        let count = Value::from(7);
         for (key, value, part) in [
+            ("log_level", "debug".into(), "log_level: debug"),
             (
                 "remote_agent.registry.enabled",
-                Value::Bool(false),
+                false.into(),
                 "enabled: false",
             ),
             (
                 "remote_agent.registry.idle_timeout",
-                second.clone(),
+                span.clone(),
                 "idle_timeout: 7s",
             ),
             (
                 "remote_agent.registry.recommended_refresh_interval",
-                second.clone(),
+                span.clone(),
                 "recommended_refresh_interval: 7s",
             ),
             (
                 "remote_agent.registry.sweep_interval",
-                second.clone(),
+                span.clone(),
                 "sweep_interval: 7s",
             ),
-            ("remote_agent.registry.max_sessions", 7.into(), "limit: 7"),
-        ] {
-            let shown = format!("{:?}", sessions(&with(key, value)).unwrap());
-            assert!(shown.contains(part), "{key}: {shown}");
-        }
-        for (key, value, part) in [
-            ("config_stream.max_streams", 7.into(), " streams: 7"),
-            ("config_stream.max_connections", 7.into(), " connections: 7"),
+            (
+                "remote_agent.registry.max_sessions",
+                count.clone(),
+                " limit: 7",
+            ),
+            ("config_stream.max_streams", count.clone(), " streams: 7"),
+            (
+                "config_stream.max_connections",
+                count.clone(),
+                " connections: 7",
+            ),
+            (
+                "config_stream.max_handshakes",
+                count.clone(),
+                " handshakes: 7",
+            ),
             (
                 "config_stream.max_streams_per_connection",
-                7.into(),
+                count.clone(),
                 "streams_per_connection: 7",
             ),
             (
+                "config_stream.ring_capacity",
+                count,
+                "ring_capacity: Some(7)",
+            ),
+            (
                 "config_stream.handshake_timeout",
-                second.clone(),
+                span.clone(),
                 "handshake_timeout: 7s",
             ),
             (
                 "config_stream.stall_timeout",
-                second.clone(),
+                span.clone(),
                 "stall_timeout: 7s",
             ),
             (
                 "config_stream.keepalive_interval",
-                second.clone(),
+                span.clone(),
                 "keepalive_interval: 7s",
             ),
             (
                 "config_stream.keepalive_timeout",
-                second,
+                span,
                 "keepalive_timeout: 7s",
             ),
         ] {
-            let shown = format!("{:?}", limits(&with(key, value)).unwrap());
-            assert!(shown.contains(part), "{key}: {shown}");
+            let mut own = OwnSettings::at_start(&defaults()).unwrap();
+            let before = shown(&own.granted());
+            let outcomes = own.take(&with(&defaults(), key, value));
+            assert!(
+                matches!(&outcomes[..], [Outcome::InForce(changed, _)] if *changed == key),
+                "{outcomes:?}"
+            );
+            let after = shown(&own.granted());
+            assert!(after.contains(part), "{key}: {after}");
+            let differ = before.split(", ").zip(after.split(", "));
+            assert_eq!(differ.filter(|(a, b)| a != b).count(), 1, "{after}");
+            // Back at the default.
+            own.take(&defaults());
+            assert_eq!(shown(&own.granted()), before);
         }
     }
 
     #[test]
-    fn nothing_may_be_zero_or_of_another_kind() {
+    fn what_is_refused_keeps_the_agent_from_starting_and_says_where_it_is_set() {
         for (key, value) in [
-            ("remote_agent.registry.idle_timeout", Value::from(0)),
+            ("remote_agent.registry.enabled", Value::from("no")),
+            ("remote_agent.registry.idle_timeout", 0.into()),
             ("remote_agent.registry.sweep_interval", "1s".into()),
             ("remote_agent.registry.max_sessions", (-1).into()),
-        ] {
-            let failure = sessions(&with(key, value)).unwrap_err();
-            assert_eq!(failure.exit(), Exit::Configuration);
-            assert!(failure.to_string().contains(key), "{failure}");
-        }
-        for (key, value) in [
-            ("config_stream.max_connections", Value::from(0)),
+            ("config_stream.max_connections", 0.into()),
             (
                 "config_stream.max_streams_per_connection",
                 (1_i64 << 40).into(),
             ),
+            ("config_stream.ring_capacity", (1_i64 << 40).into()),
             ("config_stream.stall_timeout", 0.into()),
         ] {
-            let failure = limits(&with(key, value)).unwrap_err();
-            assert!(failure.to_string().contains("above zero"), "{failure}");
+            let failure = OwnSettings::at_start(&with(&defaults(), key, value)).unwrap_err();
+            assert_eq!(failure.exit(), Exit::Configuration);
+            let text = failure.to_string();
+            let place = text.contains(key) && text.contains("file (core.yaml:3)");
+            assert!(place && text.contains("it has to be "), "{text}");
         }
+        let own = OwnSettings::at_start(&with(&defaults(), "log_level", "loud")).unwrap();
+        assert_eq!(own.granted().log_level, LevelFilter::INFO);
+        assert_eq!(own.refused()[0].key, "log_level");
+    }
+
+    #[test]
+    fn what_is_refused_leaves_the_last_good_and_is_told_once() {
+        let key = "remote_agent.registry.max_sessions";
+        let good = with(&defaults(), key, 7);
+        let mut own = OwnSettings::at_start(&good).unwrap();
+        let bad = with(&good, key, 0);
+        let outcomes = own.take(&bad);
+        assert_eq!(outcomes, [Outcome::Refused(own.refused()[0].clone())]);
+        assert_eq!(own.take(&bad), []);
+        assert!(shown(&own.granted()).contains(" limit: 7"));
+        // Others go on.
+        let other = with(&bad, "config_stream.max_streams", 5);
+        assert!(matches!(own.take(&other)[..], [Outcome::InForce(..)]));
+        assert!(shown(&own.granted()).contains(" streams: 5"));
+        assert_eq!(own.refused().len(), 1);
+        // Good again, be it by the same value as before.
+        let mended = with(&other, key, 7);
+        assert!(matches!(own.take(&mended)[..], [Outcome::InForce(..)]));
+        assert_eq!(own.refused(), []);
     }
 }

@@ -121,7 +121,8 @@ pub fn for_people(known: &Known, key: &str, value: &serde_json::Value) -> String
     }
 }
 
-struct Json(Value);
+/// A value, for where JSON holds one.
+pub(crate) struct Json(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -146,8 +147,9 @@ impl<'de> Visitor<'de> for JsonVisitor {
         if (-MAX_INTEGER..=MAX_INTEGER).contains(&number) {
             Ok(Value::Int(number))
         } else {
+            // Which one is not said: it may be a secret.
             Err(E::custom(format_args!(
-                "{number} {}",
+                "a number {}",
                 ScalarError::IntegerTooBig
             )))
         }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod atomic_file;
 pub mod backend;
 pub mod cli;
 pub mod command_line;
@@ -14,12 +15,18 @@ pub mod http;
 pub mod json;
 pub mod known;
 pub mod listen;
+pub mod log;
 mod open_files;
+pub mod persisted;
+pub mod recent;
 pub mod resolver;
 pub mod run;
 pub mod run_dir;
 pub mod scalar;
+pub mod secrets;
 pub mod sequence_file;
+pub mod service_manager;
+mod signals;
 pub mod sources;
 pub mod status;
 pub mod telemetry;

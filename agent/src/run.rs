@@ -10,7 +10,6 @@ use configstream_engine::settings::{Assignment, Change, Settings, Source};
 use configstream_engine::{Engine, State};
 use configstream_grpc::{Address, Identity, Listener, Server, ServerHandle, Token};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::backend::Backend;
@@ -18,14 +17,19 @@ use crate::command_line;
 use crate::credentials::Credentials;
 use crate::environment;
 use crate::exit::{Exit, Failure};
-use crate::granted;
+use crate::granted::{OwnSettings, RefusedSettings, follow};
 use crate::http;
 use crate::known::Known;
 use crate::listen::{self, Bound, SocketFile};
+use crate::log;
 use crate::open_files;
+use crate::persisted::{PersistError, Persisted};
+use crate::recent::RecentChanges;
 use crate::resolver::Resolver;
 use crate::run_dir::{RunDir, RunDirLock};
 use crate::sequence_file::{SequenceFile, SequenceFileError};
+use crate::service_manager::ServiceManager;
+use crate::signals::Signals;
 use crate::sources::SourceReport;
 use crate::sources::file::{self, FileSource};
 use crate::status::{NamedSource, StatusSource};
@@ -38,7 +42,7 @@ pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "programs build it")]
 pub struct Options {
-    /// Configuration files, in order; the later one wins. None: the embedded example alone.
+    /// Configuration files and folders of them, in order; the later one wins. None: the embedded example alone.
     pub files: Vec<PathBuf>,
     /// The run directory; none means the user's own.
     pub run_dir: Option<PathBuf>,
@@ -76,10 +80,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         // Signals first: one that arrives during the start must not be the default one.
         let mut signals = Signals::install()?;
         let agent = Agent::start(options).await?;
-        eprintln!("{}", agent.welcome(options));
-        signals.wait(&agent).await;
+        agent.announce(options);
+        let mut manager = ServiceManager::from_environment();
+        manager.ready(&agent.status_line());
+        let status = agent.status.clone();
+        manager.watch(agent.resolver.handle(), move || status.line());
+        signals.until_stop(&agent, &manager).await;
+        manager.stopping();
         // A second signal means: now.
-        tokio::select! {
+        let stopped = tokio::select! {
             stopped = agent.stop() => stopped,
             () = signals.second() => Err(Failure::new(
                 Exit::Failed,
@@ -87,7 +96,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
                 "a second signal came before the clean stop was done",
                 "nothing: what was reserved on disk is skipped at the next start",
             )),
-        }
+        };
+        manager.close().await;
+        stopped
     });
     // Tasks that still wait for a slow peer are dropped.
     runtime.shutdown_background();
@@ -101,11 +112,12 @@ pub struct Agent {
     addresses: Vec<Address>,
     http_address: String,
     server: ServerHandle<Settings>,
+    stopping: watch::Sender<bool>,
     http_stop: watch::Sender<bool>,
     http: tokio::task::JoinHandle<()>,
     files: Option<FileSource>,
     resolver: Resolver,
-    settings: usize,
+    status: Arc<StatusSource>,
     run_dir: RunDir,
     _sockets: Vec<SocketFile>,
     _lock: RunDirLock,
@@ -122,7 +134,7 @@ impl Agent {
         let known = Known::embedded();
         let layers = Layers::gather(options, known)?;
         let state = layers.resolve()?;
-        let (sessions, limits) = (granted::sessions(&state)?, granted::limits(&state)?);
+        let mut own = OwnSettings::at_start(&state)?;
 
         let run_dir = RunDir::locate(options.run_dir.as_deref())?;
         run_dir.create(options.run_dir.is_some())?;
@@ -133,11 +145,16 @@ impl Agent {
         }
         let http_listener = listen_http(&options.http).await?;
         let metrics = telemetry::install()?;
+        // Only under the lock does nobody else change it.
+        let persisted = Persisted::open(&run_dir.persisted()).map_err(refuse_persisted)?;
+        let state = restore(&state, &persisted)?;
+        // What persists was taken at run time, where a bad value is told and not taken: no reason not to start.
+        own.take(&state);
+        own.begin();
         let credentials = Credentials::open_or_create(&run_dir)?;
         let (identity, token) = trust(&run_dir, &credentials)?;
 
         let saved = SequenceFile::open(&run_dir.sequence()).map_err(refuse_sequence)?;
-        let settings = state.resolved().len();
         let engine = Engine::builder(state)
             .start_at(saved.epoch(), saved.start())
             .sequence_limit(saved.limit())
@@ -146,17 +163,22 @@ impl Agent {
         let no_thread = |error: std::io::Error| {
             Failure::new(Exit::Failed, "cannot start a thread", error, "free some")
         };
-        let resolver = Resolver::start(engine.clone(), saved).map_err(no_thread)?;
+        let resolver = Resolver::start_persisting(engine.clone(), saved, persisted);
+        let resolver = resolver.map_err(no_thread)?;
 
         let origin = layers.origin(options);
         let (sources, file_report) = layers.reports(options);
+        let (stopping, told_to_stop) = watch::channel(false);
         let mut status = StatusSource {
             engine: engine.clone(),
             origin: origin.clone(),
             started,
             resolver: resolver.handle(),
             sources,
+            refused: RefusedSettings::of(&own),
             server: None,
+            recent: RecentChanges::follow(&engine),
+            stopping: told_to_stop,
         };
         let backend = Backend {
             engine: engine.clone(),
@@ -164,11 +186,12 @@ impl Agent {
             resolver: resolver.handle(),
             status: status.clone(),
         };
+        let granted = own.granted();
         let server = Server::builder(engine.clone(), identity, token)
             .origin(origin)
             .hostname(hostname())
-            .sessions(sessions)
-            .limits(limits)
+            .sessions(granted.sessions)
+            .limits(granted.limits)
             .admin(Arc::new(backend))
             .build();
         let addresses: Vec<Address> = bound
@@ -191,13 +214,17 @@ impl Agent {
                 Listener::from(listener)
             }
         }));
+        let refused = status.refused.clone();
+        tokio::spawn(follow(engine.clone(), server.bounds(), own, refused));
         status.server = Some(server.observer());
+        let status = Arc::new(status);
 
         let (http_stop, stopped) = watch::channel(false);
         let http_address = http_listener
             .local_addr()
             .map_or_else(|_| options.http.clone(), |address| address.to_string());
-        let app = http::router(Arc::new(status), metrics);
+        let hosts = http::Hosts::of(&http_listener, &options.http);
+        let app = http::router(status.clone(), metrics, hosts);
         let grants = http::Grants::default();
         let http = tokio::spawn(http::serve(http_listener, app, grants, flagged(stopped)));
 
@@ -225,11 +252,12 @@ impl Agent {
             addresses,
             http_address,
             server,
+            stopping,
             http_stop,
             http,
             files,
             resolver,
-            settings,
+            status,
             run_dir,
             _sockets: sockets,
             _lock: lock,
@@ -254,10 +282,16 @@ impl Agent {
         &self.engine
     }
 
-    /// Reads the configuration files again.
-    pub fn reload(&self) {
+    /// How it is doing, in a line.
+    pub(crate) fn status_line(&self) -> String {
+        self.status.line()
+    }
+
+    /// Reads the configuration files again, and returns once it is decided what came of it; the log says what.
+    pub async fn reload(&self) {
         match &self.files {
-            Some(files) => files.reload(),
+            // Fails only if so many looks at the files wait that this one is not needed.
+            Some(files) => drop(files.reload().await),
             None => tracing::info!("nothing to reload: there is no configuration file"),
         }
     }
@@ -271,6 +305,7 @@ impl Agent {
         let Self {
             engine,
             server,
+            stopping,
             http_stop,
             http,
             files,
@@ -278,8 +313,8 @@ impl Agent {
             ..
         } = self;
         let all = async {
-            // Files and HTTP are quick; streams get most of the time.
-            let _ = http_stop.send(true);
+            // Files and HTTP are quick; streams get most of the time. Meanwhile HTTP says that the agent is not ready.
+            let _ = stopping.send(true);
             let last = tokio::task::spawn_blocking(move || {
                 drop(files);
                 resolver.stop()
@@ -287,6 +322,7 @@ impl Agent {
             server.shutdown(SHUTDOWN_DEADLINE.mul_f64(0.6)).await;
             let saved = last.await.ok().flatten();
             engine.close();
+            let _ = http_stop.send(true);
             if tokio::time::timeout(Duration::from_millis(500), http)
                 .await
                 .is_err()
@@ -317,9 +353,27 @@ impl Agent {
             })
     }
 
-    /// What to say at the start: where it is, and what to type next.
-    fn welcome(&self, options: &Options) -> String {
+    /// Says that it serves, and where.
+    fn announce(&self, options: &Options) {
         let listening: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
+        let listening = listening.join(", ");
+        if log::is_for_people() {
+            eprintln!("{}", self.welcome(options, &listening));
+        } else {
+            let head = self.engine.head();
+            tracing::info!(
+                version = env!("CARGO_PKG_VERSION"),
+                http = self.http_address,
+                run_dir = %self.run_dir.path().display(),
+                sequence = head.sequence().get(),
+                "streaming {} settings on {listening}",
+                head.state().resolved().len()
+            );
+        }
+    }
+
+    /// What to tell a person at the start: where it is, and what to type next.
+    fn welcome(&self, options: &Options, listening: &str) -> String {
         let program = quote(&options.program);
         let run_dir = match &options.run_dir {
             Some(dir) => format!(" --run-dir {}", quote(&dir.display().to_string())),
@@ -327,7 +381,8 @@ impl Agent {
         };
         format!(
             "configstream {version} streams {settings} settings on {listening}\n\
-             status, health and metrics: http://{http}/status /healthz /metrics\n\
+             status, health and metrics: http://{http}/status /healthz /readyz /metrics\n\
+             status page: http://{http}/\n\
              certificate, token and sequence: {dir}\n\
              \n\
              To see the stream, type in a second terminal:\n\
@@ -336,8 +391,7 @@ impl Agent {
              and in a third, to change something:\n\
              \n    {program} set log_level debug{run_dir}\n",
             version = env!("CARGO_PKG_VERSION"),
-            settings = self.settings,
-            listening = listening.join(", "),
+            settings = self.engine.head().state().resolved().len(),
             http = self.http_address,
             dir = self.run_dir.path().display(),
         )
@@ -452,44 +506,6 @@ impl Layers {
     }
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn install() -> Result<Self, Failure> {
-        let install = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::new(Exit::Failed, "cannot listen for signals", error, ""))
-        };
-        Ok(Self {
-            terminate: install(SignalKind::terminate())?,
-            interrupt: install(SignalKind::interrupt())?,
-            hangup: install(SignalKind::hangup())?,
-        })
-    }
-
-    /// Returns when the agent is to stop; serves SIGHUP meanwhile.
-    async fn wait(&mut self, agent: &Agent) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return tracing::info!("SIGTERM: stopping"),
-                _ = self.interrupt.recv() => return tracing::info!("SIGINT: stopping"),
-                _ = self.hangup.recv() => agent.reload(),
-            }
-        }
-    }
-
-    async fn second(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 async fn listen_http(address: &str) -> Result<TcpListener, Failure> {
     let refused =
         |error: &std::io::Error| listen::refused(&Address::Tcp(address.to_owned()), error);
@@ -515,6 +531,40 @@ pub(crate) fn trust(dir: &RunDir, credentials: &Credentials) -> Result<(Identity
     Ok((identity, token))
 }
 
+/// The state with the changes that were to survive the restart.
+fn restore(state: &Settings, persisted: &Persisted) -> Result<Settings, Failure> {
+    if persisted.is_empty() {
+        return Ok(state.clone());
+    }
+    let path = persisted.path().display();
+    match state.apply(&persisted.changes()) {
+        Ok(transition) => {
+            tracing::info!(
+                "{} persisted changes are restored from {path}",
+                persisted.len()
+            );
+            Ok(transition.state)
+        }
+        Err(rejection) => Err(Failure::new(
+            Exit::Configuration,
+            "a persisted change does not go together with the settings of this start",
+            rejection,
+            format!(
+                "change the other one; or remove {path}: all that persisted is then gone, and has to be set again"
+            ),
+        )),
+    }
+}
+
+fn refuse_persisted(error: PersistError) -> Failure {
+    Failure::new(
+        Exit::RunDir,
+        "the persisted changes cannot be used",
+        &error,
+        error.mend(),
+    )
+}
+
 fn refuse_sequence(error: SequenceFileError) -> Failure {
     Failure::new(
         Exit::Sequence,
@@ -531,10 +581,8 @@ async fn flagged(mut flag: watch::Receiver<bool>) {
 
 /// The name of this machine, for `GetHostname`.
 fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .or_else(|_| std::fs::read_to_string("/etc/hostname"))
-        .map(|name| name.trim().to_owned())
-        .ok()
+    let name = nix::unistd::gethostname().ok();
+    name.and_then(|name| name.into_string().ok())
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "localhost".to_owned())
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use configstream_engine::settings::Value;
 
 use crate::duration::{self, DurationError};
+use crate::secrets::REDACTED;
 
 /// The largest integer a setting may have, either way: 2^53.
 pub const MAX_INTEGER: i64 = Value::MAX_INTEGER;
@@ -128,6 +129,17 @@ impl ScalarError {
             Self::DurationTooLong => "keep within 2501h".to_owned(),
             Self::Duration { .. } => format!("write {}", Kind::Duration.example()),
         }
+    }
+}
+
+impl ScalarError {
+    /// The same without the text that was refused, which may be a secret.
+    #[must_use]
+    pub fn without_text(mut self) -> Self {
+        if let Self::Expected { text, .. } | Self::Duration { text, .. } = &mut self {
+            *text = REDACTED.into();
+        }
+        self
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `configstream_file_reloads_total` | counter | times the configuration files took effect, the start included |
 //! | `configstream_file_reload_errors_total` | counter | times they could not |
 //! | `configstream_file_healthy` | gauge | 1 if the newest content of the files is in force, else 0 |
+//! | `configstream_refused_settings` | gauge | settings of the agent itself that are not as they have to be |
 
 use std::sync::OnceLock;
 
@@ -57,7 +58,7 @@ fn describe() {
     }
 }
 
-const GAUGES: [(&str, &str); 5] = [
+const GAUGES: [(&str, &str); 6] = [
     ("configstream_settings", "settings that win now"),
     ("configstream_sequence_id", "the newest sequence"),
     (
@@ -71,6 +72,10 @@ const GAUGES: [(&str, &str); 5] = [
     (
         "configstream_file_healthy",
         "1 if the newest content of the configuration files is in force, else 0",
+    ),
+    (
+        "configstream_refused_settings",
+        "settings of the agent itself that are not as they have to be, so that earlier values are in force",
     ),
 ];
 

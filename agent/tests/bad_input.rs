@@ -375,14 +375,14 @@ fn each_bad_text_is_refused_with_place_reason_and_mend() {
             "unknown tag",
             "a: !secret x\n",
             "1:",
-            "tag `!secret` is unknown",
+            "tag of `a` is unknown",
             "known are !duration",
         ),
         case(
             "binary",
             "a: !!binary aGVsbG8=\n",
             "1:",
-            "tag `!!binary` is unknown",
+            "tag of `a` is unknown",
             "known are !duration",
         ),
         case(
@@ -466,8 +466,22 @@ fn each_bad_text_is_refused_with_place_reason_and_mend() {
             "bad tagged duration",
             "mine: !duration soon\n",
             "1:",
-            "is a duration, but `soon` is not",
+            "is a duration, but `********` is not",
             "30s",
+        ),
+        case(
+            "unknown tag in a list",
+            "a:\n  - b: [!include x]\n",
+            "2:",
+            "tag of `b` is unknown",
+            "quote the text",
+        ),
+        case(
+            "unknown tag at the top",
+            "!include x\n",
+            "1:",
+            "the tag here is unknown",
+            "remove the tag",
         ),
     ];
     let mut wrong = Vec::new();
@@ -495,6 +509,50 @@ fn each_bad_text_is_refused_with_place_reason_and_mend() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_error_quotes_a_secret() {
+    let values = [
+        "!hunter2 x",
+        "!hunter2",
+        "!<tag:hunter2> x",
+        "!h!hunter2 x",
+        "!!int hunter2",
+        "!duration hunter2",
+        "*hunter2",
+        "&hunter2",
+        "@hunter2",
+        "`hunter2",
+        "%hunter2",
+        "{hunter2",
+        "[hunter2",
+        "\"hunter2",
+        "\"\\xhunter2\"",
+        "\"a\" hunter2",
+        "'hunter2",
+        "'a'hunter2",
+        "a: hunter2",
+        "|hunter2",
+        "? hunter2",
+        "- hunter2",
+        "[!!bool hunter2]",
+        "[!!float hunter2, {X: !hunter2 y}]",
+    ];
+    for value in values {
+        for text in [
+            format!("password: {value}\n"),
+            format!("api_key: {value}\n"),
+            format!("mine:\n  auth_token: {value}\n"),
+            format!("secret_backend_arguments: {value}\n"),
+            format!("secret_backend_config:\n  X: {value}\n"),
+        ] {
+            // Some are good where others are not: a list for a list.
+            if let Err(error) = read(&text) {
+                assert!(!error.contains("hunter2"), "{text:?}: {error}");
+            }
+        }
+    }
 }
 
 #[test]

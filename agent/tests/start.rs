@@ -66,8 +66,13 @@ fn a_bad_configuration_is_refused_with_the_place() {
     fail(&run_dir, &["--config", &odd]).demand(3, &["odd.yaml:1:4", "not UTF-8", "to do: save it"]);
     fail(&run_dir, &["--config", "nowhere.yaml"])
         .demand(3, &["nowhere.yaml", "cannot be read", "to do: create it"]);
-    let dir = root.path().display().to_string();
-    fail(&run_dir, &["--config", &dir]).demand(3, &["is a directory", "to do: name a file"]);
+    // A folder stands for the files in it, in the order of their names.
+    let folder = root.path().join("conf.d");
+    fs::create_dir(&folder).unwrap();
+    file(&folder, "b.yaml", b"a: [\n");
+    file(&folder, "a.yaml", b"a: 1\n");
+    let folder = folder.display().to_string();
+    fail(&run_dir, &["--config", &folder]).demand(3, &["conf.d/b.yaml:", "no valid YAML"]);
     fail(&run_dir, &["--set", "expvar_port=many"]).demand(
         3,
         &[
@@ -178,6 +183,34 @@ fn damaged_or_open_credentials_are_refused() {
         6,
         &["auth_token cannot be used", "64 hex", "remove the file"],
     );
+    assert!(
+        !root.path().join("sequence").exists(),
+        "a start that fails spends no sequence"
+    );
+}
+
+#[test]
+fn damaged_or_foreign_persisted_changes_are_refused_and_left_as_they_are() {
+    let root = tempfile::tempdir().unwrap();
+    for (content, why) in [
+        (&b""[..], "it is empty"),
+        (b"log_level: debug\n", "first line"),
+        (b"configstream persisted changes 1\n", "cut short"),
+        (
+            b"configstream persisted changes 1\ncrc32 00000000\n",
+            "checksum",
+        ),
+    ] {
+        let path = file(root.path(), "persisted", content);
+        let parts = [
+            "persisted changes cannot be used",
+            why,
+            "to do: restore it",
+            "rm ",
+        ];
+        fail(root.path(), &[]).demand(4, &parts);
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
     assert!(
         !root.path().join("sequence").exists(),
         "a start that fails spends no sequence"

@@ -182,6 +182,33 @@ fn of_several_files_the_later_wins_key_by_key() {
 }
 
 #[test]
+fn each_setting_remembers_file_and_line() {
+    let first = "# a comment\na.b: 1\nc:\n  d: &d\n    - 1\n  e: *d\n\nf: {g: 1,\n  h: 2}\n";
+    let found = assignments(&[first, "---\nc:\n  e: 3\n"], Known::embedded());
+    let places: Vec<String> = found
+        .iter()
+        .map(|setting| format!("{} {}", setting.key, setting.provenance.as_ref().unwrap()))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            "a.b 0.yaml:2",
+            "c.d 0.yaml:4",
+            "c.e 1.yaml:3",
+            "f.g 0.yaml:8",
+            "f.h 0.yaml:9"
+        ]
+    );
+}
+
+#[test]
+fn comments_stand_anywhere_and_mean_nothing() {
+    let text = "# first\na: 1 # behind\nb:   # a section\n  # inside\n  c: '#no'\n  d: x#y\n# last";
+    let all = [("a", "1"), ("b.c", r##""#no""##), ("b.d", r##""x#y""##)];
+    assert_eq!(settings(text), expected(&all));
+}
+
+#[test]
 fn the_deepest_value_that_can_be_streamed_is_kept() {
     let text = format!("mine: {}1{}\n", "[".repeat(48), "]".repeat(48));
     assert_eq!(settings(&text).len(), 1);

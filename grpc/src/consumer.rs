@@ -11,16 +11,39 @@
 //!   a sequence is missing, an answer is overdue, the connection is dead (HTTP/2 pings), the stream ended with any status.
 //!   Each stream's events are checked against each other and against the replica; what does not fit ends the stream, and
 //!   the snapshot of the next one puts it right.
-//! * **Pauses** between attempts grow exponentially, with jitter, and start over once a stream has lasted. Once, a lost
-//!   session or new credentials are tried at once.
+//! * **Pauses** between attempts grow exponentially, with jitter, and start over once a stream has lasted: to 2 s, or 4 with
+//!   jitter, while nobody answers at the address, so that all are back within 5 s of a restart, however long it took; to
+//!   30 s, or 60, when a server refuses, which is dear. 1,000 consumers without a server knock 333 times a second, and come
+//!   back at that rate. Once, a lost session or new credentials are tried at once.
 //! * **State.** [`Connecting`](ConsumerState::Connecting) until there is something to read, then
 //!   [`Ready`](ConsumerState::Ready) or [`Stale`](ConsumerState::Stale), with why and since when.
 //! * **Slow readers** of the replica hold nothing up: its engine makes good what they missed. What a consumer holds is
 //!   bounded by the settings, one batch, and the rings of its subscriptions.
+//! * **Metrics**, each with the label `consumer` and its name: how long a snapshot took
+//!   (`configstream_consumer.time_to_first_snapshot_seconds`), how often there was no stream any more (`.reconnect_count`), where it
+//!   is (`.last_sequence_id`), and what it refused because it knew better (`.dropped_stale_updates`). The recorder has to be
+//!   installed before it starts.
 //! * **On disk**, if a [path](ConsumerBuilder::snapshot_path) is given, the last good snapshot, so that a process starts
 //!   while its server is down: it is then stale from the first moment on, and heals like any other.
 //!
-//! A server can be put over [`engine`](Consumer::engine): see the `relay` example.
+//! * **Nobody but the server changes a replica.** It can be read, subscribed to and [served](Consumer::serve) again (see the
+//!   `relay` example), but its engine is not handed out, so nothing can be published on it:
+//!
+//! ```
+//! # use configstream_grpc::Consumer;
+//! fn read(consumer: &Consumer) {
+//!     let mut subscription = consumer.subscription().unwrap().capacity(16).subscribe();
+//!     subscription.try_next().unwrap();
+//! }
+//! ```
+//!
+//! ```compile_fail,E0599
+//! # use configstream_grpc::Consumer;
+//! fn write(consumer: &Consumer) {
+//!     let mut subscription = consumer.engine().unwrap().subscribe();
+//!     subscription.try_next().unwrap();
+//! }
+//! ```
 //!
 //! # Examples
 //!
@@ -68,6 +91,7 @@
 //! ```
 
 mod access;
+mod backoff;
 mod builder;
 mod cycle;
 mod follower;
@@ -82,7 +106,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use configstream_engine::settings::Resolved;
-use configstream_engine::{Engine, NextTimeoutError, Subscription, Version};
+use configstream_engine::{Engine, NextTimeoutError, Subscription, SubscriptionBuilder, Version};
 use tokio::time::timeout;
 use tokio_util::sync::DropGuard;
 
@@ -94,7 +118,9 @@ pub use self::state::{ConsumerState, Disconnection, NotReady, States};
 pub use self::typed::{FromValue, GetError};
 
 use self::replica::Replica;
-use crate::server::Registration;
+use crate::server::{Registration, Server, ServerBuilder};
+use crate::tls::Identity;
+use crate::token::Token;
 
 /// A replica that follows a server. Dropping it disconnects and ends the subscriptions, soon; [`shutdown`](Self::shutdown)
 /// waits for that, and for what is not saved yet.
@@ -147,13 +173,26 @@ impl Consumer {
         Ok(SectionSubscription::new(section, self.subscribe()?))
     }
 
-    /// The engine behind all this: to embed, to subscribe with options, or to serve again. Who publishes on it puts the
-    /// replica at odds with its server, which is found out and undone by the next event.
+    /// Options for a subscription: its name, and a ring of its own size.
     ///
     /// # Errors
     /// There is nothing to read yet.
-    pub fn engine(&self) -> Result<Engine<Resolved>, NotReady> {
-        self.replica.ready_engine().cloned()
+    pub fn subscription(&self) -> Result<SubscriptionBuilder<'_, Resolved>, NotReady> {
+        Ok(self.replica.ready_engine()?.subscription())
+    }
+
+    /// A server over the replica, of the same [`origin`](Self::origin): downstream holds what holds upstream. It can be
+    /// read only.
+    ///
+    /// # Errors
+    /// There is nothing to serve yet: whoever connected would be told that there are no settings.
+    pub fn serve(
+        &self,
+        identity: Identity,
+        token: Token,
+    ) -> Result<ServerBuilder<Resolved>, NotReady> {
+        let engine = self.replica.ready_engine()?.clone();
+        Ok(Server::builder(engine, identity, token).origin(self.origin()))
     }
 
     /// What the server says it describes: the name of a configuration file, for instance. Empty before the first

@@ -7,7 +7,8 @@
 //! * **Trust.** TLS 1.3 with one certificate, pinned on both sides, and proof of its key; a token on every call but one; a
 //!   live session for every stream.
 //! * **Bounds.** Connections, handshakes, streams, sessions, headers, messages and buffers are bounded: see [`Limits`]
-//!   and [`Sessions`]. A stream costs its ring and one piece of a frame, and frames are shared.
+//!   and [`Sessions`], which [`ServerBounds`] changes while the server runs. A stream costs its ring and one piece of a
+//!   frame, and frames are shared.
 //!
 //! # The parts
 //! * [`Server`] offers an [`Engine`](configstream_engine::Engine) of settings, or a replica's, on TCP and Unix sockets.
@@ -70,8 +71,8 @@ pub use client::{
 pub use consumer::Consumer;
 pub use server::{
     AdminBackend, AdminError, AgentReport, Explanation, HostStatus, Limits, Listener, Registration,
-    Server, ServerBuilder, ServerHandle, ServerObserver, ServerStats, Sessions, SourceReport,
-    StreamReport,
+    Server, ServerBounds, ServerBuilder, ServerHandle, ServerObserver, ServerStats, Sessions,
+    SourceReport, StreamReport,
 };
 pub use tls::{Identity, IdentityError};
 pub use token::{Token, TokenError};

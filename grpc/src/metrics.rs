@@ -2,7 +2,8 @@
 //! consumer.
 
 use metrics::{
-    Counter, Gauge, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
 };
 
 /// Handles to the server's metrics, so that counting costs no look-up.
@@ -46,25 +47,44 @@ impl Telemetry {
     }
 }
 
-/// Describes what consumers count.
-pub(crate) fn describe_consumer() {
-    describe_histogram!(
-        "configstream_consumer.time_to_first_snapshot_seconds",
-        Unit::Seconds,
-        "from the first call of an attempt to its snapshot"
-    );
-    describe_counter!(
-        "configstream_consumer.reconnect_count",
-        "streams, and attempts at one, that ended"
-    );
-    describe_gauge!(
-        "configstream_consumer.last_sequence_id",
-        "the sequence of the last event taken"
-    );
-    describe_counter!(
-        "configstream_consumer.dropped_stale_updates",
-        "events refused for a sequence that had been reached before"
-    );
+/// Handles to one consumer's metrics, which the label `consumer` tells from those of others in the process.
+pub(crate) struct ConsumerTelemetry {
+    pub(crate) time_to_first_snapshot: Histogram,
+    pub(crate) reconnect_count: Counter,
+    pub(crate) last_sequence_id: Gauge,
+    pub(crate) dropped_stale_updates: Counter,
+}
+
+impl ConsumerTelemetry {
+    pub(crate) fn new(consumer: &str) -> Self {
+        describe_histogram!(
+            "configstream_consumer.time_to_first_snapshot_seconds",
+            Unit::Seconds,
+            "from the first call of an attempt to its snapshot"
+        );
+        describe_counter!(
+            "configstream_consumer.reconnect_count",
+            "streams, and attempts at one, that ended"
+        );
+        describe_gauge!(
+            "configstream_consumer.last_sequence_id",
+            "the sequence of the last event taken"
+        );
+        describe_counter!(
+            "configstream_consumer.dropped_stale_updates",
+            "events refused for a sequence that had been reached before"
+        );
+        let labels = [("consumer", consumer.to_owned())];
+        Self {
+            time_to_first_snapshot: histogram!(
+                "configstream_consumer.time_to_first_snapshot_seconds",
+                &labels
+            ),
+            reconnect_count: counter!("configstream_consumer.reconnect_count", &labels),
+            last_sequence_id: gauge!("configstream_consumer.last_sequence_id", &labels),
+            dropped_stale_updates: counter!("configstream_consumer.dropped_stale_updates", &labels),
+        }
+    }
 }
 
 impl std::fmt::Debug for Telemetry {

@@ -5,34 +5,41 @@ mod admin;
 mod auth;
 mod bell;
 mod body;
+mod bounds;
 mod builder;
 mod core;
 mod cork;
 mod handle;
+mod handshakes;
 mod limits;
 mod open_stream;
 mod preface;
 mod progress;
+mod reflection;
 mod registration;
 mod registry;
+mod request;
 mod routes;
 mod service;
 mod session;
 mod stream;
 mod together;
+mod unread;
 mod wait;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use configstream_engine::Engine;
 use configstream_engine::settings::Resolution;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::timeout;
 use tonic_health::server::HealthReporter;
 
 pub use self::accept::Listener;
 pub use self::admin::{AdminBackend, AdminError, Explanation, HostStatus, SourceReport};
+pub use self::bounds::ServerBounds;
 pub use self::builder::ServerBuilder;
 pub use self::core::ServerStats;
 pub use self::handle::{ServerHandle, ServerObserver};
@@ -106,16 +113,20 @@ impl<S: Resolution> fmt::Debug for Server<S> {
     }
 }
 
-/// Looks at sessions and streams until the server closes.
+/// Looks at sessions and streams until the server closes, and at once when its bounds change.
 async fn sweep<S: Resolution>(acceptor: Arc<Acceptor<S>>) {
-    let mut ticks = interval(acceptor.core.registry.sweep_interval());
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while acceptor
-        .closing
-        .run_until_cancelled(ticks.tick())
-        .await
-        .is_some()
-    {
-        acceptor.core.registry.sweep();
-    }
+    let core = &acceptor.core;
+    let sweeps = async {
+        loop {
+            let changed = core.bounds.changed();
+            core.registry.sweep();
+            let interval = core.bounds.granted().sessions.sweep_interval;
+            // In time or not: either is the time for the next.
+            let _ = timeout(interval.max(SHORTEST_INTERVAL), changed).await;
+        }
+    };
+    acceptor.closing.run_until_cancelled(sweeps).await;
 }
+
+/// However often sweeps are asked for, there is time for something else.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);

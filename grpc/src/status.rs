@@ -1,6 +1,7 @@
 //! Every way in which the server says no: its code and its text, in one table.
 
 use std::fmt;
+use std::time::Duration;
 
 use tonic::{Code, Status};
 
@@ -10,6 +11,7 @@ pub(crate) enum Refusal {
     // Who may call at all.
     NoToken,
     WrongToken,
+    RequestTooSlow { limit: Duration },
 
     // Remote agents and their sessions.
     RegistryDisabled,
@@ -47,6 +49,7 @@ impl Refusal {
             Self::NoToken | Self::WrongToken | Self::NoSessionId | Self::EmptySessionId => {
                 Code::Unauthenticated
             }
+            Self::RequestTooSlow { .. } => Code::DeadlineExceeded,
             Self::UnknownSession { .. } => Code::PermissionDenied,
             Self::RegistryDisabled => Code::Unimplemented,
             Self::BlankDisplayName
@@ -77,6 +80,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::NoToken => f.write_str("authorization required in metadata: Bearer <token>"),
             Self::WrongToken => f.write_str("invalid authorization token"),
+            Self::RequestTooSlow { limit } => {
+                write!(f, "the request did not end within {limit:?}")
+            }
             Self::RegistryDisabled => f.write_str("remote agent registry not enabled"),
             Self::BlankDisplayName => {
                 f.write_str("remote agent display name must not be empty or whitespace-only")

@@ -2,18 +2,30 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use bytes::Bytes;
 use configstream_grpc::{Client, Events, Limits, Registration, Session, Sessions};
 use configstream_proto::datadog::api::v1::agent_client::AgentClient;
 use configstream_proto::datadog::model::v1::HostnameRequest;
+use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use support::peer::{self, Peer};
-use support::{Host, eventually, expect_update, told, within_deadline};
+use support::{BEARER, Host, eventually, expect_update, told, within_deadline};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tonic::{Code, Request};
+use tonic::body::Body;
+use tonic::{Code, Request, Status};
+use tower::ServiceExt;
 
 const STREAM: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
+const REFRESH: &str = "/datadog.api.v1.AgentSecure/RefreshRemoteAgent";
+const HOSTNAME: &str = "/datadog.api.v1.Agent/GetHostname";
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 /// Long enough for a good handshake on a busy machine.
 const HANDSHAKE: Duration = Duration::from_millis(800);
@@ -69,7 +81,11 @@ async fn connections_that_never_finish_tls_are_cut() {
     }
     eventually("they are counted and gone", || {
         let stats = host.handle.stats();
-        (stats.refused_handshakes, stats.connections) == (3, 1)
+        (
+            stats.refused_handshakes,
+            stats.handshakes,
+            stats.connections,
+        ) == (3, 0, 1)
     })
     .await;
     good.goes_on(&host).await;
@@ -95,7 +111,11 @@ async fn connections_that_never_send_the_preface_are_cut() {
     assert!(other.next().await.is_none());
     eventually("they are counted and gone", || {
         let stats = host.handle.stats();
-        (stats.refused_handshakes, stats.connections) == (3, 1)
+        (
+            stats.refused_handshakes,
+            stats.handshakes,
+            stats.connections,
+        ) == (3, 0, 1)
     })
     .await;
     good.goes_on(&host).await;
@@ -103,25 +123,68 @@ async fn connections_that_never_send_the_preface_are_cut() {
 
 #[tokio::test]
 async fn connections_without_end_are_hung_up_on() {
-    let limits = Limits::default().connections(8);
-    let host = host_with(limits.handshake_timeout(HANDSHAKE)).await;
+    let host = host_with(Limits::default().connections(8)).await;
     let mut good = Good::on(&host).await;
-    let mut strangers = Vec::new();
-    for _ in 0..50 {
-        strangers.push(TcpStream::connect(host.address).await.unwrap());
+    let mut greedy = Vec::new();
+    for _ in 0..7 {
+        greedy.push(Peer::speak(&host).await);
     }
-    eventually("those beyond the limit are refused", || {
-        host.handle.stats().refused_connections == 43
+    eventually("every place is taken", || {
+        host.handle.stats().connections == 8
     })
     .await;
-    assert_eq!(host.handle.stats().connections, 8);
+    for _ in 0..43 {
+        let mut next = TcpStream::connect(host.address).await.unwrap();
+        // Hung up on, in whatever way.
+        let _ = within_deadline(next.read_to_end(&mut Vec::new())).await;
+    }
+    assert_eq!(host.handle.stats().refused_connections, 43);
     good.goes_on(&host).await;
-    // The places are free again when those who hold them have not shaken hands in time.
-    eventually("the handshakes are given up", || {
+    drop(greedy);
+    eventually("there is room again", || {
         host.handle.stats().connections == 1
     })
     .await;
     Good::on(&host).await.goes_on(&host).await;
+}
+
+#[tokio::test]
+async fn peers_that_never_shake_hands_take_no_connection_and_keep_nobody_out() {
+    let limits = Limits::default().connections(3).handshakes(4);
+    let host = host_with(limits.handshake_timeout(Duration::from_secs(3_600))).await;
+    let mut good = Good::on(&host).await;
+    let mut silent = VecDeque::new();
+    for _ in 0..4 {
+        silent.push_back(TcpStream::connect(host.address).await.unwrap());
+    }
+    eventually("they hold every place", || {
+        host.handle.stats().handshakes == 4
+    })
+    .await;
+    good.goes_on(&host).await;
+
+    // Who comes next takes the place of the oldest, which is hung up on and counted.
+    let next = Good::on(&host).await;
+    let mut oldest = silent.pop_front().unwrap();
+    let _ = within_deadline(oldest.read_to_end(&mut Vec::new())).await;
+    let stats = host.handle.stats();
+    assert_eq!((stats.handshakes, stats.connections), (3, 2));
+    assert_eq!(
+        (stats.refused_handshakes, stats.refused_connections),
+        (1, 0)
+    );
+
+    // However many they are.
+    for _ in 0..50 {
+        silent.push_back(TcpStream::connect(host.address).await.unwrap());
+    }
+    eventually("the oldest have given way", || {
+        host.handle.stats().refused_handshakes == 50
+    })
+    .await;
+    assert_eq!(host.handle.stats().handshakes, 4);
+    good.goes_on(&host).await;
+    next.client.refresh(&next.session.id).await.unwrap();
 }
 
 #[tokio::test]
@@ -183,6 +246,50 @@ async fn streams_without_end_are_refused_whatever_their_connections() {
     drop(begun);
     eventually("there is room again", || host.handle.stats().streams == 1).await;
     Good::on(&host).await.goes_on(&host).await;
+}
+
+#[tokio::test]
+async fn requests_that_do_not_end_are_told_so() {
+    let limits = Limits::default().request_timeout(Duration::from_millis(400));
+    let host = host_with(limits).await;
+    let mut good = Good::on(&host).await;
+    let tls = host.pem.identity().client_config();
+    let channel = host.channel(tls).await.unwrap();
+    let ask = async |path: &str, said: &'static [u8]| {
+        let request = http::Request::post(format!("http://localhost{path}"))
+            .header("content-type", "application/grpc")
+            .header("authorization", BEARER)
+            .header("session_id", &good.session.id)
+            .body(unended(said))
+            .unwrap();
+        let response = within_deadline(channel.clone().oneshot(request)).await;
+        response.unwrap().into_parts()
+    };
+    // Nothing, the start of a message, and one after which there might be more: a question to reflection, nothing to others.
+    let begun = [&[][..], &[0, 0, 0, 0, 9, 10], &[0, 0, 0, 0, 2, 0x3a, 0]];
+    let cases = [STREAM, REFRESH, HOSTNAME, HEALTH, REFLECTION]
+        .into_iter()
+        .flat_map(|path| begun.map(|said| (path, said)))
+        // One message is all that a stream of events needs.
+        .filter(|case| *case != (STREAM, begun[2]));
+    join_all(cases.map(async |(path, said)| {
+        let (head, body) = ask(path, said).await;
+        let body = within_deadline(body.collect()).await.unwrap();
+        let status = Status::from_header_map(body.trailers().unwrap_or(&head.headers));
+        let status = status.expect(path);
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{path} {said:?}");
+        assert_eq!(status.message(), "the request did not end within 400ms");
+    }))
+    .await;
+    let (head, _stream) = ask(STREAM, begun[2]).await;
+    assert!(!head.headers.contains_key("grpc-status"));
+    good.goes_on(&host).await;
+}
+
+/// A request body of which nothing comes after `said`, not even the end.
+fn unended(said: &'static [u8]) -> Body {
+    let said = (!said.is_empty()).then(|| Ok::<_, Status>(Frame::data(Bytes::from_static(said))));
+    Body::new(StreamBody::new(stream::iter(said).chain(stream::pending())))
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@
 //! | the tagger answers the same entity with no tags | `grpc/tests/services.rs`: `the_tagger_knows_every_entity_and_no_tags` |
 //! | the host name is the only call that needs no token | `grpc/tests/protocol.rs`: `each_path_but_the_host_name_needs_the_token` |
 //! | health | `grpc/tests/services.rs`: `every_service_is_healthy` |
-//! | reflection, under both its names | `grpc/tests/services.rs`: `reflection_lists_every_service_and_its_files`, `reflection_is_there_under_its_older_name_too` |
+//! | reflection, under both its names | `grpc/tests/services.rs`: `reflection_lists_every_service_and_its_files`, `reflection_answers_what_nobody_knows_and_goes_on`, `reflection_is_there_under_its_older_name_too` |
 //! | administration: same TLS and token, no session | `grpc/tests/protocol.rs`: `each_path_but_the_host_name_needs_the_token`; `grpc/tests/administration.rs`: `what_wins_can_be_read_one_by_one_and_by_section` |
 //! | **2. Messages** | |
 //! | each message has the fields listed, by name, number and type | `grpc/tests/protocol.rs`: `each_message_has_the_documented_fields` |

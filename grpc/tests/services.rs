@@ -126,6 +126,59 @@ async fn reflection_lists_every_service_and_its_files() {
 }
 
 #[tokio::test]
+async fn reflection_answers_what_nobody_knows_and_goes_on() {
+    use v1::server_reflection_request::MessageRequest;
+    use v1::server_reflection_response::MessageResponse;
+    let host = Host::start().await;
+    let tls = host.pem.identity().client_config();
+    let mut client =
+        v1::server_reflection_client::ServerReflectionClient::new(host.channel(tls).await.unwrap());
+    let unknown = [
+        MessageRequest::FileContainingSymbol("nobody.knows.It".into()),
+        MessageRequest::FileByFilename("nobody/knows/it.proto".into()),
+        MessageRequest::FileContainingExtension(v1::ExtensionRequest {
+            containing_type: "nobody.knows.It".into(),
+            extension_number: 7,
+        }),
+    ];
+    let known = MessageRequest::FileContainingSymbol("datadog.api.v1.AgentSecure".into());
+    let question = |message_request| v1::ServerReflectionRequest {
+        host: "host".into(),
+        message_request,
+    };
+    let questions = unknown
+        .iter()
+        .chain([&known])
+        .map(|message| question(Some(message.clone())))
+        // What asks nothing is an error of the stream.
+        .chain([question(None)]);
+    let questions: Vec<_> = questions.collect();
+    let message = authorised(&host, tokio_stream::iter(questions));
+    let mut answers = client
+        .server_reflection_info(message)
+        .await
+        .unwrap()
+        .into_inner();
+    for message in unknown {
+        let answer = within_deadline(answers.message()).await.unwrap().unwrap();
+        assert_eq!(answer.valid_host, "host");
+        assert_eq!(answer.original_request, Some(question(Some(message))));
+        let Some(MessageResponse::ErrorResponse(error)) = answer.message_response else {
+            panic!("no error: {answer:?}")
+        };
+        assert_eq!(Code::from(error.error_code), Code::NotFound);
+        assert!(!error.error_message.is_empty());
+    }
+    let answer = within_deadline(answers.message()).await.unwrap().unwrap();
+    assert!(matches!(
+        answer.message_response,
+        Some(MessageResponse::FileDescriptorResponse(_))
+    ));
+    let end = within_deadline(answers.message()).await;
+    assert_eq!(told(end).0, Code::InvalidArgument);
+}
+
+#[tokio::test]
 async fn reflection_is_there_under_its_older_name_too() {
     let host = Host::start().await;
     let channel = host
@@ -144,7 +197,15 @@ async fn reflection_is_there_under_its_older_name_too() {
         .await
         .unwrap()
         .into_inner();
-    within_deadline(answers.message()).await.unwrap().unwrap();
+    let answer = within_deadline(answers.message()).await.unwrap().unwrap();
+    use v1alpha::server_reflection_response::MessageResponse;
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("no list: {answer:?}")
+    };
+    for version in ["v1", "v1alpha"] {
+        let name = format!("grpc.reflection.{version}.ServerReflection");
+        assert!(list.service.iter().any(|service| service.name == name));
+    }
 }
 
 #[tokio::test]
@@ -232,7 +293,7 @@ async fn a_handshake_takes_a_while_at_most() {
     })
     .await;
     eventually("the connection is gone", || {
-        host.handle.stats().connections == 0
+        host.handle.stats().handshakes == 0
     })
     .await;
 }
@@ -289,6 +350,7 @@ fn everything_travels_between_threads() {
     type Settings = configstream_engine::settings::Settings;
     travels::<configstream_grpc::ServerHandle<Settings>>();
     travels::<configstream_grpc::ServerObserver<Settings>>();
+    travels::<configstream_grpc::ServerBounds>();
     travels::<configstream_grpc::Identity>();
     travels::<configstream_grpc::Token>();
     travels::<configstream_grpc::Connector>();

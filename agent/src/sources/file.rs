@@ -1,54 +1,84 @@
 //! The layer of configuration files, and its reload while the agent runs.
 //!
-//! Several files are merged in the order given; where two set the same key, the later one wins. The whole layer is
-//! replaced at once, so what streams is exactly the difference, in one batch, and nothing if nothing differs.
+//! # Which files, in which order
+//!
+//! Each `--config` names a file, or a folder that stands for the `*.yaml` and `*.yml` in it, in the order of their
+//! names (the rules are those of `listing`). The files are merged in the order given; where two set the same key,
+//! the later one wins. The whole layer is replaced at once, so what streams is exactly the difference, in one batch,
+//! and nothing if nothing differs. A file that appears in a folder, or goes from it, counts without a restart.
 //!
 //! # What counts as a change
 //!
 //! The directories of the files are watched, and those that symbolic links lead to. So a file may be written in
-//! place, replaced by a rename, or swapped through a link, as Kubernetes does with `..data`. A file is read once it
-//! has been quiet for [`DEBOUNCE`], or has been written to for ten times that. Because some file systems send no
-//! events, and a watched directory can itself be replaced, the files are also looked at every [`POLL_INTERVAL`].
-//! [`FileSource::reload`] reloads at once, changed or not.
+//! place, replaced by a rename, or swapped through a link, as Kubernetes does with `..data`. Because some file systems
+//! send no events, and a watched directory can itself be replaced, the files are also looked at every
+//! [`POLL_INTERVAL`]. [`FileSource::reload`] reloads at once, changed or not.
+//!
+//! # A half-written file does not get in
+//!
+//! Files are read once nothing about them has changed for [`DEBOUNCE`], and what was read counts only if nothing has
+//! changed meanwhile. So a hundred writes a second lead to one reload, when they end, with the last state. If they do not
+//! end within [`PATIENCE`], the report says what is being waited for.
+//!
+//! A writer that pauses for longer leaves a state that looks complete. Nearly all of these are broken YAML, and refused.
+//! What remains is the beginning of a file that is good YAML by itself. It shows in one of three ways, and then has to
+//! stay as it is for [`CAREFUL`]:
+//!
+//! * it is the beginning of the text in force, and be it empty: a file that was truncated and is written again;
+//! * it does not end with a line break: a line that goes on;
+//! * a file has gone from a folder, perhaps to come back under the same name.
+//!
+//! What is left cannot be told from a decision: who pauses within a file for longer than that, or for longer than
+//! [`DEBOUNCE`] just behind a line that differs from the text in force, is taken at his word. Whoever writes a new file
+//! and renames it over the old one never has to think about any of this.
 //!
 //! # A bad file never replaces a good one
 //!
-//! A file that is broken, unreadable or gone leaves the layer as it is. The error is logged once, counted in
-//! `configstream_file_reload_errors_total`, and shown in the [`SourceReport`] until the files are good again.
+//! A file that is broken, unreadable or gone (other than from a folder) leaves the layer as it is. The error is logged
+//! once, counted in `configstream_file_reload_errors_total`, and shown in the [`SourceReport`] until the files are good
+//! again.
 
-use std::collections::BTreeSet;
+mod listing;
+mod watching;
+
+pub use listing::{MAX_FILES, MAX_TOTAL_BYTES};
+
 use std::fmt;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
 use configstream_engine::settings::{Assignment, Change, Source};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use notify::{EventKind, RecursiveMode};
-use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
+use tokio::sync::oneshot;
 
+use self::listing::{Looks, Texts};
+use self::watching::Watching;
 use super::SourceReport;
 use crate::known::Known;
 use crate::resolver::ResolverHandle;
-use crate::yaml::{self, Document, FileError};
+use crate::yaml::FileError;
 
-/// Changes that follow each other within this time are taken together: an editor makes several for one save.
+/// For how long nothing about the files may change before they are read.
 pub const DEBOUNCE: Duration = Duration::from_millis(100);
+
+/// The same where a file may be the beginning of one.
+pub const CAREFUL: Duration = Duration::from_secs(2);
+
+/// After how long without such a pause the report says so.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often the files are looked at even if no event says they changed.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Reads the settings of several files, once.
+/// Reads the settings of several files and folders, once.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong, in the order of the files.
+/// The first file that cannot be read, or else the first thing that is wrong, in the order of the files.
 pub fn load(paths: &[PathBuf], known: &Known) -> Result<Vec<Assignment>, FileError> {
-    let texts = read_all(paths)?;
-    parse_all(paths, &texts, known)
+    listing::parse(&listing::read(paths)?, known)
 }
 
 /// Watches configuration files from a thread of its own. Dropping it ends the thread.
@@ -60,8 +90,8 @@ pub struct FileSource {
 enum Wake {
     /// Something happened in a watched directory.
     Changed,
-    /// Somebody asks for a reload.
-    Reload,
+    /// Somebody asks for a reload, and to be told when it is decided.
+    Reload(oneshot::Sender<()>),
     Stop,
 }
 
@@ -86,6 +116,9 @@ impl FileSource {
             resolver,
             report,
             seen: None,
+            in_force: Texts::new(),
+            pending: None,
+            said_busy: false,
             watching: Watching::new(events),
         };
         let thread = thread::Builder::new()
@@ -97,9 +130,12 @@ impl FileSource {
         })
     }
 
-    /// Reads the files again, whether they look changed or not. Does not wait for it.
-    pub fn reload(&self) {
-        let _ = self.wake.try_send(Wake::Reload);
+    /// Reads the files again, whether they look changed or not, and says in the log what came of it. Does not wait: what it
+    /// gives resolves once that is decided.
+    pub fn reload(&self) -> oneshot::Receiver<()> {
+        let (done, decided) = oneshot::channel();
+        let _ = self.wake.try_send(Wake::Reload(done));
+        decided
     }
 }
 
@@ -125,80 +161,137 @@ struct Worker {
     resolver: ResolverHandle,
     report: SourceReport,
     seen: Option<Seen>,
+    /// What the layer was last made of.
+    in_force: Texts,
+    pending: Option<Pending>,
+    /// Whether the report says that the files do not come to rest.
+    said_busy: bool,
     watching: Watching,
 }
 
 /// What the files were like when they were last read.
 struct Seen {
-    looks: Vec<Option<Look>>,
+    looks: Looks,
     /// Whether a further change within the clock's grain would have shown in the looks.
     settled: bool,
-    outcome: Result<Vec<String>, FileError>,
+    outcome: Result<Texts, FileError>,
+}
+
+/// A change that has been noticed and not been read.
+struct Pending {
+    looks: Looks,
+    /// Since when the files look like this.
+    since: Instant,
+    /// Since when they have been changing.
+    began: Instant,
 }
 
 impl Worker {
     fn run(mut self, woken: &Receiver<Wake>) {
         self.watching.watch(&self.paths);
         // Between the first load and the watch something may have happened.
-        self.read();
+        self.read_now(false);
         let mut wait = POLL_INTERVAL;
-        let mut deferred = 0;
         loop {
             let reload = match woken.recv_timeout(wait) {
-                Ok(Wake::Changed) | Err(RecvTimeoutError::Timeout) => false,
-                Ok(Wake::Reload) => true,
+                Ok(Wake::Changed) | Err(RecvTimeoutError::Timeout) => None,
+                Ok(Wake::Reload(done)) => Some(done),
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             };
             self.watching.watch(&self.paths);
             wait = POLL_INTERVAL;
-            let looks = looks(&self.paths);
-            let unchanged = self
-                .seen
-                .as_ref()
-                .is_some_and(|seen| seen.settled && seen.looks == looks);
-            if unchanged && !reload {
-                deferred = 0;
-            } else if !reload && deferred < MAX_DEFERRALS && is_younger(&looks, DEBOUNCE) {
-                // Somebody may still be writing: half a file can be good YAML.
-                deferred += 1;
-                wait = DEBOUNCE;
-            } else {
-                deferred = 0;
-                if reload {
-                    self.seen = None;
-                }
-                self.read();
+            if let Some(done) = reload {
+                self.seen = None;
+                self.read_now(true);
+                // Nobody may wait for it any more.
+                let _ = done.send(());
+            } else if let Some(sooner) = self.look() {
+                wait = sooner;
             }
         }
     }
 
-    /// Reads the files, and applies them unless they are what they were.
-    fn read(&mut self) {
-        let looks = looks(&self.paths);
-        let settled = !is_younger(&looks, CLOCK_GRAIN);
-        let outcome = read_all(&self.paths);
-        // A rename between look and read shows at the next look, which then differs.
-        if self
-            .seen
-            .as_ref()
-            .is_none_or(|seen| seen.outcome != outcome)
+    /// Reads the files as they are.
+    fn read_now(&mut self, asked: bool) {
+        let looks = Looks::of(&self.paths);
+        let outcome = listing::read(&self.paths);
+        self.take(looks, outcome, asked);
+    }
+
+    /// Looks at the files, and reads them if it is time. Says when to look again, unless that is a matter of course.
+    fn look(&mut self) -> Option<Duration> {
+        let looks = Looks::of(&self.paths);
+        if let Some(seen) = &self.seen
+            && seen.settled
+            && seen.looks == looks
         {
-            self.apply(&outcome);
+            self.pending = None;
+            return None;
+        }
+        let now = Instant::now();
+        let (since, began) = match &self.pending {
+            Some(pending) if pending.looks == looks => (pending.since, pending.began),
+            Some(pending) => (now, pending.began),
+            None => (now, now),
+        };
+        let quiet = now - since;
+        if quiet < DEBOUNCE {
+            if now - began > PATIENCE && !self.said_busy {
+                self.said_busy = true;
+                let busy = self
+                    .pending
+                    .as_ref()
+                    .and_then(|pending| looks.differing(&pending.looks));
+                self.refuse(&Busy(busy.unwrap_or(&self.paths[0])));
+            }
+            self.pending = Some(Pending {
+                looks,
+                since,
+                began,
+            });
+            return Some(DEBOUNCE - quiet);
+        }
+        let outcome = listing::read(&self.paths);
+        let after = Looks::of(&self.paths);
+        let stays = after == looks;
+        let careful = outcome
+            .as_ref()
+            .is_ok_and(|texts| is_doubtful(&self.in_force, texts));
+        if !stays || careful && quiet < CAREFUL {
+            let since = if stays { since } else { now };
+            self.pending = Some(Pending {
+                looks: after,
+                since,
+                began,
+            });
+            return Some(if stays { CAREFUL - quiet } else { DEBOUNCE });
+        }
+        self.take(looks, outcome, false);
+        None
+    }
+
+    /// Applies what was read, unless it is what was read before.
+    fn take(&mut self, looks: Looks, outcome: Result<Texts, FileError>, asked: bool) {
+        self.pending = None;
+        let is_new = |seen: &Seen| seen.outcome != outcome;
+        if self.seen.as_ref().is_none_or(is_new) || self.said_busy {
+            self.said_busy = false;
+            self.apply(&outcome, asked);
         }
         self.seen = Some(Seen {
+            settled: looks.are_settled(),
             looks,
-            settled,
             outcome,
         });
     }
 
-    fn apply(&self, outcome: &Result<Vec<String>, FileError>) {
-        let parsed = outcome
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|texts| parse_all(&self.paths, texts, self.known));
-        let settings = match parsed {
-            Ok(settings) => settings,
+    fn apply(&mut self, outcome: &Result<Texts, FileError>, asked: bool) {
+        let parsed = outcome.as_ref().map_err(Clone::clone).and_then(|texts| {
+            let settings = listing::parse(texts, self.known)?;
+            Ok((texts, settings))
+        });
+        let (texts, settings) = match parsed {
+            Ok(parsed) => parsed,
             Err(error) => return self.refuse(&error),
         };
         let count = settings.len();
@@ -207,20 +300,22 @@ impl Worker {
             settings,
         }) {
             Ok(committed) => {
+                self.in_force.clone_from(texts);
                 let was_bad = !self.report.state().error.is_empty();
                 self.report.good(count);
                 metrics::counter!("configstream_file_reloads_total").increment(1);
                 metrics::gauge!("configstream_file_healthy").set(1.0);
-                if committed.updates > 0 || committed.needs_snapshot || was_bad {
+                let changed = committed.updates > 0 || committed.needs_snapshot;
+                if changed || was_bad || asked {
                     tracing::info!(
                         updates = committed.updates,
                         snapshot = committed.needs_snapshot,
                         sequence = committed.sequence.get(),
                         "configuration files {}",
-                        if was_bad {
-                            "are good again, and loaded"
-                        } else {
-                            "reloaded"
+                        match (was_bad, changed) {
+                            (true, _) => "are good again, and loaded",
+                            (false, true) => "reloaded",
+                            (false, false) => "reloaded: nothing has changed",
                         }
                     );
                 }
@@ -238,169 +333,35 @@ impl Worker {
     }
 }
 
-/// What all files look like.
-fn looks(paths: &[PathBuf]) -> Vec<Option<Look>> {
-    paths.iter().map(|path| Look::at(path)).collect()
-}
-
-/// Whether one of the files was changed within some time.
-fn is_younger(looks: &[Option<Look>], age: Duration) -> bool {
-    looks
+/// Whether files may be the beginnings of what they are to be; see the module.
+fn is_doubtful(in_force: &Texts, texts: &Texts) -> bool {
+    let text_of = |texts: &Texts, path: &PathBuf| {
+        let found = texts.iter().find(|(other, _)| other == path);
+        found.map(|(_, text)| text.clone())
+    };
+    let begins = texts
         .iter()
-        .flatten()
-        .any(|look| look.changed + age > SystemTime::now())
-}
-
-/// What a file looks like from outside.
-#[derive(Debug, PartialEq, Eq)]
-struct Look {
-    device: u64,
-    inode: u64,
-    size: u64,
-    changed: SystemTime,
-    /// The time of the last change to the inode, which nothing can set back.
-    status_changed: (i64, i64),
-}
-
-impl Look {
-    fn at(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            changed: metadata.modified().ok()?,
-            status_changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
-}
-
-/// The directories that are watched.
-struct Watching {
-    events: Sender<Wake>,
-    debouncer: Option<Debouncer<notify::RecommendedWatcher, RecommendedCache>>,
-    /// Each with its inode: a directory that was replaced needs a new watch.
-    directories: BTreeSet<(PathBuf, u64)>,
-}
-
-impl Watching {
-    fn new(events: Sender<Wake>) -> Self {
-        Self {
-            events,
-            debouncer: None,
-            directories: BTreeSet::new(),
-        }
-    }
-
-    /// Makes the watched directories those that matter now. What cannot be watched is left to polling.
-    fn watch(&mut self, paths: &[PathBuf]) {
-        let wanted: BTreeSet<(PathBuf, u64)> = paths
+        .any(|(path, text)| match text_of(in_force, path) {
+            Some(old) if old == *text => false,
+            Some(old) if old.starts_with(&**text) => true,
+            _ => !text.is_empty() && !text.ends_with('\n'),
+        });
+    begins
+        || in_force
             .iter()
-            .flat_map(|path| directories(path))
-            .filter_map(|directory| Some((directory.clone(), fs::metadata(&directory).ok()?.ino())))
-            .collect();
-        if wanted == self.directories {
-            return;
-        }
-        if self.debouncer.is_none() {
-            let events = self.events.clone();
-            let handler = move |result: DebounceEventResult| {
-                let matters = match result {
-                    Ok(events) => events
-                        .iter()
-                        .any(|event| !matches!(event.kind, EventKind::Access(_))),
-                    // Events may have been lost; better look once too often.
-                    Err(_) => true,
-                };
-                if matters {
-                    // No room: as many wake-ups wait already, and each of them looks.
-                    let _ = events.try_send(Wake::Changed);
-                }
-            };
-            match new_debouncer(DEBOUNCE, None, handler) {
-                Ok(debouncer) => self.debouncer = Some(debouncer),
-                Err(error) => {
-                    tracing::warn!("cannot watch configuration files, so they are polled: {error}");
-                    self.directories = wanted;
-                    return;
-                }
-            }
-        }
-        if let Some(debouncer) = &mut self.debouncer {
-            for (directory, _) in self.directories.difference(&wanted) {
-                // It may be gone, and its watch with it.
-                let _ = debouncer.unwatch(directory);
-            }
-            for (directory, _) in wanted.difference(&self.directories) {
-                if let Err(error) = debouncer.watch(directory, RecursiveMode::NonRecursive) {
-                    tracing::warn!(
-                        "cannot watch {}, so it is polled: {error}",
-                        directory.display()
-                    );
-                }
-            }
-        }
-        self.directories = wanted;
+            .any(|(path, _)| text_of(texts, path).is_none())
+}
+
+/// A file that is written all the time.
+struct Busy<'a>(&'a Path);
+
+impl fmt::Display for Busy<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{}: has been changing for {PATIENCE:?} without a pause of {DEBOUNCE:?}, and is read when it comes to rest; write it \
+             less often, or write a new file and rename it over the old one",
+            self.0.display()
+        )
     }
 }
-
-/// The directories in which a change can give a path another content: those of the path itself and of every link on
-/// the way.
-fn directories(path: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut next = Some(path.to_owned());
-    // As many links as the system itself follows.
-    for _ in 0..40 {
-        let Some(path) = next.take() else { break };
-        let directory = match path.parent() {
-            Some(directory) if !directory.as_os_str().is_empty() => directory.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        next = fs::read_link(&path)
-            .ok()
-            .map(|target| directory.join(target));
-        // A link anywhere above, such as `..data`, is replaced in the directory that holds it.
-        for above in directory.ancestors() {
-            if above
-                .symlink_metadata()
-                .is_ok_and(|metadata| metadata.is_symlink())
-                && let Some(holder) = above.parent()
-            {
-                found.push(if holder.as_os_str().is_empty() {
-                    PathBuf::from(".")
-                } else {
-                    holder.to_owned()
-                });
-            }
-        }
-        found.push(fs::canonicalize(&directory).unwrap_or(directory));
-    }
-    found.sort();
-    found.dedup();
-    found
-}
-
-fn read_all(paths: &[PathBuf]) -> Result<Vec<String>, FileError> {
-    paths.iter().map(|path| yaml::read(path)).collect()
-}
-
-fn parse_all(
-    paths: &[PathBuf],
-    texts: &[String],
-    known: &Known,
-) -> Result<Vec<Assignment>, FileError> {
-    let documents: Vec<Document> = paths
-        .iter()
-        .zip(texts)
-        .map(|(path, text)| Document::parse(path, text))
-        .collect::<Result<_, _>>()?;
-    let named: Vec<(&Path, &Document)> =
-        paths.iter().map(PathBuf::as_path).zip(&documents).collect();
-    yaml::assignments(&named, known)
-}
-
-/// How often a read is put off because the files change all the time.
-const MAX_DEFERRALS: u32 = 10;
-
-/// Two changes closer together than this may carry the same time. Generous: network file systems count in seconds.
-const CLOCK_GRAIN: Duration = Duration::from_secs(1);

@@ -348,9 +348,21 @@ impl Builder<'_> {
                 "!" => Tag::String,
                 "!duration" => Tag::Duration,
                 "!map" => Tag::Map,
-                other => return Err(self.error(position, Problem::UnknownTag(other.to_owned()))),
+                _ => {
+                    let key = self.key().map(Arc::from);
+                    return Err(self.error(position, Problem::UnknownTag { key }));
+                }
             },
         }))
+    }
+
+    /// The nearest key above what comes next.
+    fn key(&self) -> Option<&str> {
+        let mut above = self.open.iter().rev();
+        above.find_map(|open| match &open.collection {
+            Collection::Mapping { key, .. } => key.as_ref().map(|(key, _)| &**key),
+            Collection::Sequence(_) => None,
+        })
     }
 
     fn error(&self, position: Position, problem: Problem) -> FileError {

@@ -89,6 +89,16 @@ pub enum Problem {
         /// The limit.
         limit_bytes: u64,
     },
+    /// More files than are read.
+    TooManyFiles {
+        /// The limit.
+        limit: usize,
+    },
+    /// All files together are longer than is read.
+    FilesTooLong {
+        /// The limit.
+        limit_bytes: u64,
+    },
     /// Not UTF-8.
     NotUtf8,
     /// No YAML; what the parser says.
@@ -114,8 +124,11 @@ pub enum Problem {
     },
     /// An alias inside what it refers to.
     AliasOfItself,
-    /// A tag nobody knows.
-    UnknownTag(String),
+    /// A tag nobody knows. It is not shown: it may be a secret that starts with `!` and lacks its quotes.
+    UnknownTag {
+        /// The nearest key before it.
+        key: Option<Arc<str>>,
+    },
     /// `<<`, which YAML 1.2 does not have.
     MergeKey,
     /// A list or a mapping as a key.
@@ -192,6 +205,13 @@ impl fmt::Display for Problem {
             Self::FileTooLong { limit_bytes } => {
                 write!(formatter, "is longer than {limit_bytes} bytes")
             }
+            Self::TooManyFiles { limit } => {
+                write!(formatter, "is one file too many: {limit} are read at most")
+            }
+            Self::FilesTooLong { limit_bytes } => write!(
+                formatter,
+                "makes all files together longer than {limit_bytes} bytes"
+            ),
             Self::NotUtf8 => formatter.write_str("is not UTF-8 from here on"),
             Self::Syntax(what) => write!(formatter, "is no valid YAML: {what}"),
             Self::SecondDocument => formatter.write_str("a second YAML document starts here"),
@@ -210,7 +230,10 @@ impl fmt::Display for Problem {
             Self::AliasOfItself => {
                 formatter.write_str("an alias stands inside the node it refers to")
             }
-            Self::UnknownTag(tag) => write!(formatter, "the tag `{tag}` is unknown"),
+            Self::UnknownTag { key: Some(key) } => {
+                write!(formatter, "the tag of `{key}` is unknown")
+            }
+            Self::UnknownTag { key: None } => formatter.write_str("the tag here is unknown"),
             Self::MergeKey => formatter.write_str("the merge key `<<` is no part of YAML 1.2"),
             Self::KeyIsNoText => formatter.write_str("a key is a list or a mapping"),
             Self::DuplicateKey { key, first } => write!(
@@ -276,6 +299,8 @@ impl fmt::Display for Mend<'_> {
             } => "let the user that runs configstream read it",
             Problem::Unreadable { .. } => "make it readable, or name another with --config",
             Problem::Directory => "name a file with --config",
+            Problem::TooManyFiles { .. } => "merge some of them",
+            Problem::FilesTooLong { .. } => "keep bulk data elsewhere",
             Problem::FileTooLong { .. } => "split it, or keep bulk data elsewhere",
             Problem::NotUtf8 => "save it as UTF-8",
             Problem::Syntax(_) => {
@@ -288,8 +313,9 @@ impl fmt::Display for Mend<'_> {
             Problem::TooDeep { .. } | Problem::ValueTooDeep { .. } => "flatten it",
             Problem::TooManyNodes { .. } => "write less, or use fewer aliases",
             Problem::AliasOfItself => "write the value out",
-            Problem::UnknownTag(_) => {
-                "remove it; known are !duration, !map, !!str, !!bool, !!int, !!float, !!seq, !!map"
+            Problem::UnknownTag { .. } => {
+                "quote the text if it starts with `!`, or remove the tag; known are !duration, !map, !!str, !!bool, !!int, \
+                 !!float, !!seq, !!map"
             }
             Problem::MergeKey => "write the keys out, or quote it if it is a plain key",
             Problem::KeyIsNoText => "use a text as key",

@@ -113,6 +113,29 @@ fn a_client_that_does_not_read_cannot_hold_up_a_stop() {
 }
 
 #[test]
+fn a_stop_tells_those_who_read_and_does_not_wait_for_those_who_do_not() {
+    let root = tempfile::tempdir().unwrap();
+    let mut agent = Agent::start(root.path(), &[]);
+    let stuck = [(); 3].map(|()| with_a_stuck_client(&agent));
+    let last = stuck.iter().map(|(_, last)| *last).max().unwrap();
+    let asked = runtime().block_on(async {
+        let client = Credentials::of(&agent).connect().await.unwrap();
+        let (_, mut events) = open(&client).await;
+        while within(events.next()).await.unwrap().sequence().get() < last {}
+        agent.signal(Signal::SIGTERM);
+        let asked = Instant::now();
+        let StreamError::Status(status) = within(events.next()).await.unwrap_err() else {
+            panic!("the stream ends with a status");
+        };
+        refused(&status, Code::Unavailable, "the server is shutting down");
+        asked
+    });
+    assert_eq!(agent.wait(), Some(0));
+    assert!(asked.elapsed() < STOP, "{:?}", asked.elapsed());
+    assert_eq!(saved(root.path()), last);
+}
+
+#[test]
 fn a_second_signal_means_now_and_loses_nothing() {
     let root = tempfile::tempdir().unwrap();
     let mut agent = Agent::start(root.path(), &[]);

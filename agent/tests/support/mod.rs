@@ -76,15 +76,11 @@ impl Agent {
     ) -> Self {
         let mut command = configstream();
         command
-            .args([
-                "run",
-                "--listen",
-                listen,
-                "--http",
-                "127.0.0.1:0",
-                "--run-dir",
-            ])
+            .args(["run", "--listen", listen, "--run-dir"])
             .arg(run_dir);
+        if !arguments.contains(&"--http") {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
         command
             .args(arguments)
             .stdout(Stdio::null())
@@ -105,15 +101,43 @@ impl Agent {
             run_dir: run_dir.to_owned(),
             http: String::new(),
         };
-        let line = agent.until_said("status, health and metrics: http://");
-        agent.http = line
-            .split("http://")
-            .nth(1)
-            .and_then(|rest| rest.split('/').next())
-            .unwrap()
-            .to_owned();
-        agent.until_said("in a third");
+        // What is said to people ends with a hint; in a log that programs read it is one line.
+        if arguments.contains(&"--log-json") {
+            let line = agent.until_said("\"http\":");
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            line["fields"]["http"]
+                .as_str()
+                .unwrap()
+                .clone_into(&mut agent.http);
+        } else {
+            let line = agent.until_said("status, health and metrics: http://");
+            agent.http = line
+                .split("http://")
+                .nth(1)
+                .and_then(|rest| rest.split('/').next())
+                .unwrap()
+                .to_owned();
+            agent.until_said("in a third");
+        }
         agent
+    }
+
+    /// All lines from now on up to one, which is the last.
+    pub(crate) fn said_until(&mut self, what: &str) -> &[String] {
+        let from = self.said.len();
+        self.until_said(what);
+        &self.said[from..]
+    }
+
+    /// All that has been said on standard error, once the agent has ended.
+    pub(crate) fn said(&mut self) -> &[String] {
+        self.wait();
+        self.said.extend(self.errors.iter());
+        &self.said
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for a line on standard error.
@@ -131,6 +155,11 @@ impl Agent {
                 Err(_) => panic!("nobody said {what:?}; said was\n{}", self.said.join("\n")),
             }
         }
+    }
+
+    /// Whether a line on standard error so far contains this.
+    pub(crate) fn has_said(&self, what: &str) -> bool {
+        self.said.iter().any(|line| line.contains(what))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

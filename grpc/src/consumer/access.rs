@@ -6,6 +6,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::address::Address;
 use crate::client::Connector;
@@ -15,7 +20,9 @@ use crate::token::Token;
 /// Finds out where the server is, and with which certificate and token it is reached.
 ///
 /// Asked before each attempt, and once a second while a consumer pauses after a failed one: another answer than that of
-/// the failed attempt ends the pause. Off the runtime's own threads, so it may read files.
+/// the failed attempt ends the pause. On a thread of its own, so it may read files. It is not asked again before it has
+/// answered, so one that hangs holds one thread; beyond [`answer_timeout`](super::ConsumerBuilder::answer_timeout) that is
+/// said to be why there is no connection.
 ///
 /// # Examples
 ///
@@ -62,13 +69,51 @@ impl Access {
     ) -> Self {
         Self(Arc::new(move || (self.0)().map(&options)))
     }
+}
 
-    /// Asks.
-    pub(super) async fn find(&self) -> Result<Connector, AccessError> {
-        let find = self.0.clone();
-        let found = tokio::task::spawn_blocking(move || find()).await;
-        found.unwrap_or_else(|error| Err(AccessError::new(error.into())))
+/// Asks an [`Access`], one question at a time.
+pub(super) struct Finder {
+    access: Access,
+    /// The answer to a question that is still open.
+    awaited: Option<oneshot::Receiver<Found>>,
+}
+
+type Found = Result<Connector, AccessError>;
+
+impl Finder {
+    pub(super) fn new(access: Access) -> Self {
+        Self {
+            access,
+            awaited: None,
+        }
     }
+
+    /// Asks, unless that was done already, and waits for the answer for at most `limit`. Nothing is lost when the future
+    /// is dropped.
+    pub(super) async fn find(&mut self, limit: Duration) -> Found {
+        let awaited = match &mut self.awaited {
+            Some(awaited) => awaited,
+            none => none.insert(ask(self.access.0.clone())?),
+        };
+        let Ok(answer) = timeout(limit, awaited).await else {
+            let hint = "do they lie on a file system that hangs?";
+            let text = format!("address and credentials were not found within {limit:?}; {hint}");
+            return Err(AccessError::new(text.into()));
+        };
+        self.awaited = None;
+        answer.unwrap_or_else(|_| Err(AccessError::new("finding it panicked".into())))
+    }
+}
+
+/// On a thread that nobody waits for: a runtime would not end before a blocking task of its own that hangs.
+fn ask(find: Arc<Find>) -> Result<oneshot::Receiver<Found>, AccessError> {
+    let (answer, awaited) = oneshot::channel();
+    thread::Builder::new()
+        .name("configstream-access".to_owned())
+        // Refused when nobody waits any more.
+        .spawn(move || drop(answer.send(find())))
+        .map_err(|error| AccessError::new(error.into()))?;
+    Ok(awaited)
 }
 
 impl From<Connector> for Access {
@@ -118,26 +163,63 @@ const LARGEST_FILE_BYTES: u64 = 64 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::{Mutex, mpsc};
 
     #[tokio::test]
     async fn a_file_that_is_missing_or_of_no_use_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (certificate, token) = (dir.path().join("cert.pem"), dir.path().join("token"));
         let access = Access::files("localhost:1".parse().unwrap(), &certificate, &token);
-        let error = access.find().await.unwrap_err().to_string();
+        let mut finder = Finder::new(access);
+        let error = finder.find(LONG).await.unwrap_err().to_string();
         assert!(
             error.contains("cannot read") && error.contains("cert.pem"),
             "{error}"
         );
         std::fs::write(&certificate, "no certificate").unwrap();
-        let error = access.find().await.unwrap_err().to_string();
+        let error = finder.find(LONG).await.unwrap_err().to_string();
         assert!(error.contains("cert.pem is of no use"), "{error}");
     }
 
     #[tokio::test]
     async fn a_panic_while_asking_is_an_error() {
         let access = Access::new(|| -> Result<Connector, String> { panic!("oh") });
-        let error = access.find().await.unwrap_err().to_string();
+        let error = Finder::new(access)
+            .find(LONG)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("panicked"), "{error}");
     }
+
+    #[tokio::test]
+    async fn one_question_hangs_and_not_one_more_and_its_answer_counts() {
+        let (release, released) = mpsc::channel::<()>();
+        let released = Mutex::new(released);
+        let asked = Arc::new(AtomicU64::new(0));
+        let counter = asked.clone();
+        let access = Access::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+            let _ = released.lock().unwrap().recv();
+            Err::<Connector, _>("the answer")
+        });
+        let mut finder = Finder::new(access);
+        for _ in 0..3 {
+            let error = finder.find(Duration::from_millis(1)).await.unwrap_err();
+            assert!(
+                error.to_string().contains("were not found within 1ms"),
+                "{error}"
+            );
+        }
+        release.send(()).unwrap();
+        let error = finder.find(LONG).await.unwrap_err().to_string();
+        assert_eq!(error, "no access: the answer");
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        drop(release);
+        finder.find(LONG).await.unwrap_err();
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
 }

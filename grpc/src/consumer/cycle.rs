@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
-use metrics::{counter, gauge, histogram};
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::client::{Client, Connector, Events, Session, StreamError};
 use crate::consumer::ConsumerBuilder;
+use crate::consumer::access::Finder;
+use crate::consumer::backoff::Backoff;
 use crate::consumer::follower::{Follower, Taken};
 use crate::consumer::replica::Replica;
 use crate::consumer::saver::Saver;
 use crate::consumer::state::Disconnection;
-use crate::metrics::describe_consumer;
+use crate::metrics::ConsumerTelemetry;
 
 /// Everything the task needs.
 pub(super) struct Cycle {
@@ -27,8 +27,10 @@ pub(super) struct Cycle {
 /// One attempt after the other.
 struct Attempts {
     options: ConsumerBuilder,
+    finder: Finder,
     replica: Stopping,
-    pauses: ExponentialBackoff,
+    telemetry: ConsumerTelemetry,
+    backoff: Backoff,
     session: Option<Session>,
     /// Since when there is a snapshot from the stream, or was one until just now.
     ready: Option<Instant>,
@@ -53,10 +55,11 @@ impl Cycle {
         saver: Option<Saver>,
         stop: CancellationToken,
     ) -> Self {
-        describe_consumer();
         Self {
             attempts: Attempts {
-                pauses: options.pauses(),
+                backoff: options.pauses.start(),
+                finder: Finder::new(options.access.clone()),
+                telemetry: ConsumerTelemetry::new(&options.name),
                 options,
                 replica: Stopping(replica),
                 session: None,
@@ -90,7 +93,7 @@ impl Attempts {
     /// Ends when the replica's engine is closed.
     async fn run(&mut self) {
         loop {
-            let found = self.options.access.find().await;
+            let found = self.finder.find(self.options.answer_timeout).await;
             let end = match &found {
                 Ok(connector) => self.attempt(connector).await,
                 Err(error) => Disconnection::Access(error.clone()).into(),
@@ -156,10 +159,11 @@ impl Attempts {
             if let Some(sequence) = sequence {
                 // A sequence is an `int32` on the wire, which a double holds.
                 #[allow(clippy::cast_precision_loss)]
-                gauge!("configstream_consumer.last_sequence_id").set(sequence as f64);
+                self.telemetry.last_sequence_id.set(sequence as f64);
             }
             if self.ready.is_none() {
-                histogram!("configstream_consumer.time_to_first_snapshot_seconds")
+                self.telemetry
+                    .time_to_first_snapshot
                     .record(begun.elapsed());
                 self.ready = Some(Instant::now());
                 self.replica.0.set_ready();
@@ -171,60 +175,55 @@ impl Attempts {
     async fn recover(&mut self, cause: Disconnection, refused: Option<Connector>) {
         let ready = self.ready.take();
         if ready.is_some_and(|since| since.elapsed() >= self.options.healthy_after) {
-            self.pauses = self.options.pauses();
+            self.backoff.start_over();
             self.hurried = false;
         }
-        counter!("configstream_consumer.reconnect_count").increment(1);
+        self.telemetry.reconnect_count.increment(1);
         if cause.is_stale_event() {
-            counter!("configstream_consumer.dropped_stale_updates").increment(1);
+            self.telemetry.dropped_stale_updates.increment(1);
         }
         let lost = cause.is_loss_of_session();
         if lost {
             self.session = None;
         }
         // Never twice in a row, or two sides that do not get on with each other would keep each other busy.
-        let hurry = !self.hurried && (lost || self.has_changed(refused.as_ref()).await);
-        self.hurried = hurry;
-        let retry_in = if hurry {
+        let may_hurry = !std::mem::take(&mut self.hurried);
+        let retry_in = if may_hurry && lost {
+            self.hurried = true;
             Duration::ZERO
         } else {
-            self.pauses.next().unwrap_or(self.options.max_delay)
+            self.backoff.next(cause.is_unanswered())
         };
         tracing::info!(%cause, ?retry_in, "not connected to the config stream: {cause}");
+        // Said before anything is asked: to find out about credentials may take its time.
         self.replica.0.set_disconnected(cause, retry_in);
-        self.pause(retry_in, refused).await;
+        self.pause(retry_in, refused, may_hurry).await;
     }
 
-    /// Ends early when another attempt would be another one.
-    async fn pause(&self, duration: Duration, refused: Option<Connector>) {
+    /// Ends early when another attempt would be another one: at once, if it may `hurry`.
+    async fn pause(&mut self, duration: Duration, refused: Option<Connector>, hurry: bool) {
         let begun = Instant::now();
-        loop {
-            let left = duration.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return;
-            }
-            sleep(left.min(ASK_AGAIN)).await;
-            if begun.elapsed() < duration && self.has_changed(refused.as_ref()).await {
+        let left = || duration.saturating_sub(begun.elapsed());
+        if hurry && self.has_changed(refused.as_ref(), left()).await {
+            self.hurried = true;
+            return;
+        }
+        while !left().is_zero() {
+            sleep(left().min(ASK_AGAIN)).await;
+            if self.has_changed(refused.as_ref(), left()).await {
                 return;
             }
         }
     }
 
-    /// Whether there is another way to connect than the one that failed.
-    async fn has_changed(&self, refused: Option<&Connector>) -> bool {
-        let found = self.options.access.find().await;
+    /// Whether there is another way to connect than the one that failed, as far as that is known in time.
+    async fn has_changed(&mut self, refused: Option<&Connector>, left: Duration) -> bool {
+        if left.is_zero() {
+            return false;
+        }
+        let limit = left.min(self.options.answer_timeout);
+        let found = self.finder.find(limit).await;
         found.is_ok_and(|found| refused.is_none_or(|refused| !found.leads_where(refused)))
-    }
-}
-
-impl ConsumerBuilder {
-    fn pauses(&self) -> ExponentialBackoff {
-        ExponentialBuilder::default()
-            .with_jitter()
-            .with_min_delay(self.min_delay)
-            .with_max_delay(self.max_delay)
-            .without_max_times()
-            .build()
     }
 }
 

@@ -3,6 +3,8 @@
 //! # Contract
 //! * A snapshot becomes the head, unless it is the head already. One that is older than the head, in the same epoch, is
 //!   refused: nobody who reads the replica ever sees a step back.
+//! * Nobody else writes to the replica's engine, so its head is the last thing a server gave, and what comes is compared
+//!   with that.
 //! * An update becomes one version. A batch becomes one version when its last update is in; until then it is collected,
 //!   within bounds, and forgotten with the stream.
 //! * After an error the follower is of no use: the next stream has its own, and begins with a snapshot.
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use configstream_engine::settings::{Resolved, ResolvedChange, SettingUpdate};
 use configstream_engine::{Engine, Epoch, FollowError, Sequence, State};
 
-use crate::client::{Client, ConfigEvent, ConfigSnapshot, ConfigUpdate};
+use crate::client::{Client, ConfigEvent, ConfigSnapshot, ConfigUpdate, StreamError};
 use crate::consumer::replica::Replica;
 use crate::consumer::state::Disconnection;
 
@@ -127,10 +129,12 @@ fn follow(
 ) -> Result<Taken, Disconnection> {
     match engine.follow(updates, first) {
         Ok(_) => Ok(Taken::Applied),
-        Err(FollowError::Discontinuity { found, .. }) => Err(Disconnection::Meddled {
-            head: engine.head().sequence(),
-            found,
-        }),
+        Err(FollowError::Discontinuity { expected, found }) => {
+            Err(Disconnection::Stream(StreamError::Discontinuity {
+                expected,
+                found,
+            }))
+        }
         // The wire's sequences are 31 bits, so they are not what ends.
         Err(_) => Ok(Taken::Closed),
     }
@@ -350,16 +354,14 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_publishes_on_the_replica_is_found_out_and_put_right() {
+    fn an_update_that_does_not_follow_the_head_is_refused() {
         let mut case = Case::new();
-        let foreign = ResolvedChange::Set(SettingUpdate::new(setting("a", 77), None));
-        case.replica.engine().unwrap().publish(&foreign).unwrap();
-        let refusal = case.refused(update(6, 1, 0));
-        assert!(
-            matches!(refusal, Disconnection::Meddled { .. }),
-            "{refusal}"
-        );
-        case.reconnect();
+        for sequence in [5, 7] {
+            let refusal = case.refused(update(sequence, 1, 0));
+            let expected = format!("the stream ended: update {sequence} came where 6 was due");
+            assert_eq!(refusal.to_string(), expected);
+            case.reconnect();
+        }
         case.applied(snapshot(1, 6, &[("a", 1)]));
         assert_eq!(case.head(), (1, 6, 1));
     }

@@ -10,22 +10,27 @@
 //!
 //! Numbers are big-endian. A file is written under another name, synced, renamed, and the directory synced, with mode
 //! 0600: a crash leaves the old file or the new one. What is read is checked as if it came over the wire, and anything
-//! but a whole, young file of our own, that nobody else may write, is refused.
+//! but a whole, young, regular file of our own, that nobody else may write, is refused. Neither is a link followed, nor
+//! is anything waited for that the path may lead to.
 
-use std::error::Error;
-use std::fmt;
-use std::fs::File;
+mod error;
+
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use configstream_engine::settings::DuplicateKey;
 use configstream_proto::datadog::model::v1::ConfigEvent as ConfigEventMessage;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 use prost::Message;
 
-use crate::client::{Client, ConfigEvent, ConfigSnapshot, Progress, StreamError};
+pub use self::error::{SavedError, SavedErrorReason};
+
+use crate::client::{Client, ConfigEvent, ConfigSnapshot, Progress};
 use crate::encode::PREFIX_BYTES;
 
 /// Where a replica is saved, and for how long that is worth something.
@@ -33,48 +38,6 @@ use crate::encode::PREFIX_BYTES;
 pub(super) struct SnapshotFile {
     pub(super) path: PathBuf,
     pub(super) max_age: Duration,
-}
-
-/// Why a saved snapshot is not used.
-#[derive(Debug)]
-pub struct SavedError {
-    path: PathBuf,
-    reason: SavedErrorReason,
-}
-
-/// What is wrong with a saved snapshot.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum SavedErrorReason {
-    /// It cannot be read.
-    Unreadable(io::Error),
-    /// Others than its owner may write it.
-    WritableByOthers {
-        /// Its mode.
-        mode: u32,
-    },
-    /// It is no saved snapshot, or one in a format that is not known here.
-    Foreign,
-    /// It is shorter or longer than it says.
-    Length {
-        /// How many bytes should follow the head.
-        expected: u64,
-        /// How many do.
-        found: u64,
-    },
-    /// Its checksum does not fit.
-    Corrupt,
-    /// It is too old.
-    TooOld {
-        /// Its age.
-        age: Duration,
-        /// How old it may be.
-        max_age: Duration,
-    },
-    /// What it holds is no snapshot that a server would send.
-    Content(StreamError),
-    /// It has a key twice.
-    Duplicate(DuplicateKey),
 }
 
 impl SnapshotFile {
@@ -107,19 +70,29 @@ impl SnapshotFile {
     }
 
     fn read(&self) -> Result<Option<(ConfigSnapshot, SystemTime)>, SavedErrorReason> {
-        let file = match File::open(&self.path) {
+        // A named pipe would be waited at for somebody to write.
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits())
+            .open(&self.path);
+        let file = match opened {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(SavedErrorReason::Unreadable(error)),
+            Err(error) => {
+                return match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::ENOENT) => Ok(None),
+                    Some(Errno::ELOOP) => Err(SavedErrorReason::SymbolicLink),
+                    // A socket cannot even be opened.
+                    Some(Errno::ENXIO) => Err(SavedErrorReason::NotAFile),
+                    _ => Err(SavedErrorReason::Unreadable(error)),
+                };
+            }
         };
         let metadata = file.metadata().map_err(SavedErrorReason::Unreadable)?;
         if !metadata.is_file() {
-            return Err(SavedErrorReason::Foreign);
+            return Err(SavedErrorReason::NotAFile);
         }
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o022 != 0 {
-            return Err(SavedErrorReason::WritableByOthers { mode });
-        }
+        check_access(metadata.uid(), metadata.mode(), geteuid().as_raw())?;
         let mut bytes = Vec::new();
         // One byte beyond the largest file shows that it is too long.
         let limit = (HEAD_BYTES + Client::MESSAGE_BYTES + 1) as u64;
@@ -137,6 +110,18 @@ impl SnapshotFile {
         }
         Ok(Some((snapshot, known_at)))
     }
+}
+
+/// Whether nobody but `user`, as whom the process runs, and root can have written a file of this owner and mode.
+fn check_access(owner: u32, mode: u32, user: u32) -> Result<(), SavedErrorReason> {
+    if owner != user && owner != ROOT {
+        return Err(SavedErrorReason::OwnedByAnother { owner, user });
+    }
+    let mode = mode & 0o777;
+    if mode & 0o022 != 0 {
+        return Err(SavedErrorReason::WritableByOthers { mode });
+    }
+    Ok(())
 }
 
 fn head(message: &[u8], known_at: SystemTime) -> io::Result<Vec<u8>> {
@@ -189,206 +174,9 @@ fn checksum(covered: &[u8], message: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-impl SavedError {
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// What is wrong with it.
-    #[must_use]
-    pub const fn reason(&self) -> &SavedErrorReason {
-        &self.reason
-    }
-}
-
-impl fmt::Display for SavedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the saved snapshot {} ", self.path.display())?;
-        match &self.reason {
-            SavedErrorReason::Unreadable(error) => write!(f, "cannot be read: {error}"),
-            SavedErrorReason::WritableByOthers { mode } => write!(
-                f,
-                "may have been written by others (mode {mode:04o}): remove it, or chmod 600 it if that is not so"
-            ),
-            SavedErrorReason::Foreign => {
-                f.write_str("was not written by this program, or by another version of it")
-            }
-            SavedErrorReason::Length { expected, found } => {
-                write!(f, "is damaged: {found} bytes where {expected} should be")
-            }
-            SavedErrorReason::Corrupt => f.write_str("is damaged: its checksum does not fit"),
-            SavedErrorReason::TooOld { age, max_age } => write!(
-                f,
-                "is too old: {} s, where {} s are allowed",
-                age.as_secs(),
-                max_age.as_secs()
-            ),
-            SavedErrorReason::Duplicate(error) => write!(f, "cannot be: {error}"),
-            SavedErrorReason::Content(error) => write!(f, "holds what no server sends: {error}"),
-        }?;
-        f.write_str("; the next snapshot from the server replaces it")
-    }
-}
-
-impl Error for SavedError {}
-
+const ROOT: u32 = 0;
 const MAGIC: &[u8] = b"configstream replica 1\n\n";
 const HEAD_BYTES: usize = MAGIC.len() + 8 + 4 + 4;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::encode::Encoder;
-    use configstream_engine::settings::{Key, Resolved, Setting, Source};
-    use configstream_engine::{Engine, Epoch, Sequence};
-    use std::fs;
-
-    struct Case {
-        _dir: tempfile::TempDir,
-        file: SnapshotFile,
-    }
-
-    impl Case {
-        fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let file = SnapshotFile {
-                path: dir.path().join("replica"),
-                max_age: Duration::from_secs(60),
-            };
-            Self { _dir: dir, file }
-        }
-
-        /// With something saved.
-        fn saved(known_at: SystemTime) -> Self {
-            let case = Self::new();
-            case.file.save(&frame(), known_at).unwrap();
-            case
-        }
-
-        fn refusal(&self) -> SavedErrorReason {
-            self.file.load().unwrap_err().reason
-        }
-
-        /// Changes the file's bytes.
-        fn tamper(&self, change: impl FnOnce(&mut Vec<u8>)) {
-            let mut bytes = fs::read(&self.file.path).unwrap();
-            change(&mut bytes);
-            fs::write(&self.file.path, bytes).unwrap();
-        }
-    }
-
-    fn frame() -> Bytes {
-        let setting = Setting::new(Source::File, Key::parse("a.b").unwrap(), "c").unwrap();
-        let engine = Engine::builder(Resolved::from_settings([setting]).unwrap())
-            .start_at(Epoch::new(3), Sequence::new(7))
-            .build()
-            .unwrap();
-        Encoder::new("o".into(), 1024)
-            .snapshot(&engine.head())
-            .unwrap()
-    }
-
-    #[test]
-    fn what_was_saved_is_loaded() {
-        let case = Case::saved(SystemTime::now());
-        let (snapshot, known_at) = case.file.load().unwrap().unwrap();
-        assert_eq!((snapshot.epoch.get(), snapshot.sequence.get()), (3, 7));
-        assert_eq!(snapshot.origin, "o");
-        assert_eq!(snapshot.settings[0].value().as_str(), Some("c"));
-        assert!(known_at.elapsed().unwrap() < Duration::from_secs(60));
-        let mode = fs::metadata(&case.file.path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        let files = fs::read_dir(case.file.path.parent().unwrap()).unwrap();
-        assert_eq!(files.count(), 1, "nothing else is left there");
-    }
-
-    #[test]
-    fn nothing_saved_is_no_error() {
-        assert!(Case::new().file.load().unwrap().is_none());
-    }
-
-    #[test]
-    fn every_way_to_be_cut_short_is_refused() {
-        let whole = fs::read(Case::saved(SystemTime::now()).file.path).unwrap();
-        for length in 0..whole.len() {
-            let case = Case::new();
-            fs::write(&case.file.path, &whole[..length]).unwrap();
-            let refusal = case.refusal();
-            match length {
-                0..24 => assert!(matches!(refusal, SavedErrorReason::Foreign), "{length}"),
-                _ => assert!(
-                    matches!(refusal, SavedErrorReason::Length { .. }),
-                    "{length}"
-                ),
-            }
-        }
-        let case = Case::saved(SystemTime::now());
-        case.tamper(|bytes| bytes.push(0));
-        assert!(matches!(case.refusal(), SavedErrorReason::Length { .. }));
-    }
-
-    #[test]
-    fn every_flipped_bit_is_noticed() {
-        let whole = fs::read(Case::saved(SystemTime::now()).file.path).unwrap();
-        parse(&whole).unwrap();
-        for bit in 0..whole.len() * 8 {
-            let mut bytes = whole.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            parse(&bytes).unwrap_err();
-        }
-    }
-
-    #[test]
-    fn a_foreign_file_and_another_version_are_refused() {
-        let case = Case::new();
-        fs::write(&case.file.path, "log_level: debug\n").unwrap();
-        assert!(matches!(case.refusal(), SavedErrorReason::Foreign));
-        let case = Case::saved(SystemTime::now());
-        case.tamper(|bytes| bytes[21] = b'2');
-        assert!(matches!(case.refusal(), SavedErrorReason::Foreign));
-        let case = Case::new();
-        fs::create_dir(&case.file.path).unwrap();
-        assert!(matches!(case.refusal(), SavedErrorReason::Foreign));
-    }
-
-    #[test]
-    fn one_that_is_too_old_is_refused_and_one_from_the_future_is_not() {
-        let case = Case::saved(SystemTime::now() - Duration::from_secs(3600));
-        let text = case.file.load().unwrap_err().to_string();
-        assert!(
-            text.contains("is too old: 3600 s, where 60 s are allowed"),
-            "{text}"
-        );
-        let case = Case::saved(SystemTime::now() + Duration::from_secs(3600));
-        assert!(case.file.load().unwrap().is_some());
-    }
-
-    #[test]
-    fn one_that_others_may_write_is_refused() {
-        let case = Case::saved(SystemTime::now());
-        let others = fs::Permissions::from_mode(0o620);
-        fs::set_permissions(&case.file.path, others).unwrap();
-        assert!(matches!(
-            case.refusal(),
-            SavedErrorReason::WritableByOthers { mode: 0o620 }
-        ));
-    }
-
-    #[test]
-    fn a_right_checksum_does_not_excuse_what_no_server_sends() {
-        let case = Case::new();
-        let update = ConfigEventMessage { event: None }.encode_to_vec();
-        let frame = [&[0; PREFIX_BYTES], update.as_slice()].concat();
-        case.file.save(&frame.into(), SystemTime::now()).unwrap();
-        assert!(matches!(case.refusal(), SavedErrorReason::Content(_)));
-    }
-
-    #[test]
-    fn a_place_that_cannot_be_written_is_an_error() {
-        let mut case = Case::new();
-        case.file.path = case.file.path.join("nowhere").join("replica");
-        case.file.save(&frame(), SystemTime::now()).unwrap_err();
-    }
-}
+mod tests;

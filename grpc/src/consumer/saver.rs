@@ -1,4 +1,6 @@
 //! Keeps a replica's file up with it: soon, but not often, and never on the way of an event.
+//!
+//! There is one write at a time, and each starts with the newest version: what is in the file last is what was true last.
 
 use std::error::Error;
 use std::future::{pending, poll_fn};
@@ -7,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use configstream_engine::settings::Resolved;
 use configstream_engine::{Epoch, Sequence};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use crate::client::Client;
@@ -22,8 +24,17 @@ pub(super) struct Saver {
     interval: Duration,
     replica: Arc<Replica>,
     /// What is in the file, and when it was known to be true.
-    saved: Option<(Epoch, Sequence, SystemTime)>,
+    saved: Option<Saved>,
+    writing: Option<Writing>,
     failing: bool,
+}
+
+type Saved = (Epoch, Sequence, SystemTime);
+
+/// A write goes on even if nobody waits for it any more.
+struct Writing {
+    content: Saved,
+    task: JoinHandle<Result<(), Box<dyn Error + Send + Sync>>>,
 }
 
 impl Saver {
@@ -33,6 +44,7 @@ impl Saver {
             interval,
             replica,
             saved: None,
+            writing: None,
             failing: false,
         }
     }
@@ -52,7 +64,7 @@ impl Saver {
         Ok(())
     }
 
-    /// Never ends. May be dropped at any await: a write under way is finished all the same.
+    /// Never ends. May be dropped at any await: the next [`save`](Self::save) waits for a write under way.
     pub(super) async fn run(&mut self) {
         let mut states = self.replica.states().subscribe();
         while !self.replica.state().is_ready() {
@@ -80,6 +92,7 @@ impl Saver {
 
     /// Saves what is not in the file yet.
     pub(super) async fn save(&mut self) {
+        self.finish().await;
         let Some(engine) = self.replica.engine() else {
             return;
         };
@@ -96,16 +109,29 @@ impl Saver {
             return;
         }
         let (file, origin) = (self.file.clone(), self.replica.origin());
-        let written = spawn_blocking(move || -> Result<(), Box<dyn Error + Send + Sync>> {
+        let task = spawn_blocking(move || {
             let encoder = Encoder::new(origin, Client::MESSAGE_BYTES);
             let frame = encoder
                 .snapshot_apart(&head)
                 .map_err(|error| error.to_string())?;
             Ok(file.save(&frame, known_at)?)
         });
-        match written.await.unwrap_or_else(|error| Err(error.into())) {
+        let content = (epoch, sequence, known_at);
+        self.writing = Some(Writing { content, task });
+        self.finish().await;
+    }
+
+    /// Waits for the write under way, if there is one.
+    async fn finish(&mut self) {
+        let Some(Writing { content, task }) = &mut self.writing else {
+            return;
+        };
+        let written = task.await.unwrap_or_else(|error| Err(error.into()));
+        let content = *content;
+        self.writing = None;
+        match written {
             Ok(()) => {
-                self.saved = Some((epoch, sequence, known_at));
+                self.saved = Some(content);
                 self.failing = false;
             }
             // Said once: the disk is full for a while, not for one write.
@@ -123,5 +149,53 @@ impl Saver {
     /// What is still true has to look young, though nothing changes.
     fn renewal(&self) -> Duration {
         self.file.max_age / 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use configstream_engine::settings::{Key, Setting, Source};
+    use tokio::runtime;
+
+    fn state(text: &str) -> Resolved {
+        let key = Key::parse("a").unwrap();
+        Resolved::from_settings([Setting::new(Source::File, key, text).unwrap()]).unwrap()
+    }
+
+    #[test]
+    fn the_last_state_wins_though_an_earlier_write_is_slow() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SnapshotFile {
+            path: dir.path().join("replica"),
+            max_age: Duration::MAX,
+        };
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let replica = Arc::new(Replica::new(1));
+        // So large that another write, begun a little later, would overtake it.
+        let large = state(&"x".repeat(60 * 1024 * 1024));
+        let epoch = Epoch::new(1);
+        replica.describe("o".into());
+        replica.begin(large, epoch, Sequence::new(1));
+        replica.set_ready();
+        runtime.block_on(async {
+            let mut saver = Saver::new(file.clone(), Duration::ZERO, replica.clone());
+            // A consumer that is shut down while it saves.
+            tokio::select! {
+                biased;
+                () = saver.run() => {}
+                () = std::future::ready(()) => {}
+            }
+            let engine = replica.engine().unwrap();
+            engine.adopt(state("y"), epoch, Sequence::new(2)).unwrap();
+            saver.save().await;
+        });
+        // Every write has ended then.
+        drop(runtime);
+        let (saved, _) = file.load().unwrap().unwrap();
+        assert_eq!(saved.sequence.get(), 2);
     }
 }

@@ -21,7 +21,7 @@ pub enum ConsumerState {
     Connecting {
         /// Why the last attempt failed, if there was one.
         cause: Option<Disconnection>,
-        /// How long the next attempt will wait.
+        /// How long the next attempt will wait, at most: new credentials are tried at once.
         retry_in: Duration,
     },
     /// What is read is what the server sends: a stream is open, and its snapshot is in.
@@ -32,7 +32,7 @@ pub enum ConsumerState {
         cause: Disconnection,
         /// When it was last known to be true: the end of the stream, or the time at which it was saved.
         since: SystemTime,
-        /// How long the next attempt will wait.
+        /// How long the next attempt will wait, at most: new credentials are tried at once.
         retry_in: Duration,
     },
     /// It was shut down, or its runtime was. What can be read stays.
@@ -45,7 +45,7 @@ pub enum ConsumerState {
 pub enum Disconnection {
     /// It has only begun: the first attempt is under way.
     Starting,
-    /// The credentials cannot be read.
+    /// Address or credentials cannot be read, or not in time.
     Access(AccessError),
     /// There is no connection.
     Connect(ConnectError),
@@ -84,13 +84,6 @@ pub enum Disconnection {
     BatchTooLarge {
         /// The sequence at which it was given up.
         sequence: Sequence,
-    },
-    /// Somebody else published on the replica's engine.
-    Meddled {
-        /// The sequence of its head.
-        head: Sequence,
-        /// The sequence that was to follow.
-        found: Sequence,
     },
 }
 
@@ -170,6 +163,11 @@ impl Disconnection {
         }
     }
 
+    /// Whether there was nobody to ask, so that asking again costs nobody anything.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.is_unanswered())
+    }
+
     /// Whether the server sent something that was overtaken already.
     pub(super) fn is_stale_event(&self) -> bool {
         match self {
@@ -228,10 +226,6 @@ impl fmt::Display for Disconnection {
                     "the batch with update {sequence} is too large to collect"
                 )
             }
-            Self::Meddled { head, found } => write!(
-                f,
-                "update {found} does not follow sequence {head} of the replica, on which somebody else must have published"
-            ),
         }
     }
 }

@@ -58,3 +58,6 @@
 //!
 //! * One waker for all streams of a connection, which wakes them itself: publish with 512 parked streams 48 to 34 µs (naive
 //!   28), but 1.04 to 1.2 µs of processor time per update, and p50 365 to 430 µs.
+//! * Committing on the publisher's thread, and leaving the round to a task: it pays only where a core is free. On two, the
+//!   worker that is woken takes the publisher's core before it is through: publish with 512 parked streams 44 to 218 µs in
+//!   two runs of three, 34 in the third, and everybody is served later by as much.

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use configstream_engine::settings::Resolution;
+use futures_util::TryFutureExt;
 use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -21,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
@@ -29,11 +31,16 @@ use tonic::service::Routes;
 use tower::Service;
 
 use crate::server::auth;
+use crate::server::bounds::ServerBounds;
 use crate::server::core::Core;
 use crate::server::cork::Corked;
-use crate::server::preface;
-use crate::server::service::Connection;
-use crate::server::together::Together;
+use crate::server::handshakes::UnderWay;
+use crate::server::limits::Limits;
+use crate::server::preface::{self, Prefaced};
+use crate::server::request::Timed;
+use crate::server::service::{Connection, STREAM_CONFIG_EVENTS};
+use crate::server::together::{Beside, Together};
+use crate::server::unread::{Reply, Unread};
 
 /// A bound socket to serve on.
 #[derive(Debug)]
@@ -90,13 +97,20 @@ impl<S: Resolution> Acceptor<S> {
     }
 
     fn admit(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        if let Some(counted) = self.count() {
-            let this = self.clone();
-            self.tasks.spawn(async move {
-                this.connect(stream).await;
-                drop(counted);
-            });
+        // Who could not stay had better be told before the effort of a handshake; and once more after it.
+        if !self.core.has_room() {
+            return self.refuse_connection();
         }
+        let limit = self.core.bounds.granted().limits.handshakes;
+        let handshake = self.core.handshakes.begin(limit);
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            if let Some(stream) = this.shake(stream, handshake).await
+                && let Some(_counted) = this.count()
+            {
+                this.converse(stream).await;
+            }
+        });
     }
 
     /// Serves a peer whom somebody else has let in.
@@ -107,72 +121,60 @@ impl<S: Resolution> Acceptor<S> {
         if let Some(counted) = self.count() {
             let this = self.clone();
             self.tasks.spawn(async move {
+                let _counted = counted;
                 this.converse(stream).await;
-                drop(counted);
             });
         }
     }
 
     /// Room for one more connection, or none.
     fn count(&self) -> Option<Counted<S>> {
-        // Relaxed: one thread's view of the count, so the limit may be passed by as many as there are listeners.
-        let limit = self.core.limits.connections as u64;
-        if self.core.connections.load(Ordering::Relaxed) >= limit {
-            self.core
-                .refused_connections
-                .fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(limit, "too many connections");
-            return None;
+        let counted = Counted::new(&self.core);
+        if counted.is_none() {
+            self.refuse_connection();
         }
-        Some(Counted::new(self.core.clone()))
+        counted
     }
 
-    async fn connect(
-        self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ) {
-        let limits = &self.core.limits;
-        let handshake = timeout(limits.handshake_timeout, preface::shake(&self.tls, stream));
-        let stream = match self.closing.run_until_cancelled(handshake).await {
-            Some(Ok(Ok(stream))) => stream,
-            Some(Ok(Err(error))) => {
+    fn refuse_connection(&self) {
+        self.core
+            .refused_connections
+            .fetch_add(1, Ordering::Relaxed);
+        tracing::debug!("too many connections");
+    }
+
+    /// The peer, when it has shown that it can be trusted, and in time.
+    async fn shake<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: T,
+        handshake: UnderWay,
+    ) -> Option<Prefaced<TlsStream<T>>> {
+        let limit = self.core.bounds.granted().limits.handshake_timeout;
+        let shaken = tokio::select! {
+            shaken = timeout(limit, preface::shake(&self.tls, stream)) => shaken
+                .unwrap_or_else(|_| Err(io::Error::other(format!("it took longer than {limit:?}")))),
+            () = handshake.given_away() => {
+                Err(io::Error::other("of too many at a time it was the oldest"))
+            }
+            () = self.closing.cancelled() => return None,
+        };
+        shaken
+            .inspect_err(|error| {
                 self.core.refuse_handshake();
                 tracing::warn!(%error, "Refused a handshake: {error}");
-                return;
-            }
-            Some(Err(_)) => {
-                self.core.refuse_handshake();
-                tracing::warn!(
-                    "Refused a handshake: it took longer than {:?}",
-                    limits.handshake_timeout
-                );
-                return;
-            }
-            None => return,
-        };
-
-        self.converse(stream).await;
+            })
+            .ok()
     }
 
     /// Serves a peer that is trusted.
     async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let limits = &self.core.limits;
         let hang_up = self.abort.child_token();
         let (beside, mut together) = Together::new();
-        let mut builder = http2::Builder::new(beside);
-        builder
-            .timer(TokioTimer::new())
-            .auto_date_header(false)
-            .max_concurrent_streams(limits.streams_per_connection)
-            .max_header_list_size(limits.header_bytes)
-            .max_pending_accept_reset_streams(PENDING_RESETS)
-            .max_local_error_reset_streams(ERROR_RESETS)
-            .max_send_buf_size(limits.send_buffer_bytes)
-            .initial_stream_window_size(RECEIVE_WINDOW_BYTES)
-            .initial_connection_window_size(RECEIVE_WINDOW_BYTES)
-            .keep_alive_interval(limits.keepalive_interval)
-            .keep_alive_timeout(limits.keepalive_timeout);
-        let connection = Connection(hang_up.clone());
+        let builder = protocol(&self.core.bounds.granted().limits, beside);
+        let connection = Connection {
+            hang_up: hang_up.clone(),
+            unread: Unread::default(),
+        };
         let service = service_fn(|request| self.call(request, &connection));
         let stream = Corked::new(stream);
         let transport = TokioIo::new(stream.clone());
@@ -180,7 +182,7 @@ impl<S: Resolution> Acceptor<S> {
         let ended = tokio::select! {
             ended = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx)) => Some(ended),
             () = hang_up.cancelled() => None,
-            () = blocked(&stream, limits.stall_timeout) => None,
+            () = stuck(&stream, &connection.unread, &self.core.bounds) => None,
             () = self.closing.cancelled() => {
                 served.as_mut().graceful_shutdown();
                 let finish = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx));
@@ -195,24 +197,67 @@ impl<S: Resolution> Acceptor<S> {
     /// Lets a request through the gate, and to its handler.
     fn call(
         &self,
-        mut request: http::Request<Incoming>,
+        request: http::Request<Incoming>,
         connection: &Connection,
     ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send + use<S> {
         let admitted = auth::admit(&self.core.token, request.uri().path(), request.headers());
         if let Err(refusal) = admitted {
             return Either::Left(ready(Ok(Status::from(refusal).into_http())));
         }
-        request.extensions_mut().insert(connection.clone());
+        let limit = self.core.bounds.granted().limits.request_timeout;
+        let unread = connection.unread.clone();
+        let (mut parts, body) = request.into_parts();
+        let streams = parts.uri.path() == STREAM_CONFIG_EVENTS;
+        let body = Timed::new(body, parts.uri.path(), limit);
+        parts.extensions.insert(connection.clone());
+        let request = http::Request::from_parts(parts, body);
         // Always ready: each route is a service of its own, and none of ours waits.
-        Either::Right(self.routes.clone().call(request))
+        let replying = self.routes.clone().call(request);
+        Either::Right(replying.map_ok(move |reply| {
+            // A stream of events is looked after by the registry.
+            if streams {
+                reply
+            } else {
+                reply.map(|body| Body::new(Reply::new(body, unread)))
+            }
+        }))
     }
 }
 
-/// Ends when a peer has taken nothing for `limit`: its streams may have ended already, and what the connection would still
-/// say reaches nobody.
-async fn blocked<T: AsyncWrite + Unpin>(transport: &Corked<T>, limit: Duration) {
-    while !transport.is_blocked_for(limit) {
-        sleep((limit / 4).max(SHORTEST_LOOK)).await;
+/// HTTP/2 within the limits.
+fn protocol(limits: &Limits, beside: Beside) -> http2::Builder<Beside> {
+    let mut builder = http2::Builder::new(beside);
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(limits.streams_per_connection)
+        .max_header_list_size(limits.header_bytes)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(ERROR_RESETS)
+        .max_send_buf_size(limits.send_buffer_bytes)
+        .initial_stream_window_size(RECEIVE_WINDOW_BYTES)
+        .initial_connection_window_size(RECEIVE_WINDOW_BYTES)
+        .keep_alive_interval(limits.keepalive_interval)
+        .keep_alive_timeout(limits.keepalive_timeout);
+    builder
+}
+
+/// Ends when a peer has taken nothing for the stall timeout, or not what waits for it: its streams may have ended already,
+/// and what the connection would still say reaches nobody.
+async fn stuck<T: AsyncWrite + Unpin>(
+    transport: &Corked<T>,
+    unread: &Unread,
+    bounds: &ServerBounds,
+) {
+    loop {
+        let changed = bounds.changed();
+        let limit = bounds.granted().limits.stall_timeout;
+        if transport.is_blocked_for(limit) || unread.is_stuck_for(limit) {
+            tracing::warn!("Hanging up on a peer that does not read");
+            return;
+        }
+        // In time or not: either is the time to look again.
+        let _ = timeout((limit / 4).max(SHORTEST_LOOK), changed).await;
     }
 }
 
@@ -220,9 +265,15 @@ async fn blocked<T: AsyncWrite + Unpin>(transport: &Corked<T>, limit: Duration) 
 struct Counted<S: Resolution>(Arc<Core<S>>);
 
 impl<S: Resolution> Counted<S> {
-    fn new(core: Arc<Core<S>>) -> Self {
-        core.connections.fetch_add(1, Ordering::Relaxed);
-        Self(core)
+    fn new(core: &Arc<Core<S>>) -> Option<Self> {
+        let limit = core.bounds.granted().limits.connections as u64;
+        // Relaxed: the count is all there is to agree on.
+        core.connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < limit).then_some(count + 1)
+            })
+            .ok()?;
+        Some(Self(core.clone()))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::metrics::Telemetry;
 use crate::server::Server;
 use crate::server::accept::Acceptor;
 use crate::server::admin::AdminBackend;
+use crate::server::bounds::ServerBounds;
 use crate::server::core::Core;
 use crate::server::limits::Limits;
 use crate::server::registry::Registry;
@@ -86,15 +87,18 @@ impl<S: Resolution> ServerBuilder<S> {
     /// A server that waits for listeners.
     pub fn build(self) -> Server<S> {
         let telemetry = Arc::new(Telemetry::new());
+        let bounds = ServerBounds::new(self.limits.clone(), self.sessions);
         let core = Arc::new(Core {
             engine: self.engine,
             encoder: Encoder::new(self.origin, self.limits.event_bytes),
-            registry: Registry::new(self.sessions, &self.limits, telemetry.clone()),
+            registry: Registry::new(bounds.clone(), telemetry.clone()),
             telemetry,
             admin: self.admin,
-            limits: self.limits,
+            bounds,
+            request_bytes: self.limits.request_bytes,
             token: self.token,
             hostname: self.hostname,
+            handshakes: Default::default(),
             connections: Default::default(),
             refused_handshakes: Default::default(),
             refused_connections: Default::default(),

@@ -10,7 +10,8 @@ use configstream_engine::settings::Resolution;
 use crate::encode::Encoder;
 use crate::metrics::Telemetry;
 use crate::server::admin::AdminBackend;
-use crate::server::limits::Limits;
+use crate::server::bounds::ServerBounds;
+use crate::server::handshakes::Handshakes;
 use crate::server::registry::Registry;
 use crate::token::Token;
 
@@ -21,9 +22,12 @@ pub(crate) struct Core<S: Resolution> {
     pub(crate) registry: Registry,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) admin: Option<Arc<dyn AdminBackend>>,
-    pub(crate) limits: Limits,
+    pub(crate) bounds: ServerBounds,
+    /// As large as a request message may be.
+    pub(crate) request_bytes: usize,
     pub(crate) token: Token,
     pub(crate) hostname: String,
+    pub(crate) handshakes: Handshakes,
     pub(crate) connections: AtomicU64,
     pub(crate) refused_handshakes: AtomicU64,
     pub(crate) refused_connections: AtomicU64,
@@ -33,9 +37,12 @@ pub(crate) struct Core<S: Resolution> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerStats {
-    /// Connections open now, handshakes under way included.
+    /// Connections open now whose peers are trusted.
     pub connections: u64,
-    /// Connections that ended before they were trusted: a wrong certificate, a wrong key, no TLS, too slow.
+    /// Handshakes under way.
+    pub handshakes: usize,
+    /// Connections that ended before they were trusted: a wrong certificate, a wrong key, no TLS, too slow, too many at a
+    /// time.
     pub refused_handshakes: u64,
     /// Connections hung up on because there were too many.
     pub refused_connections: u64,
@@ -60,6 +67,7 @@ impl<S: Resolution> Core<S> {
         // Relaxed, all: statistics.
         ServerStats {
             connections: self.connections.load(Ordering::Relaxed),
+            handshakes: self.handshakes.count(),
             refused_handshakes: self.refused_handshakes.load(Ordering::Relaxed),
             refused_connections: self.refused_connections.load(Ordering::Relaxed),
             sessions,
@@ -69,6 +77,12 @@ impl<S: Resolution> Core<S> {
             settings_encoded: made.settings,
             caught_up: self.registry.is_caught_up(),
         }
+    }
+
+    /// Whether one more connection could be counted. Others may be quicker.
+    pub(crate) fn has_room(&self) -> bool {
+        let limit = self.bounds.granted().limits.connections as u64;
+        self.connections.load(Ordering::Relaxed) < limit
     }
 
     pub(crate) fn refuse_handshake(&self) {

@@ -11,6 +11,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::server::accept::Acceptor;
+use crate::server::bounds::ServerBounds;
 use crate::server::core::{Core, ServerStats};
 use crate::server::routes::services;
 use crate::server::session::AgentReport;
@@ -74,6 +75,12 @@ impl<S: Resolution> ServerHandle<S> {
     #[must_use]
     pub fn agents(&self) -> Vec<AgentReport> {
         self.acceptor.core.registry.report()
+    }
+
+    /// What the server grants, to be read and changed while it runs.
+    #[must_use]
+    pub fn bounds(&self) -> ServerBounds {
+        self.acceptor.core.bounds.clone()
     }
 
     /// A view of the figures that can be kept apart from the handle.

@@ -2,19 +2,23 @@
 
 use std::time::Duration;
 
-/// The bounds of a [`Server`](crate::Server). Every one has a value; none is left at a library's default.
+/// The bounds of a [`Server`](crate::Server). Every one has a value; none is left at a library's default. A running server
+/// can be given others: see [`ServerBounds`](crate::ServerBounds).
 ///
 /// ```
 /// # use configstream_grpc::Limits;
 /// let limits = Limits::default().connections(64).streams_per_connection(16);
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "limits take effect when a server is built with them"]
+#[must_use = "limits take effect when a server is given them"]
 pub struct Limits {
     pub(crate) connections: usize,
+    pub(crate) handshakes: usize,
     pub(crate) streams_per_connection: u32,
     pub(crate) streams: usize,
+    pub(crate) ring_capacity: Option<usize>,
     pub(crate) handshake_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     pub(crate) keepalive_interval: Duration,
     pub(crate) keepalive_timeout: Duration,
@@ -27,12 +31,16 @@ pub struct Limits {
 impl Limits {
     /// Default of [`connections`](Self::connections).
     pub const DEFAULT_CONNECTIONS: usize = 1_024;
+    /// Default of [`handshakes`](Self::handshakes): all that may be connected can come back at once.
+    pub const DEFAULT_HANDSHAKES: usize = 1_024;
     /// Default of [`streams_per_connection`](Self::streams_per_connection).
     pub const DEFAULT_STREAMS_PER_CONNECTION: u32 = 256;
     /// Default of [`streams`](Self::streams).
     pub const DEFAULT_STREAMS: usize = 8_192;
     /// Default of [`handshake_timeout`](Self::handshake_timeout).
     pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Default of [`request_timeout`](Self::request_timeout).
+    pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
     /// Default of [`stall_timeout`](Self::stall_timeout).
     pub const DEFAULT_STALL_TIMEOUT: Duration = Duration::from_secs(60);
     /// Default interval of [`keepalive`](Self::keepalive).
@@ -54,9 +62,16 @@ impl Limits {
     /// what the system holds for the socket.
     pub const STALLED_STREAM_BYTES: usize = 512 * 1024;
 
-    /// Connections at a time, handshakes under way included. Whoever comes next is hung up on.
+    /// Connections at a time, counted when the peer is trusted. Whoever comes next is hung up on.
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = count;
+        self
+    }
+
+    /// Handshakes at a time, beside the connections. The next one takes the place of the oldest, which is hung up on and
+    /// counts as refused: so peers that connect and say nothing keep nobody out. 0 counts as 1.
+    pub fn handshakes(mut self, count: usize) -> Self {
+        self.handshakes = count;
         self
     }
 
@@ -73,6 +88,15 @@ impl Limits {
         self
     }
 
+    /// How many updates a stream may fall behind before a snapshot stands in for them. Eight bytes each, as long as the
+    /// stream is open. 0 counts as 1, and more than [`Engine::MAX_RING_CAPACITY`] as that. Default: the engine's.
+    ///
+    /// [`Engine::MAX_RING_CAPACITY`]: configstream_engine::Engine::MAX_RING_CAPACITY
+    pub fn ring_capacity(mut self, updates: usize) -> Self {
+        self.ring_capacity = Some(updates);
+        self
+    }
+
     /// How long it may take a peer to finish TLS and to say that it speaks HTTP/2. Whoever takes longer is hung up on and
     /// counts as refused.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
@@ -80,7 +104,15 @@ impl Limits {
         self
     }
 
-    /// How long a stream may take nothing although something waits for it, before its connection is dropped.
+    /// How long the server waits for a request to end, whether it is for a stream or for one reply. One that takes longer
+    /// is refused with `DeadlineExceeded`. A call of reflection may go on asking: there it is the time between questions.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// How long a stream may take nothing although something waits for it, or a reply or the end of a stream stay unread,
+    /// before the connection is dropped.
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
         self
@@ -123,9 +155,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: Self::DEFAULT_CONNECTIONS,
+            handshakes: Self::DEFAULT_HANDSHAKES,
             streams_per_connection: Self::DEFAULT_STREAMS_PER_CONNECTION,
             streams: Self::DEFAULT_STREAMS,
+            ring_capacity: None,
             handshake_timeout: Self::DEFAULT_HANDSHAKE_TIMEOUT,
+            request_timeout: Self::DEFAULT_REQUEST_TIMEOUT,
             stall_timeout: Self::DEFAULT_STALL_TIMEOUT,
             keepalive_interval: Self::DEFAULT_KEEPALIVE_INTERVAL,
             keepalive_timeout: Self::DEFAULT_KEEPALIVE_TIMEOUT,

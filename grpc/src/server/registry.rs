@@ -7,20 +7,21 @@
 //!   each other, so no stream outlives its session unnoticed.
 //! * A stream that takes nothing although something waits for it loses its connection after the stall timeout, since
 //!   HTTP/2 has no way to tell it anything.
-//! * Both tables are bounded. The clock is the host's, so a test can move it.
+//! * Both tables are bounded. Bounds may change at any time, and hold from the next call or sweep on.
+//! * The clock is the host's, so a test can move it.
 //!
 //! Everything locks: this is the cold path, one call per registration, refresh, stream and sweep.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use configstream_proto::datadog::remoteagent::v1::RegisterRemoteAgentRequest;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::metrics::Telemetry;
-use crate::server::limits::Limits;
+use crate::server::bounds::{Granted, ServerBounds};
 use crate::server::open_stream::OpenStream;
 use crate::server::progress::Position;
 use crate::server::registration::Registration;
@@ -29,10 +30,9 @@ use crate::status::Refusal;
 
 /// The sessions and streams there are.
 pub(crate) struct Registry {
-    settings: Sessions,
-    stall_timeout: Duration,
-    /// How many streams there may be.
-    streams: usize,
+    bounds: ServerBounds,
+    /// As the server was built with it.
+    clock: Arc<dyn Fn() -> Instant + Send + Sync>,
     telemetry: Arc<Telemetry>,
     tables: Mutex<Tables>,
 }
@@ -59,11 +59,10 @@ struct Attached {
 }
 
 impl Registry {
-    pub(crate) fn new(settings: Sessions, limits: &Limits, telemetry: Arc<Telemetry>) -> Self {
+    pub(crate) fn new(bounds: ServerBounds, telemetry: Arc<Telemetry>) -> Self {
         Self {
-            settings,
-            stall_timeout: limits.stall_timeout,
-            streams: limits.streams,
+            clock: bounds.granted().sessions.clock.clone(),
+            bounds,
             telemetry,
             tables: Mutex::default(),
         }
@@ -74,19 +73,18 @@ impl Registry {
         &self,
         request: RegisterRemoteAgentRequest,
     ) -> Result<(String, u32), Refusal> {
-        self.check_enabled()?;
+        let granted = self.enabled()?;
         let registration = Registration::check(request)?;
         let now = self.now();
         let mut tables = self.tables.lock();
         if tables.closing {
             return Err(Refusal::ShuttingDown);
         }
-        if tables.sessions.len() >= self.settings.limit {
-            tables.sweep(now, &self.settings, self.stall_timeout);
-            if tables.sessions.len() >= self.settings.limit {
-                return Err(Refusal::TooManySessions {
-                    limit: self.settings.limit,
-                });
+        let limit = granted.sessions.limit;
+        if tables.sessions.len() >= limit {
+            tables.sweep(now, &granted);
+            if tables.sessions.len() >= limit {
+                return Err(Refusal::TooManySessions { limit });
             }
         }
         let id = Uuid::new_v4().to_string();
@@ -102,16 +100,20 @@ impl Registry {
         };
         tables.sessions.insert(id.clone(), session);
         // Whole seconds on the wire, where 0 would make a client's ticker panic.
-        let interval = self.settings.recommended_refresh_interval.as_secs().max(1);
+        let interval = granted
+            .sessions
+            .recommended_refresh_interval
+            .as_secs()
+            .max(1);
         Ok((id, u32::try_from(interval).unwrap_or(u32::MAX)))
     }
 
     /// Shows that the agent behind a session is alive.
     pub(crate) fn refresh(&self, id: &str) -> Result<(), Refusal> {
-        self.check_enabled()?;
+        let granted = self.enabled()?;
         let now = self.now();
         let mut tables = self.tables.lock();
-        match tables.live(id, now, &self.settings, self.stall_timeout) {
+        match tables.live(id, now, &granted) {
             Some(session) => session.alive = now,
             None => return Err(Refusal::NoSessionForRefresh),
         }
@@ -120,10 +122,10 @@ impl Registry {
 
     /// Who is behind a session.
     pub(crate) fn registration(&self, id: &str) -> Result<Registration, Refusal> {
-        self.check_enabled()?;
+        let granted = self.enabled()?;
         let now = self.now();
         let mut tables = self.tables.lock();
-        match tables.live(id, now, &self.settings, self.stall_timeout) {
+        match tables.live(id, now, &granted) {
             Some(session) => Ok(session.registration.clone()),
             None => Err(Refusal::NoSessionForRefresh),
         }
@@ -134,7 +136,7 @@ impl Registry {
         &self,
         session_id: Option<&[u8]>,
     ) -> Result<(String, Registration), Refusal> {
-        self.check_enabled()?;
+        let granted = self.enabled()?;
         let id = session_id.ok_or(Refusal::NoSessionId)?;
         if id.is_empty() {
             return Err(Refusal::EmptySessionId);
@@ -142,7 +144,7 @@ impl Registry {
         let id = String::from_utf8_lossy(id).into_owned();
         let now = self.now();
         let mut tables = self.tables.lock();
-        match tables.live(&id, now, &self.settings, self.stall_timeout) {
+        match tables.live(&id, now, &granted) {
             Some(session) => {
                 session.alive = now;
                 Ok((id, session.registration.clone()))
@@ -165,10 +167,9 @@ impl Registry {
             });
         };
         session.alive = now;
-        if tables.streams.len() >= self.streams {
-            return Err(Refusal::TooManyStreams {
-                limit: self.streams,
-            });
+        let limit = self.bounds.granted().limits.streams;
+        if tables.streams.len() >= limit {
+            return Err(Refusal::TooManyStreams { limit });
         }
         let number = tables.next_stream;
         tables.next_stream += 1;
@@ -188,7 +189,7 @@ impl Registry {
     /// Looks at every stream and session once: who lives, who goes.
     pub(crate) fn sweep(&self) {
         let mut tables = self.tables.lock();
-        tables.sweep(self.now(), &self.settings, self.stall_timeout);
+        tables.sweep(self.now(), &self.bounds.granted());
         for attached in tables.streams.values() {
             attached
                 .stream
@@ -206,11 +207,7 @@ impl Registry {
     }
 
     pub(crate) fn now(&self) -> Instant {
-        (self.settings.clock)()
-    }
-
-    pub(crate) fn sweep_interval(&self) -> Duration {
-        self.settings.sweep_interval
+        (self.clock)()
     }
 
     /// Sessions and streams there are now.
@@ -312,9 +309,11 @@ impl Registry {
         }
     }
 
-    fn check_enabled(&self) -> Result<(), Refusal> {
-        if self.settings.enabled {
-            Ok(())
+    /// What is granted, if anything is.
+    fn enabled(&self) -> Result<Arc<Granted>, Refusal> {
+        let granted = self.bounds.granted();
+        if granted.sessions.enabled {
+            Ok(granted)
         } else {
             Err(Refusal::RegistryDisabled)
         }
@@ -323,20 +322,15 @@ impl Registry {
 
 impl Tables {
     /// The session `id`, unless its time is up, which may be found here before the next sweep does.
-    fn live(
-        &mut self,
-        id: &str,
-        now: Instant,
-        settings: &Sessions,
-        stall_timeout: Duration,
-    ) -> Option<&mut Session> {
-        if is_expired(self.sessions.get(id)?, now, settings) {
-            self.sweep(now, settings, stall_timeout);
+    fn live(&mut self, id: &str, now: Instant, granted: &Granted) -> Option<&mut Session> {
+        if is_expired(self.sessions.get(id)?, now, &granted.sessions) {
+            self.sweep(now, granted);
         }
         self.sessions.get_mut(id)
     }
 
-    fn sweep(&mut self, now: Instant, settings: &Sessions, stall_timeout: Duration) {
+    fn sweep(&mut self, now: Instant, granted: &Granted) {
+        let stall_timeout = granted.limits.stall_timeout;
         for attached in self.streams.values_mut() {
             let takes = attached.look(now);
             if takes
@@ -358,7 +352,7 @@ impl Tables {
             }
         }
         self.sessions.retain(|id, session| {
-            let expired = is_expired(session, now, settings);
+            let expired = is_expired(session, now, &granted.sessions);
             if expired {
                 tracing::info!(
                     session_id = id,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use configstream_engine::settings::Resolution;
-use configstream_proto::FILE_DESCRIPTOR_SET;
 use configstream_proto::configstream::admin::v1::config_admin_server::ConfigAdminServer;
 use configstream_proto::datadog::api::v1::agent_server::AgentServer;
 use configstream_proto::datadog::remoteagent::v1::remote_agent_server::RemoteAgentServer;
@@ -15,11 +14,12 @@ use tonic_health::server::{HealthReporter, health_reporter};
 
 use crate::server::admin::AdminService;
 use crate::server::core::Core;
+use crate::server::reflection::reflection;
 use crate::server::service::{AgentSecure, HostNames, RemoteAgents};
 
 /// Every service over `core`, and the means to change what the health service answers.
 pub(super) fn routes<S: Resolution>(core: &Arc<Core<S>>) -> (HealthReporter, Routes) {
-    let limit = core.limits.request_bytes;
+    let limit = core.request_bytes;
     let (health, health_service) = health_reporter();
     for service in services::<S>() {
         health
@@ -27,12 +27,7 @@ pub(super) fn routes<S: Resolution>(core: &Arc<Core<S>>) -> (HealthReporter, Rou
             .now_or_never()
             .expect("nobody else holds the reporter yet");
     }
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    const VALID: &str = "a test regenerates the descriptors";
+    let (reflection, older_reflection) = reflection(limit);
     let routes = Routes::new(AgentSecure(core.clone()))
         .add_service(AgentServer::new(HostNames(core.clone())).max_decoding_message_size(limit))
         .add_service(
@@ -42,8 +37,8 @@ pub(super) fn routes<S: Resolution>(core: &Arc<Core<S>>) -> (HealthReporter, Rou
             ConfigAdminServer::new(AdminService(core.clone())).max_decoding_message_size(limit),
         )
         .add_service(health_service)
-        .add_service(reflection().build_v1().expect(VALID))
-        .add_service(reflection().build_v1alpha().expect(VALID))
+        .add_service(reflection)
+        .add_service(older_reflection)
         .prepare();
     (health, routes)
 }

@@ -33,11 +33,19 @@ use crate::server::body::EventBody;
 use crate::server::core::Core;
 use crate::server::open_stream::OpenStream;
 use crate::server::stream::EventStream;
+use crate::server::unread::Unread;
 use crate::status::Refusal;
 
 /// What a request runs over; the accept loop puts it into each.
-#[derive(Clone, Debug)]
-pub(crate) struct Connection(pub(crate) CancellationToken);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connection {
+    /// Drops it.
+    pub(crate) hang_up: CancellationToken,
+    pub(crate) unread: Unread,
+}
+
+/// The call that streams.
+pub(crate) const STREAM_CONFIG_EVENTS: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
 
 /// `datadog.api.v1.AgentSecure`.
 #[derive(Debug)]
@@ -45,14 +53,12 @@ pub(crate) struct AgentSecure<S: Resolution>(pub(crate) Arc<Core<S>>);
 
 impl<S: Resolution> AgentSecure<S> {
     async fn route(core: Arc<Core<S>>, request: http::Request<Body>) -> http::Response<Body> {
-        let limit = core.limits.request_bytes;
+        let limit = core.request_bytes;
         match request.uri().path() {
-            "/datadog.api.v1.AgentSecure/StreamConfigEvents" => {
-                match Self::stream(core, request).await {
-                    Ok(response) => response,
-                    Err(status) => status.into_http(),
-                }
-            }
+            STREAM_CONFIG_EVENTS => match Self::stream(core, request).await {
+                Ok(response) => response,
+                Err(status) => status.into_http(),
+            },
             "/datadog.api.v1.AgentSecure/RegisterRemoteAgent" => {
                 let handler = |message| register(&core, message);
                 unary(handler, request, limit).await
@@ -76,7 +82,7 @@ impl<S: Resolution> AgentSecure<S> {
         let (parts, body) = request.into_parts();
         // Before the message is read: who has no session is told so, whatever it sends, and holds no handler.
         let (session_id, registration) = core.registry.authorise(session_id(&parts))?;
-        let message = read_message::<ConfigStreamRequest>(body, core.limits.request_bytes).await?;
+        let message = read_message::<ConfigStreamRequest>(body, core.request_bytes).await?;
         if message.name.len() > NAME_BYTES {
             return Err(Status::from(Refusal::NameTooLong {
                 size: message.name.len(),
@@ -93,19 +99,19 @@ impl<S: Resolution> AgentSecure<S> {
         } else {
             message.name
         };
-        let subscription = core.engine.subscription().name(name.as_str()).subscribe();
+        let mut subscription = core.engine.subscription().name(name.as_str());
+        if let Some(updates) = core.bounds.granted().limits.ring_capacity {
+            subscription = subscription.capacity(updates);
+        }
+        let subscription = subscription.subscribe();
         let observer = subscription.observer();
-        let connection = parts
-            .extensions
-            .get::<Connection>()
-            .map_or_else(CancellationToken::new, |c| c.0.clone());
+        let connection = parts.extensions.get::<Connection>();
+        let Connection { hang_up, unread } = connection.cloned().unwrap_or_default();
         let opened = core.registry.now();
-        let open = OpenStream::new(name, session_id, opened, connection, move || {
-            observer.stats()
-        });
+        let open = OpenStream::new(name, session_id, opened, hang_up, move || observer.stats());
         let stream = EventStream::open(core, subscription, Arc::new(open))?;
 
-        let mut response = http::Response::new(Body::new(EventBody::new(stream)));
+        let mut response = http::Response::new(Body::new(EventBody::new(stream, unread)));
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -8,9 +8,10 @@ use configstream_engine::{Sequence, SubscriptionStats};
 
 use crate::server::registration::Registration;
 
-/// How the registry of remote agents treats its sessions.
+/// How the registry of remote agents treats its sessions. A running server can be told otherwise: see
+/// [`ServerBounds`](crate::ServerBounds).
 #[derive(Clone)]
-#[must_use = "these take effect when a server is built with them"]
+#[must_use = "these take effect when a server is given them"]
 pub struct Sessions {
     pub(crate) enabled: bool,
     pub(crate) idle_timeout: Duration,
@@ -50,7 +51,7 @@ impl Sessions {
         self
     }
 
-    /// How often sessions and streams are looked at.
+    /// How often sessions and streams are looked at. Less than a millisecond counts as one.
     pub fn sweep_interval(mut self, interval: Duration) -> Self {
         self.sweep_interval = interval;
         self

@@ -19,11 +19,13 @@ use configstream_grpc::consumer::{
 use configstream_grpc::{
     Address, Connector, Limits, Registration, Server, ServerHandle, StreamError, Token,
 };
+use metrics_util::CompositeKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use proxy::{Half, Mode, Proxy};
 use scripted::{End, Script, Scripted, snapshot, update};
 use support::{Host, Pem, eventually, within_deadline};
 use tokio::net::TcpListener;
+use tokio::sync::RwLock;
 use tonic::{Code, Status};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -214,12 +216,7 @@ async fn what_is_overtaken_is_dropped_and_counted() {
         last = value;
     }
     let counted: Vec<_> = snapshotter.snapshot().into_vec();
-    let read = |name: &str| {
-        let found = counted
-            .iter()
-            .find(|(key, ..)| key.key().name() == format!("configstream_consumer.{name}"));
-        &found.unwrap_or_else(|| panic!("no {name}")).3
-    };
+    let read = |name: &str| counted_for("replica", &counted, name);
     assert_eq!(read("dropped_stale_updates"), &DebugValue::Counter(3));
     assert_eq!(read("reconnect_count"), &DebugValue::Counter(3));
     assert_eq!(read("last_sequence_id"), &DebugValue::Gauge(8.0.into()));
@@ -231,6 +228,47 @@ async fn what_is_overtaken_is_dropped_and_counted() {
         3,
         "of the streams that began with a snapshot of use"
     );
+}
+
+type Counted = (
+    CompositeKey,
+    Option<metrics::Unit>,
+    Option<metrics::SharedString>,
+    DebugValue,
+);
+
+fn counted_for<'a>(consumer: &str, counted: &'a [Counted], name: &str) -> &'a DebugValue {
+    let found = counted.iter().find(|(key, ..)| {
+        let mut labels = key.key().labels();
+        key.key().name() == format!("configstream_consumer.{name}")
+            && labels.any(|label| (label.key(), label.value()) == ("consumer", consumer))
+    });
+    &found.unwrap_or_else(|| panic!("no {name}")).3
+}
+
+#[tokio::test]
+async fn consumers_of_one_process_are_counted_apart() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let gap = [snapshot(5, 5), update(7, 7, 0)];
+    let servers = [
+        Scripted::start([hang([snapshot(3, 3)])]).await,
+        Scripted::start([hang(gap), hang([snapshot(9, 9)])]).await,
+    ];
+    let names = ["upstream", "other"];
+    let consumers = [0, 1].map(|number| {
+        let builder = builder(servers[number].connector.clone());
+        builder.name(names[number]).start()
+    });
+    until_value(&consumers[0], 3).await;
+    until_value(&consumers[1], 9).await;
+    let counted = snapshotter.snapshot().into_vec();
+    for (name, last, reconnects) in [(names[0], 3.0, 0), (names[1], 9.0, 1)] {
+        let read = |metric: &str| counted_for(name, &counted, metric);
+        assert_eq!(read("last_sequence_id"), &DebugValue::Gauge(last.into()));
+        assert_eq!(read("reconnect_count"), &DebugValue::Counter(reconnects));
+    }
 }
 
 #[tokio::test]
@@ -462,6 +500,47 @@ async fn new_credentials_end_a_long_pause() {
     };
     assert_eq!(status.code(), Code::Unauthenticated);
     until_value(&consumer, 1).await;
+}
+
+#[tokio::test]
+async fn credentials_on_a_file_system_that_hangs() {
+    let host = Host::start().await;
+    publish(&host.engine, 1);
+    let connector = host.connector();
+    let (file_system, hung) = (Arc::new(RwLock::new(())), Duration::from_millis(50));
+    let read = file_system.clone();
+    let access = Access::new(move || {
+        drop(read.blocking_read());
+        Ok::<_, String>(connector.clone())
+    });
+    let consumers = [LONG, hung].map(|limit| builder(access.clone()).answer_timeout(limit).start());
+    for consumer in &consumers {
+        consumer.wait_ready(LONG).await.unwrap();
+    }
+    let mut states = consumers.each_ref().map(Consumer::states);
+    let hang = file_system.write().await;
+    within_deadline(host.handle.shutdown(LONG)).await;
+    // At once, whatever is asked before the next attempt …
+    for states in &mut states {
+        let cause = next_cause(states).await;
+        assert!(matches!(cause, Disconnection::Stream(_)), "{cause}");
+    }
+    // … and then with what it is that stands in the way.
+    let cause = loop {
+        if let Disconnection::Access(error) = next_cause(&mut states[1]).await {
+            break error.to_string();
+        }
+    };
+    assert!(
+        cause.contains("were not found within 50ms; do they lie on a file system that hangs?"),
+        "{cause}"
+    );
+    drop(hang);
+    publish(&host.engine, 2);
+    let _handle = serve(&host.engine, host.address, &host.pem, &host.token).await;
+    for consumer in &consumers {
+        until_value(consumer, 2).await;
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! Sessions and streams against a clock that stands still until it is moved, and sweeps that come when they are called.
 
 use std::task::Waker;
+use std::time::Duration;
 
 use configstream_engine::settings::{Change, Key, Settings, Source};
 use configstream_engine::{Engine, Subscription};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::server::limits::Limits;
 
 const IDLE: Duration = Sessions::DEFAULT_IDLE_TIMEOUT;
 const STALL: Duration = Duration::from_secs(90);
@@ -15,6 +17,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// A registry, the time, and an engine to stream.
 struct Desk {
     registry: Registry,
+    bounds: ServerBounds,
     now: Arc<Mutex<Instant>>,
     engine: Engine<Settings>,
 }
@@ -32,8 +35,10 @@ impl Desk {
         let clock = now.clone();
         let limits = Limits::default().stall_timeout(STALL);
         let sessions = Sessions::default().clock(move || *clock.lock());
+        let bounds = ServerBounds::new(limits, sessions);
         Self {
-            registry: Registry::new(sessions, &limits, Arc::new(Telemetry::new())),
+            registry: Registry::new(bounds.clone(), Arc::new(Telemetry::new())),
+            bounds,
             now,
             engine: Engine::builder(Settings::new()).build().unwrap(),
         }
@@ -194,6 +199,37 @@ fn a_frame_handed_over_in_part_is_waiting() {
         desk.sweeps(1);
         desk.registry.refresh(&id).unwrap();
     }
+    desk.sweeps(1);
+    assert!(reader.connection.is_cancelled());
+}
+
+#[test]
+fn a_shorter_idle_timeout_expires_an_idle_session_within_two_sweeps() {
+    let desk = Desk::new();
+    let (idle, streaming) = (desk.register(), desk.register());
+    let mut reader = desk.open(&streaming);
+    reader.read();
+    desk.sweeps(20);
+    let sessions = desk.bounds.sessions().idle_timeout(10 * SECOND);
+    desk.bounds.set_sessions(sessions);
+    assert_eq!(desk.registry.counts().0, 2);
+    desk.sweeps(2);
+    assert_eq!(
+        desk.registry.refresh(&idle),
+        Err(Refusal::NoSessionForRefresh)
+    );
+    assert_eq!((reader.ended(), desk.registry.counts()), (None, (1, 1)));
+}
+
+#[test]
+fn a_shorter_stall_timeout_holds_for_a_stream_that_is_stalled_already() {
+    let desk = Desk::new();
+    let id = desk.register();
+    let reader = desk.open(&id);
+    desk.sweeps(20);
+    assert!(!reader.connection.is_cancelled());
+    desk.bounds
+        .set_limits(Limits::default().stall_timeout(10 * SECOND));
     desk.sweeps(1);
     assert!(reader.connection.is_cancelled());
 }

@@ -1,5 +1,8 @@
 //! Files reload however they are replaced, and a bad one never replaces a good one.
 
+mod folder;
+mod half_written;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,54 @@
+//! What a running agent does on a signal: SIGTERM and SIGINT stop it, SIGHUP reloads the files.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::exit::{Exit, Failure};
+use crate::run::Agent;
+use crate::service_manager::ServiceManager;
+
+pub(crate) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(crate) fn install() -> Result<Self, Failure> {
+        let install = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::new(Exit::Failed, "cannot listen for signals", error, ""))
+        };
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+            hangup: install(SignalKind::hangup())?,
+        })
+    }
+
+    /// Returns when the agent is to stop; serves SIGHUP meanwhile. Whoever asks for a reload during another gets one after
+    /// it, and a stop does not wait for any.
+    pub(crate) async fn until_stop(&mut self, agent: &Agent, manager: &ServiceManager) {
+        let reloads = async {
+            while self.hangup.recv().await.is_some() {
+                tracing::info!("SIGHUP: reloading");
+                manager.reloading();
+                agent.reload().await;
+                manager.ready(&agent.status_line());
+            }
+            // No signal can come any more; the others may.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
+            () = reloads => {}
+        }
+    }
+
+    pub(crate) async fn second(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

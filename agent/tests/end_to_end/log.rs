@@ -1,0 +1,216 @@
+//! The log: the same texts as text, as JSON and for the journal, and nothing in it that is nobody's business.
+
+use std::io::{BufRead, BufReader, pipe};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+use serde_json::Value as Json;
+
+use crate::peer::{Credentials, runtime, set};
+use crate::support::{Agent, Done, configstream};
+use crate::view::Watch;
+
+/// Makes an agent say each text that PROTOCOL names, and stops it.
+fn all_documented(arguments: &[&str]) -> Vec<String> {
+    let root = tempfile::tempdir().unwrap();
+    let mut agent = Agent::start(root.path(), arguments);
+    let watch = Watch::start(&agent);
+    watch.next();
+    watch.signal(Signal::SIGSTOP);
+    let last = runtime().block_on(async {
+        let client = Credentials::of(&agent).connect().await.unwrap();
+        let mut last = 0;
+        // More than the windows of HTTP/2 and the buffers of both sockets, and then more than a ring.
+        for change in 0..200 {
+            let text = format!("{change} {}", "x".repeat(200_000));
+            last = set(&client, "mine.text", text).await;
+        }
+        last
+    });
+    watch.signal(Signal::SIGCONT);
+    while watch.reached() < last {
+        watch.next();
+    }
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.wait(), Some(0));
+    agent.said().to_vec()
+}
+
+const DOCUMENTED: [(&str, &str, &str); 4] = [
+    (
+        "INFO",
+        "Config stream authorized for remote agent 'configstream-watch'",
+        "server::service",
+    ),
+    (
+        "INFO",
+        "New subscriber 'configstream-watch' joining the config stream",
+        "server::stream",
+    ),
+    (
+        "WARN",
+        "Dropping config update for subscriber 'configstream-watch': ",
+        "server::stream",
+    ),
+    (
+        "WARN",
+        "Discontinuity detected for subscriber 'configstream-watch': ",
+        "server::stream",
+    ),
+];
+
+#[test]
+fn the_documented_texts_are_in_the_text_with_time_level_and_module() {
+    let said = all_documented(&[]);
+    for (level, text, module) in DOCUMENTED {
+        let lines: Vec<&String> = said.iter().filter(|line| line.contains(text)).collect();
+        assert_eq!(lines.len(), 1, "{text}: {said:?}");
+        let (time, rest) = lines[0].split_once(' ').unwrap();
+        assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+        let rest = rest.trim_start().strip_prefix(level).unwrap();
+        let start = format!(" configstream_grpc::{module}: {text}");
+        assert!(rest.starts_with(&start), "{rest}");
+        // No colour, since nobody looks.
+        assert!(!lines[0].contains('\u{1b}'));
+    }
+}
+
+#[test]
+fn the_documented_texts_are_in_the_json_and_nothing_else_is_between() {
+    let said = all_documented(&["--log-json"]);
+    let events: Vec<Json> = said
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    for (level, text, module) in DOCUMENTED {
+        let says = |event: &&Json| {
+            event["fields"]["message"]
+                .as_str()
+                .unwrap()
+                .starts_with(text)
+        };
+        let found: Vec<&Json> = events.iter().filter(says).collect();
+        assert_eq!(found.len(), 1, "{text}: {said:?}");
+        assert_eq!(found[0]["level"], level);
+        assert_eq!(found[0]["target"], format!("configstream_grpc::{module}"));
+        assert!(found[0]["timestamp"].is_string());
+    }
+    let start = &events[0];
+    assert!(
+        start["fields"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("streaming "),
+        "{start}"
+    );
+}
+
+#[test]
+fn an_error_that_ends_the_agent_is_in_the_json_with_its_parts() {
+    let root = tempfile::tempdir().unwrap();
+    let mut command = configstream();
+    command
+        .args(["run", "--log-json", "--set", "config_stream.max_streams=0"])
+        .arg("--run-dir")
+        .arg(root.path());
+    let done = Done::of(&mut command);
+    assert_eq!(done.code, Some(3), "{done:?}");
+    let event: Json = serde_json::from_str(&done.err).unwrap();
+    assert_eq!(event["level"], "ERROR");
+    let fields = &event["fields"];
+    assert_eq!(
+        fields["message"],
+        "the setting `config_stream.max_streams` is refused"
+    );
+    assert_eq!(fields["exit_code"], 3);
+    assert!(fields["why"].is_string() && fields["to_do"].is_string());
+}
+
+#[test]
+fn the_journal_gets_priorities_and_no_times() {
+    let root = tempfile::tempdir().unwrap();
+    let (reader, writer) = pipe().unwrap();
+    let owned = writer.as_fd().try_clone_to_owned().unwrap();
+    let file = std::fs::File::from(owned).metadata().unwrap();
+    let mut command = configstream();
+    command
+        .args(["run", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .arg("--run-dir")
+        .arg(root.path())
+        .env("JOURNAL_STREAM", format!("{}:{}", file.dev(), file.ino()))
+        .stderr(Stdio::from(writer));
+    let mut agent = command.spawn().unwrap();
+    // It holds the other end of the pipe.
+    drop(command);
+    let mut line = String::new();
+    BufReader::new(reader).read_line(&mut line).unwrap();
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    assert!(
+        line.starts_with("<6> INFO configstream_agent::run: streaming "),
+        "{line}"
+    );
+}
+
+#[test]
+fn no_level_shows_a_value_the_token_or_the_key() {
+    const SECRETS: [&str; 4] = [
+        "secret-of-cli",
+        "secret-of-file",
+        "secret-of-runtime",
+        "secret-of-environment",
+    ];
+    let root = tempfile::tempdir().unwrap();
+    let config = root.path().join("core.yaml");
+    std::fs::write(&config, "app_key: secret-of-file\nlog_level: trace\n").unwrap();
+    let run_dir = root.path().join("run");
+    let arguments = [
+        "--config",
+        &config.display().to_string(),
+        "--set",
+        "api_key=secret-of-cli",
+    ];
+    let mut agent = Agent::start_with(&run_dir, &arguments, |command| {
+        command.env("DD_PROXY_HTTP", SECRETS[3])
+    });
+    let watch = Watch::start(&agent);
+    watch.next();
+    agent
+        .verb(&["set", "mine.password", "secret-of-runtime"])
+        .json();
+    watch.next();
+    // Refused, and reported.
+    assert_eq!(
+        agent.verb(&["set", "api_key.x", "secret-of-runtime"]).code,
+        Some(10)
+    );
+    std::fs::write(
+        &config,
+        "app_key: secret-of-file\napi_key: {a: secret-of-file}\n",
+    )
+    .unwrap();
+    agent.signal(Signal::SIGHUP);
+    agent.until_said("last good");
+    let credentials = Credentials::of(&agent);
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.wait(), Some(0));
+    let pem = String::from_utf8(credentials.pem.clone()).unwrap();
+    let keys = pem
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .map(str::to_owned);
+    let secrets: Vec<String> = SECRETS
+        .map(str::to_owned)
+        .into_iter()
+        .chain(keys)
+        .chain([credentials.token])
+        .collect();
+    for line in agent.said() {
+        for secret in &secrets {
+            assert!(!line.contains(secret.as_str()), "{secret}: {line}");
+        }
+    }
+    assert!(agent.said().iter().any(|line| line.contains("DEBUG")));
+}
