@@ -14,6 +14,7 @@
 //! | `config_stream.max_streams` | [`Limits::streams`] | the next stream |
 //! | `config_stream.ring_capacity` | [`Limits::ring_capacity`] | the next stream |
 //! | `config_stream.handshake_timeout` | [`Limits::handshake_timeout`] | the next handshake |
+//! | `config_stream.request_timeout` | [`Limits::request_timeout`] | the next request |
 //! | `config_stream.stall_timeout` | [`Limits::stall_timeout`] | all streams |
 //! | `config_stream.keepalive_interval`, `.keepalive_timeout` | [`Limits::keepalive`] | the next connection |
 //!
@@ -243,7 +244,7 @@ struct Rule {
 const LOG_LEVEL: &str = "log_level";
 
 /// In the order in which they apply: switching the registry off resets the rest of [`Sessions`].
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 16] = [
     Rule {
         key: LOG_LEVEL,
         holds_for: "the next event",
@@ -353,6 +354,15 @@ const RULES: [Rule; 15] = [
         demand: a_span,
         read: |value, mut granted| {
             granted.limits = granted.limits.handshake_timeout(span(value)?);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "config_stream.request_timeout",
+        holds_for: "the next request",
+        demand: a_span,
+        read: |value, mut granted| {
+            granted.limits = granted.limits.request_timeout(span(value)?);
             Some(granted)
         },
     },
@@ -520,6 +530,11 @@ mod tests {
                 "config_stream.handshake_timeout",
                 span.clone(),
                 "handshake_timeout: 7s",
+            ),
+            (
+                "config_stream.request_timeout",
+                span.clone(),
+                "request_timeout: 7s",
             ),
             (
                 "config_stream.stall_timeout",
