@@ -8,7 +8,8 @@ use configstream_engine::{Engine, Event};
 use configstream_grpc::ServerBounds;
 use parking_lot::RwLock;
 
-use super::{LOG_LEVEL, Outcome, OwnSettings, RULES, RefusedSetting};
+use super::rules::{LOG_LEVEL, RULES};
+use super::{Outcome, OwnSettings, RefusedSetting};
 use crate::log;
 
 /// The agent's own settings that are refused now: shared by who follows them and who shows them.
