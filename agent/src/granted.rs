@@ -22,9 +22,8 @@
 //! but for `log_level`, which then stays `info`. While it runs, what was in force stays; the log says so once, and status
 //! shows it until the setting is good again. What is refused still streams: it is a setting like any other.
 //!
-//! Beside these the agent lives by `secret_keys` ([`secrets`](crate::secrets)) and by nothing else of its configuration. Where it
-//! listens, its run directory and the prefix of
-//! environment variables are arguments, and hold until it ends.
+//! Beside these the agent lives by `secret_keys` ([`secrets`](crate::secrets)) and by nothing else of its configuration.
+//! Where it listens, its run directory and the prefix of environment variables are arguments, and hold until it ends.
 
 mod follow;
 mod rules;

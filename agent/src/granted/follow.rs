@@ -81,7 +81,7 @@ impl Outcome {
                 tracing::info!("`{LOG_LEVEL}` is not followed: RUST_LOG says what is logged");
             }
             Self::InForce(key, holds_for) => {
-                tracing::info!("`{key}` has changed, and is in force for {holds_for}");
+                tracing::info!("`{key}` has changed: the new value holds for {holds_for}");
             }
             Self::Refused(refused) => tracing::warn!("{refused}; what was in force stays"),
         }
