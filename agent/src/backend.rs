@@ -26,6 +26,27 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// Where a value came from, and what a restart makes of it.
+    fn provenance(&self, layered: &Layered) -> String {
+        let setting = &layered.setting;
+        let mut text = layered
+            .provenance
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        if let Some(kept) = self.resolver.persisted(setting.source(), setting.key()) {
+            text += &if kept.value == *setting.value() {
+                format!(", persisted {}", kept.origin())
+            } else {
+                format!(
+                    "; a restart brings back the value persisted {}",
+                    kept.origin()
+                )
+            };
+        }
+        text
+    }
+
     /// The change asked for, with values of the types that their keys have.
     fn change(&self, edits: Vec<Edit>, requested_by: &str) -> Result<Change, AdminError> {
         let who: Arc<str> = match requested_by {
@@ -69,11 +90,6 @@ fn differences(keys: Vec<Key>, before: &Settings, after: &Settings) -> Vec<Diffe
 #[async_trait]
 impl AdminBackend for Backend {
     async fn apply(&self, request: ChangeRequest) -> Result<Applied, AdminError> {
-        if request.persist {
-            return Err(AdminError::Unsupported(
-                "this agent cannot keep changes over a restart; write them into its configuration file".into(),
-            ));
-        }
         let keys = request
             .edits
             .iter()
@@ -83,6 +99,7 @@ impl AdminBackend for Backend {
             change: self.change(request.edits, &request.requested_by)?,
             conditions: request.conditions,
             dry_run: request.dry_run,
+            persist: request.persist,
         };
         let outcome = self
             .resolver
@@ -90,6 +107,7 @@ impl AdminBackend for Backend {
             .await
             .map_err(|error| match error {
                 ResolveError::Rejected(rejection) => AdminError::Rejected(rejection.to_string()),
+                ResolveError::NotPersisted(why) => AdminError::Rejected(why),
                 ResolveError::Conflict(conflict) => AdminError::Conflict(conflict.to_string()),
                 ResolveError::QueueFull => AdminError::Overloaded,
                 ResolveError::Closed => AdminError::Closed,
@@ -120,10 +138,7 @@ impl AdminBackend for Backend {
                 source: layered.setting.source(),
                 value: layered.setting.value().clone(),
                 wins: layered.wins,
-                provenance: layered
-                    .provenance
-                    .map(|place| place.to_string())
-                    .unwrap_or_default(),
+                provenance: self.provenance(&layered),
                 requested_by,
                 requested_at,
             }

@@ -142,7 +142,7 @@ struct RunOptions {
     /// Where to listen for gRPC: HOST:PORT or unix:PATH. May be given several times.
     #[arg(long, value_name = "ADDR", default_value = listen::DEFAULT_ADDRESS, value_parser = listen::parse)]
     listen: Vec<Address>,
-    /// Where to listen for HTTP: status, health and metrics.
+    /// Where to listen for HTTP: a status page, health and metrics, without values, for anybody who can reach it.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5002")]
     http: String,
     /// What the names of environment variables start with.
@@ -151,7 +151,7 @@ struct RunOptions {
     /// Set a value above all other layers: KEY=VALUE, the value as in YAML. May be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Write the log, and an error that ends the agent, as one JSON object per line.
+    /// Write the log, and an error that ends the agent, as JSON, one object per line.
     #[arg(long)]
     log_json: bool,
 }
@@ -259,8 +259,8 @@ impl RunOptions {
             program,
         };
         match run::run(&options) {
-            // Whoever reads the log as JSON reads nothing else.
-            Err(failure) if self.log_json => {
+            // A program that reads the log reads nothing else.
+            Err(failure) if !log::is_for_people() => {
                 failure.log();
                 Ok(failure.exit().into())
             }

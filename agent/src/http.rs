@@ -2,141 +2,127 @@
 //!
 //! | path | answer |
 //! | --- | --- |
-//! | `/metrics` | Prometheus text |
+//! | `/` | a page that shows the status, live; with `/page.css`, `/page.js` and `/icon.svg` |
+//! | `/status` | JSON: see [`Status`](crate::status::Status); `?agents=N` gives N agents, those furthest behind first |
 //! | `/healthz` | 200 `ok`; 503 once the agent shuts down |
-//! | `/status` | JSON: see [`Status`] |
+//! | `/readyz` | 200 `ready`, and a line per source whose last good content stays in force; 503 and why not |
+//! | `/metrics` | Prometheus text |
 //!
-//! Nothing here shows the value of a setting, and nothing changes anything.
+//! Nothing here shows the value of a setting, and nothing changes anything: there is GET and HEAD.
 //!
 //! Who asks needs no credentials, so little is granted: one request per connection, in so much [time](Grants::patience),
-//! on so many [connections](Grants::connections) at a time. Whoever comes then waits until one is done or cut.
+//! on so many [connections](Grants::connections) at a time. Whoever comes then waits until one is done or cut. The page is
+//! no exception: it asks for `/status` once a second, so that who watches holds nothing here in between, and is cut like anybody
+//! if he does not read.
+//!
+//! A web page from elsewhere can make a browser ask here. So on loopback only [names](Hosts) that mean this machine are answered
+//! (421 otherwise), and each answer says what may not be done with it.
 
-use std::pin::pin;
+mod guard;
+mod serve;
+
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, State};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::{Json, Router};
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use axum::{Router, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use serde::Deserialize;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::task::spawn_blocking;
 
-use crate::status::{Status, StatusSource};
+use crate::status::StatusSource;
 
-/// What the pages show.
-pub trait Pages: Send + Sync + 'static {
-    /// For `/status`.
-    fn status(&self) -> Status;
-
-    /// For `/healthz`.
-    fn is_healthy(&self) -> bool;
-
-    /// Brings metrics up to date that are looked at rather than counted.
-    fn refresh_metrics(&self);
-}
-
-impl Pages for StatusSource {
-    fn status(&self) -> Status {
-        Self::status(self)
-    }
-
-    fn is_healthy(&self) -> bool {
-        !self.engine.is_closed()
-    }
-
-    fn refresh_metrics(&self) {
-        Self::refresh_metrics(self);
-    }
-}
-
-/// What those who ask are granted.
-#[derive(Clone, Copy, Debug)]
-#[allow(clippy::exhaustive_structs, reason = "hosts build it")]
-pub struct Grants {
-    /// Connections at a time.
-    pub connections: usize,
-    /// How long a connection may take from the first byte asked to the last one answered.
-    pub patience: Duration,
-}
-
-impl Default for Grants {
-    fn default() -> Self {
-        Self {
-            connections: 64,
-            patience: Duration::from_secs(10),
-        }
-    }
-}
-
-/// Answers until `stopped`, then finishes what is under way.
-pub async fn serve(
-    listener: TcpListener,
-    app: Router,
-    grants: Grants,
-    stopped: impl Future<Output = ()>,
-) {
-    let places = Arc::new(Semaphore::new(grants.connections));
-    let connections = GracefulShutdown::new();
-    let mut stopped = pin!(stopped);
-    let mut http = http1::Builder::new();
-    http.keep_alive(false).max_buf_size(BUFFER_BYTES);
-    loop {
-        let admit = async {
-            let place = places.clone().acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            admitted = admit => admitted,
-            () = &mut stopped => break,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let service = TowerToHyperService::new(app.clone());
-                let connection = http.serve_connection(TokioIo::new(stream), service);
-                let connection = connections.watch(connection);
-                tokio::spawn(async move {
-                    // However it ends: what was to be said has been said, or cannot be.
-                    let _ = timeout(grants.patience, connection).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                // Out of descriptors, mostly. Trying again at once would only burn the processor.
-                tracing::warn!("cannot accept an HTTP connection: {error}");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    connections.shutdown().await;
-}
+pub use guard::Hosts;
+pub use serve::{Grants, serve};
 
 /// The routes of the HTTP port.
-pub fn router(pages: Arc<dyn Pages>, metrics: PrometheusHandle) -> Router {
+pub fn router(status: Arc<StatusSource>, metrics: PrometheusHandle, hosts: Hosts) -> Router {
     Router::new()
-        .route("/metrics", get(show_metrics))
-        .route("/healthz", get(show_health))
+        .route("/", get(fixed("text/html; charset=utf-8", PAGE)))
+        .route("/page.css", get(fixed("text/css; charset=utf-8", STYLE)))
+        .route(
+            "/page.js",
+            get(fixed("text/javascript; charset=utf-8", SCRIPT)),
+        )
+        .route("/icon.svg", get(fixed("image/svg+xml", ICON)))
         .route("/status", get(show_status))
-        .route("/", get(show_index))
-        .with_state(Shared { pages, metrics })
+        .route("/healthz", get(show_health))
+        .route("/readyz", get(show_readiness))
+        .route("/metrics", get(show_metrics))
+        .layer(middleware::from_fn_with_state(
+            Arc::new(hosts),
+            guard::check,
+        ))
+        .with_state(Shared {
+            status,
+            metrics,
+            turns: Arc::new(Semaphore::new(1)),
+        })
 }
 
 #[derive(Clone)]
 struct Shared {
-    pages: Arc<dyn Pages>,
+    status: Arc<StatusSource>,
     metrics: PrometheusHandle,
+    /// To gather the status takes milliseconds if there are thousands of agents: whoever asks for it takes turns.
+    turns: Arc<Semaphore>,
+}
+
+/// What `/status` can be asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// This many agents.
+    agents: Option<usize>,
+}
+
+async fn show_status(
+    State(shared): State<Shared>,
+    Query(wanted): Query<Wanted>,
+) -> Result<impl IntoResponse, StatusCode> {
+    let turn = shared.turns.acquire_owned().await;
+    // Away from where streams are served. It fails only when the runtime stops.
+    let gathered = spawn_blocking(move || {
+        let mut status = shared.status.status();
+        if let Some(most) = wanted.agents {
+            status.keep_agents(most);
+        }
+        drop(turn);
+        serde_json::to_vec(&status)
+    });
+    match gathered.await {
+        Ok(Ok(json)) => Ok(([(header::CONTENT_TYPE, "application/json")], json)),
+        _ => Err(StatusCode::INTERNAL_SERVER_ERROR),
+    }
+}
+
+async fn show_health(State(shared): State<Shared>) -> impl IntoResponse {
+    if shared.status.is_stopping() {
+        (StatusCode::SERVICE_UNAVAILABLE, STOPPING)
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
+}
+
+/// Whoever can ask is served: HTTP answers only when the first state streams, and a bad file leaves the last good state in
+/// force.
+async fn show_readiness(State(shared): State<Shared>) -> impl IntoResponse {
+    if shared.status.is_stopping() {
+        return (StatusCode::SERVICE_UNAVAILABLE, STOPPING.to_owned());
+    }
+    let mut lines = "ready\n".to_owned();
+    for degradation in shared.status.degradations() {
+        lines.push_str(&degradation);
+        lines.push('\n');
+    }
+    (StatusCode::OK, lines)
 }
 
 async fn show_metrics(State(shared): State<Shared>) -> impl IntoResponse {
-    shared.pages.refresh_metrics();
+    shared.status.refresh_metrics();
     shared.metrics.run_upkeep();
     (
         [(
@@ -147,99 +133,17 @@ async fn show_metrics(State(shared): State<Shared>) -> impl IntoResponse {
     )
 }
 
-async fn show_health(State(shared): State<Shared>) -> impl IntoResponse {
-    if shared.pages.is_healthy() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
-    }
+/// An answer that is always the same: a part of the page.
+fn fixed(
+    kind: &'static str,
+    content: &'static str,
+) -> ([(HeaderName, &'static str); 1], &'static str) {
+    ([(header::CONTENT_TYPE, kind)], content)
 }
 
-async fn show_status(State(shared): State<Shared>) -> impl IntoResponse {
-    Json(shared.pages.status())
-}
+const STOPPING: &str = "shutting down\n";
 
-async fn show_index() -> &'static str {
-    "configstream\n\n/metrics\n/healthz\n/status\n"
-}
-
-/// More than the head of any request to these pages takes.
-const BUFFER_BYTES: usize = 16 * 1024;
-
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    async fn serving(grants: Grants) -> (std::net::SocketAddr, oneshot::Sender<()>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let app = Router::new().route("/", get(show_index));
-        tokio::spawn(serve(listener, app, grants, async {
-            let _ = stopped.await;
-        }));
-        (address, stop)
-    }
-
-    /// Asks for the index and gives the answer up to its end.
-    async fn ask(address: std::net::SocketAddr) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            .await
-            .unwrap();
-        let mut answer = String::new();
-        let read = stream.read_to_string(&mut answer);
-        timeout(Duration::from_secs(20), read)
-            .await
-            .expect("an answer in time")
-            .unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn those_who_say_nothing_are_cut_and_the_next_one_gets_an_answer() {
-        let grants = Grants {
-            connections: 2,
-            patience: Duration::from_millis(50),
-        };
-        let (address, _stop) = serving(grants).await;
-        let mut silent = Vec::new();
-        for _ in 0..5 {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
-            silent.push(stream);
-        }
-        // Behind five others for two places.
-        assert!(ask(address).await.starts_with("HTTP/1.1 200"));
-        for mut stream in silent {
-            let ended = stream.read_u8().await.unwrap_err();
-            assert_eq!(ended.kind(), std::io::ErrorKind::UnexpectedEof);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_connection_is_for_one_request() {
-        let (address, stop) = serving(Grants::default()).await;
-        let answer = ask(address).await;
-        assert!(answer.contains("connection: close") && answer.ends_with("/status\n"));
-        drop(stop);
-    }
-
-    #[tokio::test]
-    async fn huge_heads_are_refused() {
-        let (address, _stop) = serving(Grants::default()).await;
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let head = format!("GET / HTTP/1.1\r\nX: {}\r\n", "x".repeat(60_000));
-        let _ = stream.write_all(head.as_bytes()).await;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 431");
-    }
-}
+const PAGE: &str = include_str!("http/page.html");
+const STYLE: &str = include_str!("http/page.css");
+const SCRIPT: &str = include_str!("http/page.js");
+const ICON: &str = include_str!("http/icon.svg");

@@ -23,6 +23,8 @@ use crate::known::Known;
 use crate::listen::{self, Bound, SocketFile};
 use crate::log;
 use crate::open_files;
+use crate::persisted::{PersistError, Persisted};
+use crate::recent::RecentChanges;
 use crate::resolver::Resolver;
 use crate::run_dir::{RunDir, RunDirLock};
 use crate::sequence_file::{SequenceFile, SequenceFileError};
@@ -110,6 +112,7 @@ pub struct Agent {
     addresses: Vec<Address>,
     http_address: String,
     server: ServerHandle<Settings>,
+    stopping: watch::Sender<bool>,
     http_stop: watch::Sender<bool>,
     http: tokio::task::JoinHandle<()>,
     files: Option<FileSource>,
@@ -131,8 +134,7 @@ impl Agent {
         let known = Known::embedded();
         let layers = Layers::gather(options, known)?;
         let state = layers.resolve()?;
-        let own = OwnSettings::at_start(&state)?;
-        own.begin();
+        let mut own = OwnSettings::at_start(&state)?;
 
         let run_dir = RunDir::locate(options.run_dir.as_deref())?;
         run_dir.create(options.run_dir.is_some())?;
@@ -143,6 +145,12 @@ impl Agent {
         }
         let http_listener = listen_http(&options.http).await?;
         let metrics = telemetry::install()?;
+        // Only under the lock does nobody else change it.
+        let persisted = Persisted::open(&run_dir.persisted()).map_err(refuse_persisted)?;
+        let state = restore(&state, &persisted)?;
+        // What persists was taken at run time, where a bad value is told and not taken: no reason not to start.
+        own.take(&state);
+        own.begin();
         let credentials = Credentials::open_or_create(&run_dir)?;
         let (identity, token) = trust(&run_dir, &credentials)?;
 
@@ -155,10 +163,12 @@ impl Agent {
         let no_thread = |error: std::io::Error| {
             Failure::new(Exit::Failed, "cannot start a thread", error, "free some")
         };
-        let resolver = Resolver::start(engine.clone(), saved).map_err(no_thread)?;
+        let resolver = Resolver::start_persisting(engine.clone(), saved, persisted);
+        let resolver = resolver.map_err(no_thread)?;
 
         let origin = layers.origin(options);
         let (sources, file_report) = layers.reports(options);
+        let (stopping, told_to_stop) = watch::channel(false);
         let mut status = StatusSource {
             engine: engine.clone(),
             origin: origin.clone(),
@@ -167,6 +177,8 @@ impl Agent {
             sources,
             refused: RefusedSettings::of(&own),
             server: None,
+            recent: RecentChanges::follow(&engine),
+            stopping: told_to_stop,
         };
         let backend = Backend {
             engine: engine.clone(),
@@ -211,7 +223,8 @@ impl Agent {
         let http_address = http_listener
             .local_addr()
             .map_or_else(|_| options.http.clone(), |address| address.to_string());
-        let app = http::router(status.clone(), metrics);
+        let hosts = http::Hosts::of(&http_listener, &options.http);
+        let app = http::router(status.clone(), metrics, hosts);
         let grants = http::Grants::default();
         let http = tokio::spawn(http::serve(http_listener, app, grants, flagged(stopped)));
 
@@ -239,6 +252,7 @@ impl Agent {
             addresses,
             http_address,
             server,
+            stopping,
             http_stop,
             http,
             files,
@@ -291,6 +305,7 @@ impl Agent {
         let Self {
             engine,
             server,
+            stopping,
             http_stop,
             http,
             files,
@@ -298,8 +313,8 @@ impl Agent {
             ..
         } = self;
         let all = async {
-            // Files and HTTP are quick; streams get most of the time.
-            let _ = http_stop.send(true);
+            // Files and HTTP are quick; streams get most of the time. Meanwhile HTTP says that the agent is not ready.
+            let _ = stopping.send(true);
             let last = tokio::task::spawn_blocking(move || {
                 drop(files);
                 resolver.stop()
@@ -307,6 +322,7 @@ impl Agent {
             server.shutdown(SHUTDOWN_DEADLINE.mul_f64(0.6)).await;
             let saved = last.await.ok().flatten();
             engine.close();
+            let _ = http_stop.send(true);
             if tokio::time::timeout(Duration::from_millis(500), http)
                 .await
                 .is_err()
@@ -365,7 +381,8 @@ impl Agent {
         };
         format!(
             "configstream {version} streams {settings} settings on {listening}\n\
-             status, health and metrics: http://{http}/status /healthz /metrics\n\
+             status, health and metrics: http://{http}/status /healthz /readyz /metrics\n\
+             status page: http://{http}/\n\
              certificate, token and sequence: {dir}\n\
              \n\
              To see the stream, type in a second terminal:\n\
@@ -512,6 +529,35 @@ pub(crate) fn trust(dir: &RunDir, credentials: &Credentials) -> Result<(Identity
     let token = Token::parse(credentials.token())
         .map_err(|error| refuse(dir.token(), error.to_string()))?;
     Ok((identity, token))
+}
+
+/// The state with the changes that were to survive the restart.
+fn restore(state: &Settings, persisted: &Persisted) -> Result<Settings, Failure> {
+    if persisted.is_empty() {
+        return Ok(state.clone());
+    }
+    let path = persisted.path().display();
+    let restored = state.apply(&persisted.changes()).map_err(|rejection| {
+        Failure::new(
+            Exit::Configuration,
+            "a persisted change does not go together with the settings of this start",
+            rejection,
+            format!(
+                "change the other one; or remove {path}: all that persisted is then gone, and has to be set again"
+            ),
+        )
+    })?;
+    tracing::info!("restored {} persisted changes from {path}", persisted.len());
+    Ok(restored.state)
+}
+
+fn refuse_persisted(error: PersistError) -> Failure {
+    Failure::new(
+        Exit::RunDir,
+        "the persisted changes cannot be used",
+        &error,
+        error.mend(),
+    )
 }
 
 fn refuse_sequence(error: SequenceFileError) -> Failure {

@@ -1,14 +1,18 @@
 //! How an agent is doing, for people.
 
+use std::cmp::Reverse;
 use std::time::{Duration, Instant, SystemTime};
 
 use configstream_engine::Engine;
 use configstream_engine::settings::{Settings, Source};
 use configstream_grpc::{AgentReport, HostStatus, ServerObserver};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::granted::{RefusedSetting, RefusedSettings};
+use crate::recent::{ChangeKind, RecentChange, RecentChanges};
 use crate::resolver::ResolverHandle;
+use crate::secrets::REDACTED;
 use crate::sources::SourceReport;
 
 /// What `/status` shows.
@@ -19,8 +23,12 @@ pub struct Status {
     pub version: &'static str,
     /// The process.
     pub pid: u32,
+    /// When all this was so: times are UTC, as RFC 3339 writes them.
+    pub now: String,
     /// How long it has been running.
     pub uptime_seconds: f64,
+    /// Whether it serves, as `/readyz` says.
+    pub ready: bool,
     /// What its streams say they describe.
     pub origin: String,
     /// The newest version.
@@ -35,6 +43,14 @@ pub struct Status {
     pub server: Option<ServerStatus>,
     /// Remote agents, oldest first.
     pub agents: Vec<AgentStatus>,
+    /// How many there are, if not all are shown.
+    pub agents_total: usize,
+    /// How many of them lag, or have not been handed the newest version yet.
+    pub agents_behind: usize,
+    /// The latest changes, newest first, as many as are kept.
+    pub recent_changes: Vec<ChangeStatus>,
+    /// How many changes there have been since the start.
+    pub changes_total: u64,
 }
 
 /// The newest version.
@@ -67,6 +83,42 @@ pub struct SourceStatus {
     /// For how long not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing_for_seconds: Option<f64>,
+    /// Since when not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<String>,
+    /// When what is in force took effect.
+    pub loaded_at: Option<String>,
+    /// How often something took effect, the start included.
+    pub loads: u64,
+    /// How often something could not.
+    pub failures: u64,
+    /// Why it could not the last time, even if it could since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error_at: Option<String>,
+}
+
+/// One change of a setting. Its value is nobody's business here.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ChangeStatus {
+    /// What changed.
+    pub key: String,
+    /// `set`, `unset` (a lower layer shows now) or `vanished` (no layer holds it any more).
+    pub change: &'static str,
+    /// The source that wins now; of a key that vanished, the one that won last.
+    pub source: &'static str,
+    /// The layer that was cleared, of `unset`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unset_source: Option<&'static str>,
+    /// At which sequence.
+    pub sequence: u64,
+    /// Whether it was that very sequence, or one up to there.
+    pub exact: bool,
+    /// When.
+    pub at: String,
 }
 
 /// What the server does.
@@ -93,6 +145,8 @@ pub struct AgentStatus {
     pub display_name: String,
     /// What kind it is.
     pub flavor: String,
+    /// Its process, in its own words.
+    pub pid: String,
     /// How long it has been registered.
     pub age_seconds: f64,
     /// Since it last gave a sign of life.
@@ -108,6 +162,16 @@ pub struct AgentStatus {
     pub resyncs: u64,
     /// How many streams it has open.
     pub streams: usize,
+    /// Whether one of them has overflowed, and waits for a snapshot.
+    pub lagging: bool,
+}
+
+impl AgentStatus {
+    /// Whether there is something that it has not been handed yet.
+    fn is_behind(&self, head: u64) -> bool {
+        let handed = self.last_sequence_sent.unwrap_or(0);
+        self.streams > 0 && (self.lagging || self.lag > 0 || handed < head)
+    }
 }
 
 impl From<AgentReport> for AgentStatus {
@@ -125,9 +189,45 @@ impl From<AgentReport> for AgentStatus {
                 .map(|figures| figures.snapshots.saturating_sub(1))
                 .sum(),
             streams: agent.streams.len(),
-            display_name: agent.registration.display_name,
-            flavor: agent.registration.flavor,
+            lagging: figures().any(|figures| figures.lagging),
+            display_name: shorten(agent.registration.display_name),
+            flavor: shorten(agent.registration.flavor),
+            pid: shorten(agent.registration.pid),
         }
+    }
+}
+
+impl From<RecentChange> for ChangeStatus {
+    fn from(change: RecentChange) -> Self {
+        let (kind, cleared) = match change.kind {
+            ChangeKind::Set => ("set", None),
+            ChangeKind::Unset { cleared } => ("unset", Some(cleared)),
+            ChangeKind::Vanished => ("vanished", None),
+        };
+        Self {
+            key: change.key.to_string(),
+            change: kind,
+            source: change.source.as_str(),
+            unset_source: cleared.map(Source::as_str),
+            sequence: change.sequence.get(),
+            exact: change.exact,
+            at: rfc3339(change.at),
+        }
+    }
+}
+
+impl Status {
+    /// Keeps this many agents, those that are behind most first.
+    pub fn keep_agents(&mut self, most: usize) {
+        let head = self.head.sequence;
+        self.agents.sort_by_key(|agent| {
+            (
+                Reverse(agent.lagging),
+                Reverse(agent.lag),
+                !agent.is_behind(head),
+            )
+        });
+        self.agents.truncate(most);
     }
 }
 
@@ -141,6 +241,9 @@ pub struct StatusSource {
     pub(crate) sources: Vec<NamedSource>,
     pub(crate) refused: RefusedSettings,
     pub(crate) server: Option<ServerObserver<Settings>>,
+    pub(crate) recent: RecentChanges,
+    /// Whether the agent has been told to stop.
+    pub(crate) stopping: watch::Receiver<bool>,
 }
 
 /// A source with its name.
@@ -156,7 +259,7 @@ impl StatusSource {
     #[must_use]
     pub fn status(&self) -> Status {
         let head = self.engine.head();
-        let (server, agents) = match &self.server {
+        let (server, agents): (_, Vec<AgentStatus>) = match &self.server {
             None => (None, Vec::new()),
             Some(server) => {
                 let stats = server.stats();
@@ -171,22 +274,55 @@ impl StatusSource {
                 (Some(status), agents.collect())
             }
         };
+        let (changes, changes_total) = self.recent.latest();
+        let sequence = head.sequence().get();
         Status {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
+            now: rfc3339(SystemTime::now()),
+            ready: !self.is_stopping(),
             uptime_seconds: self.started.elapsed().as_secs_f64(),
             origin: self.origin.clone(),
             head: HeadStatus {
                 epoch: head.epoch().get(),
-                sequence: head.sequence().get(),
+                sequence,
                 settings: head.state().resolved().len(),
             },
             sources: self.sources.iter().map(NamedSource::status).collect(),
             refused_settings: self.refused.all(),
             queued_changes: self.resolver.queued(),
             server,
+            agents_total: agents.len(),
+            agents_behind: agents
+                .iter()
+                .filter(|agent| agent.is_behind(sequence))
+                .count(),
             agents,
+            recent_changes: changes.into_iter().map(ChangeStatus::from).collect(),
+            changes_total,
         }
+    }
+
+    /// Whether the agent shuts down.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow() || self.engine.is_closed()
+    }
+
+    /// What is wrong although the agent serves: what is not as it has to be, so that what was before is in force.
+    #[must_use]
+    pub fn degradations(&self) -> Vec<String> {
+        let sources = self.sources.iter().filter_map(|named| {
+            let (source, error) = (named.source, named.status().error?);
+            Some(format!(
+                "{source}: the last good content stays in force: {error}"
+            ))
+        });
+        let settings = self.refused.all().into_iter().map(|setting| {
+            let (key, why) = (setting.key, setting.why);
+            format!("{key}: the last good value stays in force: it has to be {why}")
+        });
+        sources.chain(settings).collect()
     }
 
     /// How the agent is doing now, in a line.
@@ -202,14 +338,8 @@ impl StatusSource {
             let stats = server.stats();
             line += &format!("; {} agents, {} streams", stats.sessions, stats.streams);
         }
-        for named in &self.sources {
-            let error = named.report.state().error;
-            if !error.is_empty() {
-                line += &format!("; {} refused: {error}", named.source);
-            }
-        }
-        for setting in self.refused.all() {
-            line += &format!("; `{}` refused: it has to be {}", setting.key, setting.why);
+        for degradation in self.degradations() {
+            line += &format!("; {degradation}");
         }
         line
     }
@@ -217,27 +347,31 @@ impl StatusSource {
     /// The part of it that goes over gRPC.
     #[must_use]
     pub fn host_status(&self) -> HostStatus {
+        let mut sources: Vec<_> = self
+            .sources
+            .iter()
+            .map(|named| {
+                let state = named.report.state();
+                configstream_grpc::SourceReport {
+                    source: named.source,
+                    detail: named.detail.clone(),
+                    error: (!state.error.is_empty()).then_some(state.error),
+                    settings: state.settings as u64,
+                    loaded_at: state.loaded,
+                    failing_since: state.failing_since,
+                    last_error: state.last_failure.map(|(when, why)| (why, when)),
+                    loads: state.loads,
+                    failures: state.failures,
+                }
+            })
+            .collect();
+        for refused in self.refused.all() {
+            blame(&mut sources, &refused, self.engine.head().state());
+        }
         HostStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.started.elapsed(),
-            sources: self
-                .sources
-                .iter()
-                .map(|named| {
-                    let state = named.report.state();
-                    configstream_grpc::SourceReport {
-                        source: named.source,
-                        detail: named.detail.clone(),
-                        error: (!state.error.is_empty()).then_some(state.error),
-                        settings: state.settings as u64,
-                        loaded_at: state.loaded,
-                        failing_since: state.failing_since,
-                        last_error: state.last_error,
-                        loads: state.loads,
-                        failures: state.failures,
-                    }
-                })
-                .collect(),
+            sources,
             queued_changes: self.resolver.queued() as u64,
         }
     }
@@ -258,6 +392,36 @@ impl StatusSource {
         ] {
             metrics::gauge!(name).set(value);
         }
+    }
+}
+
+/// Puts a refused setting to the errors of the source that has set it.
+fn blame(
+    sources: &mut Vec<configstream_grpc::SourceReport>,
+    refused: &RefusedSetting,
+    settings: &Settings,
+) {
+    let Ok(source) = refused.source.parse::<Source>() else {
+        return;
+    };
+    let text = refused.to_string();
+    match sources.iter_mut().find(|report| report.source == source) {
+        Some(report) => {
+            let error = report.error.take().map(|error| error + "; ");
+            report.error = Some(error.unwrap_or_default() + &text);
+        }
+        // Set at run time: a source that nothing is read from.
+        None => sources.push(configstream_grpc::SourceReport {
+            source,
+            detail: "set at run time".to_owned(),
+            error: Some(text),
+            settings: settings.layer(source).count() as u64,
+            loaded_at: None,
+            failing_since: None,
+            last_error: None,
+            loads: 0,
+            failures: 0,
+        }),
     }
 }
 
@@ -283,8 +447,93 @@ impl NamedSource {
             detail: self.detail.clone(),
             settings: state.settings,
             healthy: state.error.is_empty(),
-            error: (!state.error.is_empty()).then_some(state.error),
+            error: (!state.error.is_empty()).then(|| without_values(&state.error)),
             failing_for_seconds: failing.map(|failing| failing.as_secs_f64()),
+            failing_since: state.failing_since.map(rfc3339),
+            loaded_at: state.loaded.map(rfc3339),
+            loads: state.loads,
+            failures: state.failures,
+            last_error_at: state.last_failure.as_ref().map(|(at, _)| rfc3339(*at)),
+            last_error: state.last_failure.map(|(_, why)| without_values(&why)),
         }
+    }
+}
+
+/// A time in UTC, to the millisecond.
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// What a source says is wrong, without the value that is: who asks needs no credentials. A source quotes a value in one
+/// place, as that which is not of the type of its key, and no secret even there.
+fn without_values(error: &str) -> String {
+    const BEFORE: &str = ", but `";
+    const AFTER: &str = "` is not";
+    if let Some((before, quoted)) = error.split_once(BEFORE)
+        && let Some((_, after)) = quoted.rsplit_once(AFTER)
+    {
+        format!("{before}{BEFORE}{REDACTED}{AFTER}{after}")
+    } else {
+        error.to_owned()
+    }
+}
+
+/// Whatever an agent calls itself, nobody needs more of it than this.
+fn shorten(mut text: String) -> String {
+    const LONGEST: usize = 200;
+    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::known::Known;
+    use crate::yaml::{self, Document};
+
+    #[test]
+    fn an_error_of_a_file_is_told_without_the_value() {
+        let path = Path::new("core.yaml");
+        for (text, expected) in [
+            (
+                "apm_config.enabled: hunter2",
+                "`apm_config.enabled` is a boolean, but `********` is not; write true",
+            ),
+            (
+                "forwarder_timeout: \"hunter2 ` is not a `\"",
+                "`forwarder_timeout` is a duration, but `********` is not: ",
+            ),
+        ] {
+            let error = Document::parse(path, text)
+                .and_then(|document| yaml::assignments(&[(path, &document)], Known::embedded()))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("hunter2"), "{error}");
+            let told = without_values(&error);
+            assert!(
+                !told.contains("hunter2") && told.contains(expected),
+                "{told}"
+            );
+            assert!(told.starts_with("core.yaml:1:"), "{told}");
+        }
+        let harmless = "core.yaml:2:1: the key `log_level` is given twice, first at line 1";
+        assert_eq!(without_values(harmless), harmless);
+    }
+
+    #[test]
+    fn times_are_told_in_utc_to_the_millisecond() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456);
+        assert_eq!(rfc3339(time), "2023-11-14T22:13:20.123Z");
+    }
+
+    #[test]
+    fn names_are_cut_between_characters() {
+        assert_eq!(shorten("ä".repeat(200)), "ä".repeat(200));
+        assert_eq!(shorten("ä".repeat(201)), "ä".repeat(200) + "…");
     }
 }

@@ -180,7 +180,6 @@ impl Cli {
         output: Output,
         verdict: &mut Verdict,
     ) -> Result<(), Failure> {
-        // The list of secrets travels in the stream as well.
         let mut secrets = Secrets::known().clone();
         loop {
             match timeout_at(end, events.next()).await {
@@ -189,14 +188,14 @@ impl Cli {
                     verdict.snapshots += 1;
                     let mut settings = snapshot.settings.iter();
                     let list = settings.find(|setting| setting.key().as_str() == SECRET_KEYS);
-                    secrets = Secrets::listed(list.map(|setting| setting.value()));
+                    secrets.follow_list(list.map(|setting| setting.value()));
                     self.show_snapshot(&snapshot, &secrets, output)?;
                 }
                 Ok(Ok(ConfigEvent::Update(update))) => {
                     verdict.updates += 1;
                     let setting = update.update.setting();
                     if setting.key().as_str() == SECRET_KEYS {
-                        secrets = Secrets::listed(Some(setting.value()));
+                        secrets.follow_list(Some(setting.value()));
                     }
                     show_update(&update, verdict.updates, &secrets, output)?;
                 }
@@ -230,11 +229,16 @@ impl Cli {
                 output.line(&format!(
                     "  {} = {} (source: {})",
                     setting.key(),
-                    json::of(&secrets.shown(setting.key().as_str(), setting.value())),
+                    shown(setting, secrets),
                     setting.source()
                 ))
             })
     }
+}
+
+/// The value of a setting, unless it is a secret.
+fn shown(setting: &Setting, secrets: &Secrets) -> serde_json::Value {
+    json::of(&secrets.shown(setting.key().as_str(), setting.value()))
 }
 
 fn show_update(
@@ -249,8 +253,7 @@ fn show_update(
         update.sequence
     ))?;
     output.line(&format!("  key: {}", setting.key()))?;
-    let value = secrets.shown(setting.key().as_str(), setting.value());
-    output.line(&format!("  value: {}", json::of(&value)))?;
+    output.line(&format!("  value: {}", shown(setting, secrets)))?;
     output.line(&format!("  source: {}", setting.source()))
 }
 

@@ -18,8 +18,9 @@ pub use error::{FileError, Problem};
 pub use flatten::assignments;
 pub(crate) use flatten::{Typed, lone_value, settings, settings_and_nulls};
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// The longest configuration file that is read.
@@ -32,11 +33,15 @@ pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// The file cannot be read, is longer than [`MAX_FILE_BYTES`], or is not UTF-8.
 pub fn read(path: &Path) -> Result<String, FileError> {
     let unreadable = |error| unreadable(path, &error);
-    let file = File::open(path).map_err(unreadable)?;
-    if file.metadata().map_err(unreadable)?.is_dir() {
+    // Before it is opened, since opening a pipe can wait for ever.
+    let kind = fs::metadata(path).map_err(unreadable)?.file_type();
+    if kind.is_dir() {
         return Err(FileError::whole(path, Problem::Directory));
     }
-    read_from(path, file)
+    if kind.is_fifo() || kind.is_socket() {
+        return Err(FileError::whole(path, Problem::Pipe));
+    }
+    read_from(path, File::open(path).map_err(unreadable)?)
 }
 
 /// Reads all of `file`, bounded, as UTF-8. `path` is for the errors only.

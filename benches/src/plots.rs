@@ -18,10 +18,14 @@ pub struct Axis {
     pub title: &'static str,
     /// What stands at a tick.
     pub tick: fn(f64) -> String,
+    /// Where the ticks are; at powers of ten where none is named.
+    pub ticks: &'static [f64],
 }
 
 const SIZE: (u32, u32) = (920, 460);
 const FONT: &str = "sans-serif";
+/// A curve of so few points was measured at each of them, and nowhere between.
+const MARKED: usize = 8;
 
 /// Lines over two logarithmic axes.
 ///
@@ -40,6 +44,14 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
     let xs = span(&mut points().map(|point| point.0));
     let ys = span(&mut points().map(|point| point.1));
     let ys = ys.start / 1.3..ys.end * 1.3;
+    let ticks: Vec<_> = match x.ticks {
+        [] => powers_of_ten(&xs),
+        ticks => ticks
+            .iter()
+            .copied()
+            .filter(|tick| xs.contains(tick) || *tick == xs.end)
+            .collect(),
+    };
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -48,7 +60,7 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
             .margin(10)
             .x_label_area_size(50)
             .y_label_area_size(85)
-            .build_cartesian_2d(xs.log_scale(), ys.log_scale())
+            .build_cartesian_2d(xs.log_scale().with_key_points(ticks), ys.log_scale())
             .expect("SVG takes everything");
         chart
             .configure_mesh()
@@ -64,9 +76,14 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
             .expect("SVG takes everything");
         for (nth, series) in series.iter().enumerate() {
             let style = style(&series.name);
+            let points = || series.points.iter().copied();
             chart
-                .draw_series(LineSeries::new(series.points.iter().copied(), style))
+                .draw_series(LineSeries::new(points(), style))
                 .expect("SVG takes everything");
+            if series.points.len() <= MARKED {
+                let marks = points().map(|point| Circle::new(point, 3, style.filled()));
+                chart.draw_series(marks).expect("SVG takes everything");
+            }
             let at = 30 + 20 * i32::try_from(nth).unwrap_or(0);
             let line = PathElement::new([(8, at), (30, at)], style);
             legend.draw(&line).expect("SVG takes everything");
@@ -77,28 +94,43 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
     svg
 }
 
-/// Horizontal bars from zero.
+fn powers_of_ten(span: &std::ops::Range<f64>) -> Vec<f64> {
+    let powers = (-3..16).map(|power| 10_f64.powi(power));
+    powers.filter(|power| span.contains(power)).collect()
+}
+
+/// Horizontal bars from zero, with a gap between groups of them.
 #[must_use]
-pub fn bars(title: &str, tick: fn(f64) -> String, bars: &[(String, f64)]) -> String {
-    let height = 60 + 28 * u32::try_from(bars.len()).unwrap_or(0);
-    let longest = bars.iter().map(|bar| bar.1).fold(0.0, f64::max);
+pub fn bars(tick: fn(f64) -> String, groups: &[Vec<(String, f64)>]) -> String {
+    const BAR: i32 = 18;
+    const ROW: i32 = 26;
+    const GAP: i32 = 12;
+    const NAMES: i32 = 300;
+    const ROOM_FOR_VALUES: f64 = 110.0;
+    let bars = groups.iter().flatten();
+    let longest = bars.clone().map(|bar| bar.1).fold(0.0, f64::max);
+    let full = f64::from(SIZE.0) - f64::from(NAMES) - ROOM_FOR_VALUES;
+    let of = |count: usize, height: i32| height * i32::try_from(count).unwrap_or(0);
+    let height = of(bars.count(), ROW) + of(groups.len(), GAP);
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, (SIZE.0, height)).into_drawing_area();
-        let name_width = 230;
-        let full = f64::from(SIZE.0) - f64::from(name_width) - 110.0;
-        let heading = Text::new(title.to_owned(), (name_width, 10), (FONT, 16));
-        area.draw(&heading).expect("SVG takes everything");
-        for (nth, (name, value)) in bars.iter().enumerate() {
-            let top = 36 + 28 * i32::try_from(nth).unwrap_or(0);
-            #[allow(clippy::cast_possible_truncation)] // pixels
-            let end = name_width + (full * value / longest).round() as i32;
-            let bar = Rectangle::new([(name_width, top), (end, top + 18)], style(name).filled());
-            area.draw(&bar).expect("SVG takes everything");
-            for (text, x) in [(name.replace('_', " "), 10), (tick(*value), end + 6)] {
-                let text = Text::new(text, (x, top + 2), (FONT, 15));
-                area.draw(&text).expect("SVG takes everything");
+        let size = (SIZE.0, height.unsigned_abs());
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        let mut top = GAP / 2;
+        for group in groups {
+            for (name, value) in group {
+                #[allow(clippy::cast_possible_truncation)] // pixels
+                let end = NAMES + (full * value / longest).round() as i32;
+                let bar = Rectangle::new([(NAMES, top), (end, top + BAR)], style(name).filled());
+                area.draw(&bar).expect("SVG takes everything");
+                let name = name.replace('_', " ").replacen('/', ": ", 1);
+                for (text, x) in [(name, 10), (tick(*value), end + 6)] {
+                    let text = Text::new(text, (x, top + 2), (FONT, 15));
+                    area.draw(&text).expect("SVG takes everything");
+                }
+                top += ROW;
             }
+            top += GAP;
         }
     }
     svg
@@ -118,6 +150,10 @@ fn style(name: &str) -> ShapeStyle {
         "tokio_watch" => (RGBColor(140, 190, 120), 2),
         "async_broadcast" => (RGBColor(23, 170, 190), 2),
         "bus" => (RGBColor(160, 110, 60), 2),
+        "naive_tonic" => (RGBColor(31, 119, 180), 2),
+        "naive_tonic beside 100 stalled" => (RGBColor(150, 195, 230), 2),
+        "go" => (RGBColor(44, 140, 60), 2),
+        "go beside 100 stalled" => (RGBColor(150, 210, 160), 2),
         _ => (RGBColor(127, 127, 127), 2),
     };
     colour.stroke_width(width)

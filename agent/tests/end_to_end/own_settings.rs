@@ -22,7 +22,7 @@ fn replace(path: &Path, text: &str) {
 /// Sets one of the agent's own settings, and waits until the agent says that it lives by it.
 fn change(agent: &mut Agent, key: &str, value: &str) {
     agent.verb(&["set", key, value]).json();
-    agent.until_said(&format!("`{key}` has changed, and is in force"));
+    agent.until_said(&format!("`{key}` has changed: the new value holds"));
 }
 
 #[test]
@@ -56,6 +56,8 @@ fn the_log_gets_louder_and_quieter_while_the_agent_runs() {
         "{line}"
     );
     assert_eq!(says(&mut agent), 0);
+    let status = agent.verb(&["status"]).out;
+    assert!(status.contains("`log_level` of agent-runtime"), "{status}");
     agent.verb(&["set", "log_level", "error"]).json();
     agent.until("it is in force", |agent| {
         agent.status()["refused_settings"] == json!([])
@@ -237,6 +239,7 @@ fn bad_values_keep_what_was_and_show_until_they_are_mended() {
         ]
     );
     assert_eq!(shown[2]["why"], "a number above zero");
+    assert_eq!(shown[2]["source"], "file");
     assert!(agent.metric("configstream_refused_settings") > 2.5);
     runtime().block_on(async {
         let client = Credentials::of(&agent).connect().await.unwrap();
@@ -249,6 +252,13 @@ fn bad_values_keep_what_was_and_show_until_they_are_mended() {
         );
         client.refresh(&session.id).await.unwrap();
     });
+    // Afterwards, since its session takes a place.
+    let doctor = agent.verb(&["doctor"]);
+    assert_eq!(doctor.code, Some(1));
+    assert!(
+        doctor.out.contains("it has to be one of off, critical"),
+        "{doctor:?}"
+    );
     // The stream carries them all the same: others may make sense of them.
     assert_eq!(agent.verb(&["get", "log_level"]).json()["value"], "loud");
 

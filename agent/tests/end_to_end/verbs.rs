@@ -73,6 +73,29 @@ fn a_setting_can_be_changed_only_if_it_is_still_as_it_was_read() {
 }
 
 #[test]
+fn what_is_persisted_is_there_after_a_restart_and_nothing_else_of_the_run() {
+    let root = tempfile::tempdir().unwrap();
+    let mut agent = Agent::start(root.path(), &[]);
+    agent.verb(&["set", "mine.kept", "1", "--persist"]).json();
+    agent.verb(&["set", "mine.lost", "1"]).json();
+    apply(&agent, &["--persist", "--dry-run"], "mine.tried: 1\n");
+    apply(&agent, &["--persist", "--if-head", "1"], "mine.late: 1\n").demand(13, &["sequence"]);
+    apply(&agent, &["--persist"], "mine.other: 1\n");
+    agent.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(agent.wait(), Some(0));
+    let agent = Agent::start(root.path(), &[]);
+    let kept = lines(&agent.verb(&["list", "mine"]));
+    let keys: Vec<&str> = kept
+        .iter()
+        .map(|line| line["key"].as_str().unwrap())
+        .collect();
+    assert_eq!(keys, ["mine.kept", "mine.other"]);
+    let layers = lines(&agent.verb(&["explain", "mine.kept"]));
+    assert!(layers[0]["requested_at"].is_string(), "{layers:?}");
+    agent.verb(&["unset", "mine.kept", "--persist"]).json();
+}
+
+#[test]
 fn of_two_writers_that_race_exactly_one_wins() {
     let root = tempfile::tempdir().unwrap();
     let agent = Agent::start(root.path(), &[]);

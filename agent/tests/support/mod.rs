@@ -76,15 +76,11 @@ impl Agent {
     ) -> Self {
         let mut command = configstream();
         command
-            .args([
-                "run",
-                "--listen",
-                listen,
-                "--http",
-                "127.0.0.1:0",
-                "--run-dir",
-            ])
+            .args(["run", "--listen", listen, "--run-dir"])
             .arg(run_dir);
+        if !arguments.contains(&"--http") {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
         command
             .args(arguments)
             .stdout(Stdio::null())
@@ -159,6 +155,11 @@ impl Agent {
                 Err(_) => panic!("nobody said {what:?}; said was\n{}", self.said.join("\n")),
             }
         }
+    }
+
+    /// Whether a line on standard error so far contains this.
+    pub(crate) fn has_said(&self, what: &str) -> bool {
+        self.said.iter().any(|line| line.contains(what))
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 use crate::client::{Client, Connector, Events, Session, StreamError};
 use crate::consumer::ConsumerBuilder;
 use crate::consumer::access::Finder;
+use crate::consumer::backoff::Backoff;
 use crate::consumer::follower::{Follower, Taken};
 use crate::consumer::replica::Replica;
 use crate::consumer::saver::Saver;
@@ -30,7 +29,7 @@ struct Attempts {
     finder: Finder,
     replica: Stopping,
     telemetry: ConsumerTelemetry,
-    pauses: ExponentialBackoff,
+    backoff: Backoff,
     session: Option<Session>,
     /// Since when there is a snapshot from the stream, or was one until just now.
     ready: Option<Instant>,
@@ -57,7 +56,7 @@ impl Cycle {
     ) -> Self {
         Self {
             attempts: Attempts {
-                pauses: options.pauses(),
+                backoff: options.pauses.start(),
                 finder: Finder::new(options.access.clone()),
                 telemetry: ConsumerTelemetry::new(&options.name),
                 options,
@@ -122,21 +121,40 @@ impl Attempts {
         connector: &Connector,
     ) -> Result<(Client, Session, Events, Instant), Disconnection> {
         let begun = Instant::now();
-        let limit = self.options.answer_timeout;
         let client = connector.connect().await.map_err(Disconnection::Connect)?;
-        let session = match &self.session {
-            Some(session) => session.clone(),
-            None => {
-                let registering = client.register(&self.options.registration);
-                let answer = within(limit, "answer to registering", registering).await?;
-                answer.map_err(Disconnection::Register)?
-            }
-        };
-        self.session = Some(session.clone());
-        let opening = client.stream(&self.options.name, &session.id);
-        let events = within(limit, "answer to opening the stream", opening).await?;
-        let events = events.map_err(broken)?;
+        let (session, events) = self.open(&client).await?;
         Ok((client, session, events, begun))
+    }
+
+    /// A stream, with the session there is, or with another one if there is none or the server does not know it any more:
+    /// after its restart one connection is enough.
+    async fn open(&mut self, client: &Client) -> Result<(Session, Events), Disconnection> {
+        let limit = self.options.answer_timeout;
+        let known = self.session.take();
+        let was_known = known.is_some();
+        let mut session = match known {
+            Some(session) => session,
+            None => self.register(client).await?,
+        };
+        let name = &self.options.name;
+        let mut opened = open_stream(client, name, &session, limit).await;
+        if was_known
+            && opened
+                .as_ref()
+                .is_err_and(Disconnection::is_loss_of_session)
+        {
+            session = self.register(client).await?;
+            opened = open_stream(client, name, &session, limit).await;
+        }
+        self.session = Some(session.clone());
+        opened.map(|events| (session, events))
+    }
+
+    async fn register(&self, client: &Client) -> Result<Session, Disconnection> {
+        let registering = client.register(&self.options.registration);
+        let limit = self.options.answer_timeout;
+        let answer = within(limit, "answer to registering", registering).await?;
+        answer.map_err(Disconnection::Register)
     }
 
     /// Applies events until there are no more.
@@ -175,7 +193,7 @@ impl Attempts {
     async fn recover(&mut self, cause: Disconnection, refused: Option<Connector>) {
         let ready = self.ready.take();
         if ready.is_some_and(|since| since.elapsed() >= self.options.healthy_after) {
-            self.pauses = self.options.pauses();
+            self.backoff.start_over();
             self.hurried = false;
         }
         self.telemetry.reconnect_count.increment(1);
@@ -192,7 +210,7 @@ impl Attempts {
             self.hurried = true;
             Duration::ZERO
         } else {
-            self.pauses.next().unwrap_or(self.options.max_delay)
+            self.backoff.next(cause.is_unanswered())
         };
         tracing::info!(%cause, ?retry_in, "not connected to the config stream: {cause}");
         // Said before anything is asked: to find out about credentials may take its time.
@@ -224,17 +242,6 @@ impl Attempts {
         let limit = left.min(self.options.answer_timeout);
         let found = self.finder.find(limit).await;
         found.is_ok_and(|found| refused.is_none_or(|refused| !found.leads_where(refused)))
-    }
-}
-
-impl ConsumerBuilder {
-    fn pauses(&self) -> ExponentialBackoff {
-        ExponentialBuilder::default()
-            .with_jitter()
-            .with_min_delay(self.min_delay)
-            .with_max_delay(self.max_delay)
-            .without_max_times()
-            .build()
     }
 }
 
@@ -278,8 +285,15 @@ async fn within<T>(
         })
 }
 
-fn broken(status: Status) -> Disconnection {
-    Disconnection::Stream(StreamError::Status(status))
+async fn open_stream(
+    client: &Client,
+    name: &str,
+    session: &Session,
+    limit: Duration,
+) -> Result<Events, Disconnection> {
+    let opening = client.stream(name, &session.id);
+    let answer = within(limit, "answer to opening the stream", opening).await?;
+    answer.map_err(|status| Disconnection::Stream(StreamError::Status(status)))
 }
 
 /// Whatever a server asks for.

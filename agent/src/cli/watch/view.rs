@@ -76,9 +76,6 @@ impl<'a> View<'a> {
         let sequence = snapshot.sequence().get();
         let before = self.known.replace(settings.clone());
         let changes = before.as_ref().map(|before| differences(before, &settings));
-        for (key, setting) in changes.iter().flatten() {
-            self.run(key, setting.as_deref(), sequence);
-        }
         if self.only_changes {
             let Some(changes) = changes else {
                 eprintln!(
@@ -90,11 +87,16 @@ impl<'a> View<'a> {
             for (key, setting) in changes {
                 if !self.is_over() {
                     self.difference(&key, setting.as_deref(), sequence)?;
+                    self.run(&key, setting.as_deref(), sequence);
                 }
             }
             return Ok(());
         }
+        let changes = changes.as_deref();
         self.whole(snapshot, origin, &settings, changes)?;
+        for (key, setting) in changes.unwrap_or_default() {
+            self.run(key, setting.as_deref(), sequence);
+        }
         self.count();
         Ok(())
     }
@@ -105,7 +107,7 @@ impl<'a> View<'a> {
         snapshot: &Snapshot<Resolved>,
         origin: &str,
         settings: &Shown,
-        changes: Option<Vec<(String, Option<Arc<Setting>>)>>,
+        changes: Option<&[(String, Option<Arc<Setting>>)]>,
     ) -> Result<(), Failure> {
         if self.output.is_json() {
             let settings: Vec<_> = settings
@@ -179,7 +181,6 @@ impl<'a> View<'a> {
             known.insert(key.to_owned(), setting.clone());
         }
         let sequence = update.sequence().get();
-        self.run(key, Some(setting), sequence);
         let unset = update.unset();
         if self.output.is_json() {
             let mut object = self.update_json(setting, sequence);
@@ -195,6 +196,7 @@ impl<'a> View<'a> {
             self.output
                 .line(&format!("{head}  {}{unset}", self.text(setting)))?;
         }
+        self.run(key, Some(setting), sequence);
         self.count();
         Ok(())
     }
