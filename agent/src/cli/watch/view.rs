@@ -16,6 +16,9 @@ use crate::secrets::{SECRET_KEYS, Secrets};
 
 type Shown = BTreeMap<String, Arc<Setting>>;
 
+/// A key that differs, and what it is now; none if it is gone.
+type Change = (String, Option<Arc<Setting>>);
+
 /// Shows events.
 pub(super) struct View<'a> {
     output: Output,
@@ -107,7 +110,7 @@ impl<'a> View<'a> {
         snapshot: &Snapshot<Resolved>,
         origin: &str,
         settings: &Shown,
-        changes: Option<&[(String, Option<Arc<Setting>>)]>,
+        changes: Option<&[Change]>,
     ) -> Result<(), Failure> {
         if self.output.is_json() {
             let settings: Vec<_> = settings
@@ -273,8 +276,8 @@ impl<'a> View<'a> {
     }
 }
 
-/// The keys that differ, with what they are now.
-fn differences(before: &Shown, after: &Shown) -> Vec<(String, Option<Arc<Setting>>)> {
+/// What differs.
+fn differences(before: &Shown, after: &Shown) -> Vec<Change> {
     let changed = after
         .iter()
         .filter(|(key, setting)| before.get(*key) != Some(setting))
