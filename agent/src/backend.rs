@@ -37,7 +37,7 @@ impl Backend {
                 format!("{place}, persisted {}", kept.origin())
             }
             Some(kept) => format!(
-                "{place}; a restart brings back what persisted {}",
+                "{place}; a restart brings back the value persisted {}",
                 kept.origin()
             ),
         }

@@ -3,9 +3,13 @@
 //! Data goes to standard output, narration to standard error. On a terminal data is a table; elsewhere, or with
 //! `--json`, it is one JSON object per line. Exit codes: [`exit`](crate::exit).
 
+mod apply;
 mod change;
 mod doctor;
+mod init;
+mod manual;
 mod output;
+mod shown;
 mod target;
 mod verbs;
 mod watch;
@@ -13,21 +17,25 @@ mod watch;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use configstream_engine::settings::{Key, Source};
 use configstream_grpc::Address;
 use tracing::level_filters::LevelFilter;
 
-use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::listen;
 use crate::log::{self, Style};
 use crate::run;
 use crate::service_manager;
 
-pub use output::Output;
+use apply::ApplyOptions;
+use change::ChangeOptions;
+use init::InitOptions;
+use manual::ManOptions;
+use watch::WatchOptions;
+
+pub use output::{Color, Output};
 pub use target::Target;
 
 /// The command line of `configstream`.
@@ -39,6 +47,9 @@ struct Cli {
     /// Print one JSON object per line, also on a terminal.
     #[arg(long, global = true)]
     json: bool,
+    /// When to colour output. NO_COLOR turns `auto` off.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: Color,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -60,13 +71,7 @@ enum Verb {
     /// Run the core agent.
     Run(RunOptions),
     /// Show the stream as it comes, reconnecting by itself.
-    Watch {
-        /// Show only these settings, or those in these sections. None: all.
-        prefixes: Vec<String>,
-        /// Stop after this many events.
-        #[arg(long, value_name = "COUNT")]
-        events: Option<u64>,
-    },
+    Watch(WatchOptions),
     /// Show what wins for one setting.
     Get {
         /// The setting.
@@ -90,7 +95,7 @@ enum Verb {
         #[arg(long, default_value = "agent-runtime", value_parser = parse_source)]
         source: Source,
         #[command(flatten)]
-        spread: Spread,
+        options: ChangeOptions,
     },
     /// Remove a value from a layer while the agent runs, so that the next layer shows.
     Unset {
@@ -101,8 +106,10 @@ enum Verb {
         #[arg(long, default_value = "agent-runtime", value_parser = parse_source)]
         source: Source,
         #[command(flatten)]
-        spread: Spread,
+        options: ChangeOptions,
     },
+    /// Make the changes of a file as one: all of them or none.
+    Apply(ApplyOptions),
     /// Show every layer that holds a setting, and where it has it from.
     Explain {
         /// The setting.
@@ -115,19 +122,15 @@ enum Verb {
     Status,
     /// Check everything that has to be right for a client to reach the agent.
     Doctor,
+    /// Write a commented configuration to start with, and create the run directory with certificate and token.
+    Init(InitOptions),
     /// Print the completions of a shell.
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-}
-
-#[derive(Debug, Args)]
-struct Spread {
-    /// Wait until every open stream has been handed the change, at most so long (such as 5s); if one has not by then,
-    /// name it and exit with 12.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    wait: Option<Duration>,
+    /// Print the manual page, or that of a verb, or write all of them into a folder.
+    Man(ManOptions),
 }
 
 #[derive(Debug, Args)]
@@ -139,7 +142,7 @@ struct RunOptions {
     /// Where to listen for gRPC: HOST:PORT or unix:PATH. May be given several times.
     #[arg(long, value_name = "ADDR", default_value = listen::DEFAULT_ADDRESS, value_parser = listen::parse)]
     listen: Vec<Address>,
-    /// Where to listen for HTTP: status, health and metrics.
+    /// Where to listen for HTTP: a status page, health and metrics, without values, for anybody who can reach it.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5002")]
     http: String,
     /// What the names of environment variables start with.
@@ -181,15 +184,23 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 
 impl Cli {
     fn execute(self, program: String) -> Result<ExitCode, Failure> {
-        let output = Output::new(self.json);
+        let output = Output::new(self.json, self.color);
         let TargetOptions { run_dir, address } = self.target;
         if let Verb::Run(options) = self.verb {
             return options.execute(run_dir, program);
         }
-        if let Verb::Completions { shell } = self.verb {
-            let mut text = Vec::new();
-            clap_complete::generate(shell, &mut Self::command(), "configstream", &mut text);
-            return output.raw(&text).map(|()| ExitCode::SUCCESS);
+        let offline = match &self.verb {
+            Verb::Completions { shell } => {
+                let mut text = Vec::new();
+                clap_complete::generate(*shell, &mut Self::command(), "configstream", &mut text);
+                Some(output.raw(&text))
+            }
+            Verb::Man(options) => Some(manual::man(Self::command(), output, options)),
+            Verb::Init(options) => Some(init::init(run_dir.as_deref(), output, options, &program)),
+            _ => None,
+        };
+        if let Some(done) = offline {
+            return done.map(|()| ExitCode::SUCCESS);
         }
         log::start(Style::Text, LevelFilter::WARN);
         let target = Target::new(run_dir, address);
@@ -207,9 +218,7 @@ impl Cli {
             })?;
         runtime.block_on(async {
             let done = match self.verb {
-                Verb::Watch { prefixes, events } => {
-                    watch::watch(&target, output, &prefixes, events).await
-                }
+                Verb::Watch(options) => watch::watch(&target, output, &options).await,
                 Verb::Get { key } => verbs::get(&target, output, &key).await,
                 Verb::List { prefix } => {
                     verbs::list(&target, output, prefix.as_deref().unwrap_or("")).await
@@ -218,18 +227,19 @@ impl Cli {
                     key,
                     value,
                     source,
-                    spread,
-                } => change::set(&target, output, source, &key, &value, spread.wait).await,
+                    options,
+                } => change::set(&target, output, source, key, &value, &options).await,
                 Verb::Unset {
                     key,
                     source,
-                    spread,
-                } => change::unset(&target, output, source, &key, spread.wait).await,
+                    options,
+                } => change::unset(&target, output, source, key, &options).await,
+                Verb::Apply(options) => apply::apply(&target, output, &options).await,
                 Verb::Explain { key } => verbs::explain(&target, output, &key).await,
                 Verb::Agents => verbs::agents(&target, output).await,
                 Verb::Status => verbs::status(&target, output).await,
                 Verb::Doctor => return doctor::doctor(&target, output).await,
-                Verb::Run(_) | Verb::Completions { .. } => Ok(()),
+                Verb::Run(_) | Verb::Completions { .. } | Verb::Init(_) | Verb::Man(_) => Ok(()),
             };
             done.map(|()| ExitCode::SUCCESS)
         })
@@ -265,11 +275,6 @@ fn parse_key(text: &str) -> Result<Key, String> {
     })
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    duration::parse(text)
-        .map_err(|error| format!("{error}; write a span of time such as 5s or 500ms"))
-}
-
 fn parse_source(text: &str) -> Result<Source, String> {
     text.parse().map_err(|_| {
         let names: Vec<&str> = Source::ALL.iter().map(|source| source.as_str()).collect();
@@ -285,7 +290,8 @@ const ABOUT: &str = "Streams a layered configuration to remote agents: a snapsho
 const AFTER_HELP: &str = "\
 Exit codes: 0 good, 1 failed, 2 usage, 3 configuration, 4 run directory, 5 another agent runs there,
 6 certificate or token, 7 saved sequence, 8 cannot listen, 9 cannot reach the agent,
-10 refused by the agent, 11 no such setting, 12 not every stream has the change yet.
+10 refused by the agent, 11 no such setting, 12 not every stream has the change yet,
+13 something has changed meanwhile, so nothing is, 14 it is there already and stays.
 
 Start with `configstream run`, then type `configstream watch` in a second terminal.";
 
@@ -351,6 +357,11 @@ mod tests {
                 vec!["configstream", "set", "a", "1", "--wait", "5"],
                 "such as 5s",
             ),
+            (
+                vec!["configstream", "unset", "a", "--if-sequence", "x"],
+                "such as 57",
+            ),
+            (vec!["configstream", "man", "no"], "no verb `no`"),
         ] {
             let error = Cli::try_parse_from(arguments).unwrap_err().to_string();
             assert!(error.contains(hint), "{error}");

@@ -15,6 +15,8 @@
 //! | 10 | [`Refused`](Exit::Refused) | the agent answered, and refused |
 //! | 11 | [`NotFound`](Exit::NotFound) | the setting asked for does not exist |
 //! | 12 | [`Behind`](Exit::Behind) | the change is made, but not every stream has been handed it in time |
+//! | 13 | [`Conflict`](Exit::Conflict) | the change is not made: something has changed that it was made for |
+//! | 14 | [`Exists`](Exit::Exists) | what should be written is there already, and stays as it is |
 
 use std::error::Error;
 use std::fmt;
@@ -49,6 +51,10 @@ pub enum Exit {
     NotFound = 11,
     /// The change is made, but not every stream has been handed it in time.
     Behind = 12,
+    /// The change is not made: something has changed that it was made for.
+    Conflict = 13,
+    /// What should be written is there already, and stays as it is.
+    Exists = 14,
 }
 
 impl From<Exit> for ExitCode {

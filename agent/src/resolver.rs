@@ -474,8 +474,11 @@ impl Worker {
 
 fn not_persisted(error: PersistError) -> ResolveError {
     let why = format!("{error}; {}", error.mend());
-    tracing::error!("a change cannot persist: {why}");
-    metrics::counter!("configstream_persist_errors_total").increment(1);
+    // Anything else is for who asked.
+    if matches!(error, PersistError::Unwritable { .. }) {
+        tracing::error!("a change cannot persist: {why}");
+        metrics::counter!("configstream_persist_errors_total").increment(1);
+    }
     ResolveError::NotPersisted(why)
 }
 

@@ -583,7 +583,7 @@ fn hostname() -> String {
 }
 
 /// A word as a shell reads it.
-fn quote(word: &str) -> String {
+pub(crate) fn quote(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=:@%+,".contains(letter);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

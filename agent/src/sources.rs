@@ -29,8 +29,8 @@ pub struct SourceState {
     pub loads: u64,
     /// How often it could not.
     pub failures: u64,
-    /// Why it last could not, and when, even if it has since.
-    pub last_error: Option<(String, SystemTime)>,
+    /// When it could not the last time, and why, even if it could since.
+    pub last_failure: Option<(SystemTime, String)>,
 }
 
 impl SourceReport {
@@ -52,9 +52,9 @@ impl SourceReport {
 
     /// Its newest content is not in force.
     pub(crate) fn bad(&self, error: String) {
-        let mut state = self.shared.write();
         let now = SystemTime::now();
-        state.last_error = Some((error.clone(), now));
+        let mut state = self.shared.write();
+        state.last_failure = Some((now, error.clone()));
         state.error = error;
         state.failing_since.get_or_insert(now);
         state.failures += 1;

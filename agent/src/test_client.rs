@@ -18,7 +18,7 @@ use configstream_grpc::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::cli::{Output, Target};
+use crate::cli::{Color, Output, Target};
 use crate::credentials;
 use crate::duration;
 use crate::exit::{Exit, Failure};
@@ -102,7 +102,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 
 impl Cli {
     async fn execute(self) -> Result<Verdict, Failure> {
-        let output = Output::new(false);
+        let output = Output::new(false, Color::Auto);
         let end = Instant::now() + self.duration;
         let client = self.connect().await?;
         let mut registration = Registration::new(&self.name);

@@ -16,7 +16,7 @@ mod flatten;
 pub use document::{Content, Document, MAX_DEPTH, MAX_NODES, Node, Position, Tag};
 pub use error::{FileError, Problem};
 pub use flatten::assignments;
-pub(crate) use flatten::{lone_value, settings};
+pub(crate) use flatten::{Typed, lone_value, settings, settings_and_nulls};
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -32,15 +32,7 @@ pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 ///
 /// The file cannot be read, is longer than [`MAX_FILE_BYTES`], or is not UTF-8.
 pub fn read(path: &Path) -> Result<String, FileError> {
-    let unreadable = |error: std::io::Error| {
-        FileError::whole(
-            path,
-            Problem::Unreadable {
-                kind: error.kind(),
-                reason: error.to_string(),
-            },
-        )
-    };
+    let unreadable = |error| unreadable(path, &error);
     // Before it is opened, since opening a pipe can wait for ever.
     let kind = fs::metadata(path).map_err(unreadable)?.file_type();
     if kind.is_dir() {
@@ -49,7 +41,12 @@ pub fn read(path: &Path) -> Result<String, FileError> {
     if kind.is_fifo() || kind.is_socket() {
         return Err(FileError::whole(path, Problem::Pipe));
     }
-    let file = File::open(path).map_err(unreadable)?;
+    read_from(path, File::open(path).map_err(unreadable)?)
+}
+
+/// Reads all of `file`, bounded, as UTF-8. `path` is for the errors only.
+pub(crate) fn read_from(path: &Path, file: impl Read) -> Result<String, FileError> {
+    let unreadable = |error| unreadable(path, &error);
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)
@@ -74,4 +71,14 @@ pub fn read(path: &Path) -> Result<String, FileError> {
             + 1;
         FileError::new(path, Position { line, column }, Problem::NotUtf8)
     })
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> FileError {
+    FileError::whole(
+        path,
+        Problem::Unreadable {
+            kind: error.kind(),
+            reason: error.to_string(),
+        },
+    )
 }

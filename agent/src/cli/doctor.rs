@@ -1,14 +1,17 @@
 //! `configstream doctor`: everything between a client and the agent, looked at step by step.
 
+mod findings;
+
 use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
+use self::findings::{clock, directory, port, running, session, validity, versions};
 use super::output::Output;
 use super::target::{Target, refused, unreachable};
 use crate::credentials;
 use crate::exit::{Exit, Failure};
-use crate::run_dir::RunDir;
 
 /// Makes every check and says for each whether it is good. Ends with [`Exit::Failed`] if one is not.
 pub(super) async fn doctor(target: &Target, output: Output) -> Result<ExitCode, Failure> {
@@ -24,13 +27,17 @@ pub(super) async fn doctor(target: &Target, output: Output) -> Result<ExitCode, 
     report.check(
         "certificate",
         credentials::read_certificate(&dir.certificate())
-            .map(|_| dir.certificate().display().to_string()),
+            .and_then(|pem| validity(&pem, SystemTime::now()))
+            .map(|valid| format!("{}, {valid}", dir.certificate().display())),
     )?;
     report.check(
         "token",
         credentials::read_token(&dir.token()).map(|_| dir.token().display().to_string()),
     )?;
     report.check("agent runs", running(&dir))?;
+    if let Ok(address) = target.address() {
+        report.check("port", port(&address, PATIENCE).await)?;
+    }
     let client = match target.connector() {
         Ok(connector) => match connector.connect().await {
             Ok(client) => {
@@ -65,6 +72,14 @@ pub(super) async fn doctor(target: &Target, output: Output) -> Result<ExitCode, 
             status.version, status.sequence
         )),
     )?;
+    report.check(
+        "versions",
+        versions(env!("CARGO_PKG_VERSION"), &status.version),
+    )?;
+    if let Some(now) = status.now {
+        report.check("clock", clock(now, SystemTime::now()))?;
+    }
+    report.check("session", session(&client, PATIENCE).await)?;
     for source in &status.sources {
         let checked = if source.error.is_empty() {
             Ok(format!("{}, {} settings", source.detail, source.settings))
@@ -111,13 +126,16 @@ impl Report {
         }
         match result {
             Ok(detail) => self.output.line(&format!(
-                "good  {}  {}",
+                "{}  {}  {}",
+                self.output.green("good"),
                 self.output.bold(name),
                 self.output.dim(&detail)
             )),
-            Err(failure) => self
-                .output
-                .line(&format!("BAD   {}  {failure}", self.output.bold(name))),
+            Err(failure) => self.output.line(&format!(
+                "{}   {}  {failure}",
+                self.output.red("BAD"),
+                self.output.bold(name)
+            )),
         }
     }
 
@@ -130,27 +148,5 @@ impl Report {
     }
 }
 
-fn directory(dir: &RunDir) -> Result<String, Failure> {
-    let path = dir.path().display().to_string();
-    if dir.path().is_dir() {
-        return Ok(path);
-    }
-    Err(Failure::new(
-        Exit::RunDir,
-        format!("{path} is not there"),
-        "no agent has started with it",
-        "start one with `configstream run`, or name another with --run-dir",
-    ))
-}
-
-fn running(dir: &RunDir) -> Result<String, Failure> {
-    match dir.holder() {
-        Some(holder) => Ok(holder),
-        None => Err(Failure::new(
-            Exit::Unreachable,
-            format!("no agent runs in {}", dir.path().display()),
-            "nobody holds its lock",
-            "start one with `configstream run`, or name its directory with --run-dir",
-        )),
-    }
-}
+/// How long the agent may take to let a client in, and to send it the first snapshot.
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -15,15 +15,32 @@ pub struct Output {
     style: bool,
 }
 
+/// When output is coloured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[allow(clippy::exhaustive_enums, reason = "there is no fourth")]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Also where nobody may see it.
+    Always,
+    /// Not at all.
+    Never,
+}
+
 impl Output {
     /// For a person if standard output is a terminal, unless JSON is asked for.
     #[must_use]
-    pub fn new(json: bool) -> Self {
+    pub fn new(json: bool, color: Color) -> Self {
         let terminal = io::stdout().is_terminal();
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             json: json || !terminal,
-            style: terminal && !plain,
+            style: match color {
+                Color::Auto => terminal && !plain,
+                Color::Always => true,
+                Color::Never => false,
+            },
         }
     }
 
@@ -99,23 +116,46 @@ impl Output {
     /// Text that stands out on a terminal.
     #[must_use]
     pub fn bold(self, text: &str) -> String {
-        if self.style {
-            format!("\u{1b}[1m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
+        self.styled(text, "1")
     }
 
     /// Text that stands back on a terminal.
     #[must_use]
     pub fn dim(self, text: &str) -> String {
-        if self.style {
-            format!("\u{1b}[2m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
+        self.styled(text, "2")
+    }
+
+    /// Text that is coloured on a terminal.
+    #[must_use]
+    pub fn red(self, text: &str) -> String {
+        self.styled(text, "31")
+    }
+
+    /// Text that is coloured on a terminal.
+    #[must_use]
+    pub fn green(self, text: &str) -> String {
+        self.styled(text, "32")
+    }
+
+    /// Text that is coloured on a terminal.
+    #[must_use]
+    pub fn yellow(self, text: &str) -> String {
+        self.styled(text, "33")
+    }
+
+    /// A part of `text` that is styled already keeps its own style, and what follows it goes on in this one.
+    fn styled(self, text: &str, code: &str) -> String {
+        if !self.style {
+            return text.to_owned();
         }
+        let on = format!("\u{1b}[{code}m");
+        let text = text.replace(OFF, &format!("{OFF}{on}"));
+        format!("{on}{text}{OFF}")
     }
 }
+
+/// Ends every style.
+const OFF: &str = "\u{1b}[0m";
 
 /// A text without what a terminal would act upon.
 pub(crate) fn printable(text: &str) -> String {
@@ -128,4 +168,24 @@ pub(crate) fn printable(text: &str) -> String {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_style_goes_on_behind_a_part_that_has_its_own() {
+        let output = Output {
+            json: false,
+            style: true,
+        };
+        let text = output.red(&format!("- {} = 1", output.bold("a")));
+        assert_eq!(
+            text,
+            "\u{1b}[31m- \u{1b}[1ma\u{1b}[0m\u{1b}[31m = 1\u{1b}[0m"
+        );
+        let plain = Output::new(false, Color::Never);
+        assert_eq!(plain.red(&plain.bold("a")), "a");
+    }
 }

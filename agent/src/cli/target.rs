@@ -101,9 +101,19 @@ pub(crate) fn refused(what: &str, status: &Status) -> Failure {
             "see whether the agent runs with `configstream doctor`; if its certificate is new, name its run directory with --run-dir",
         ),
         Code::ResourceExhausted => (Exit::Refused, "try again"),
+        Code::Aborted => (Exit::Conflict, ""),
+        Code::Unimplemented => (
+            Exit::Refused,
+            "leave out what this agent cannot do, or update it",
+        ),
         Code::InvalidArgument => (Exit::Refused, "correct key, value or layer"),
         _ => (Exit::Refused, "see the agent's log"),
     };
+    // A condition that does not hold says itself what to do.
+    if let (Code::Aborted, Some((why, mend))) = (status.code(), status.message().rsplit_once("; "))
+    {
+        return Failure::new(exit, what, why, mend);
+    }
     Failure::new(
         exit,
         what,

@@ -6,11 +6,10 @@ use configstream_proto::configstream::admin::v1 as admin;
 use serde_json::json;
 use tonic::{Code, Status};
 
-use super::output::Output;
+use super::output::{Output, printable};
+use super::shown::Shown;
 use super::target::{Target, refused};
 use crate::exit::{Exit, Failure};
-use crate::json;
-use crate::known::Known;
 
 /// `configstream get`.
 pub(super) async fn get(target: &Target, output: Output, key: &Key) -> Result<(), Failure> {
@@ -36,14 +35,22 @@ pub(super) async fn get(target: &Target, output: Output, key: &Key) -> Result<()
             "update one of the two",
         ));
     };
+    let shown = Shown::by(&client).await?;
     if output.is_json() {
-        return output.object(&setting_json(&setting));
+        let mut object = shown.setting(&setting);
+        object["epoch"] = reply.epoch.into();
+        object["sequence"] = reply.sequence.into();
+        return output.object(&object);
     }
-    let value = shown(&setting.key, setting.value.as_ref());
+    let since = match setting.changed_sequence {
+        Some(sequence) => format!(", since sequence {sequence}"),
+        None => String::new(),
+    };
     output.line(&format!(
-        "{} = {value} {}",
+        "{} = {} {}",
         output.bold(&setting.key),
-        output.dim(&format!("(source: {})", setting.source))
+        printable(&shown.text(&setting.key, setting.value.as_ref())),
+        output.dim(&format!("(source: {}{since})", setting.source))
     ))
 }
 
@@ -59,12 +66,12 @@ async fn is_section(client: &Client, key: &Key, status: &Status) -> bool {
 /// `configstream list`.
 pub(super) async fn list(target: &Target, output: Output, prefix: &str) -> Result<(), Failure> {
     let what = "cannot list the settings";
-    let reply = target
-        .connect()
-        .await?
+    let client = target.connect().await?;
+    let reply = client
         .list(prefix)
         .await
         .map_err(|status| refused(what, &status))?;
+    let shown = Shown::by(&client).await?;
     if reply.settings.is_empty() && !prefix.is_empty() {
         return Err(Failure::new(
             Exit::NotFound,
@@ -77,12 +84,12 @@ pub(super) async fn list(target: &Target, output: Output, prefix: &str) -> Resul
         return reply
             .settings
             .iter()
-            .try_for_each(|setting| output.object(&setting_json(setting)));
+            .try_for_each(|setting| output.object(&shown.setting(setting)));
     }
     let rows = reply.settings.iter().map(|setting| {
         [
             setting.key.clone(),
-            shown(&setting.key, setting.value.as_ref()),
+            shown.text(&setting.key, setting.value.as_ref()),
             setting.source.clone(),
         ]
     });
@@ -98,21 +105,23 @@ pub(super) async fn list(target: &Target, output: Output, prefix: &str) -> Resul
 /// `configstream explain`.
 pub(super) async fn explain(target: &Target, output: Output, key: &Key) -> Result<(), Failure> {
     let what = format!("cannot explain `{key}`");
-    let layers = target
-        .connect()
-        .await?
+    let client = target.connect().await?;
+    let layers = client
         .explain(key.as_str())
         .await
         .map_err(|status| refused(&what, &status))?;
+    let shown = Shown::by(&client).await?;
     if output.is_json() {
         // Lowest first, each above the one that it hides, as they are stacked.
         return layers.iter().rev().try_for_each(|layer| {
             output.object(&json!({
                 "key": key.as_str(),
                 "source": layer.source,
-                "value": layer.value.as_ref().map(json::of_proto),
+                "value": shown.json(key.as_str(), layer.value.as_ref()),
                 "wins": layer.wins,
                 "provenance": layer.provenance,
+                "requested_by": (!layer.requested_by.is_empty()).then_some(&layer.requested_by),
+                "requested_at": moment(layer.requested_at.as_ref()),
             }))
         });
     }
@@ -122,8 +131,11 @@ pub(super) async fn explain(target: &Target, output: Output, key: &Key) -> Resul
         [
             wins.to_owned(),
             layer.source.clone(),
-            shown(key.as_str(), layer.value.as_ref()),
-            layer.provenance.clone(),
+            shown.text(key.as_str(), layer.value.as_ref()),
+            match moment(layer.requested_at.as_ref()) {
+                Some(when) => format!("{}, {when}", layer.provenance),
+                None => layer.provenance.clone(),
+            },
         ]
     });
     output.table(["", "layer", "value", "from"], rows)
@@ -201,6 +213,7 @@ pub(super) async fn status(target: &Target, output: Output) -> Result<(), Failur
     let yes_no = |flag: bool| if flag { "yes" } else { "no" };
     let rows = [
         ("version", status.version.clone()),
+        ("process", status.pid.to_string()),
         ("up for", format!("{:.0} s", status.uptime_seconds)),
         ("origin", status.origin.clone()),
         ("epoch", status.epoch.to_string()),
@@ -209,6 +222,7 @@ pub(super) async fn status(target: &Target, output: Output) -> Result<(), Failur
         ("sessions", status.sessions.to_string()),
         ("streams", status.streams.to_string()),
         ("all streams caught up", yes_no(status.caught_up).to_owned()),
+        ("changes that wait", status.queued_changes.to_string()),
         ("connections", status.connections.to_string()),
         ("refused handshakes", status.refused_handshakes.to_string()),
     ];
@@ -217,27 +231,23 @@ pub(super) async fn status(target: &Target, output: Output) -> Result<(), Failur
         rows.map(|(name, value)| [name.to_owned(), value]),
     )?;
     let rows = status.sources.into_iter().map(|source| {
-        let health = if source.error.is_empty() {
-            "good".to_owned()
-        } else {
-            source.error
+        let health = match (
+            source.error.is_empty(),
+            moment(source.last_error_at.as_ref()),
+        ) {
+            (false, _) => source.error,
+            (true, Some(when)) => format!("good; failed last at {when}"),
+            (true, None) => "good".to_owned(),
         };
         [
             source.source,
             source.detail,
             source.settings.to_string(),
+            moment(source.loaded_at.as_ref()).unwrap_or_default(),
             health,
         ]
     });
-    output.table(["layer", "reads", "settings", "health"], rows)
-}
-
-pub(super) fn setting_json(setting: &admin::Setting) -> serde_json::Value {
-    json!({
-        "key": setting.key,
-        "source": setting.source,
-        "value": setting.value.as_ref().map(json::of_proto),
-    })
+    output.table(["layer", "reads", "settings", "loaded", "health"], rows)
 }
 
 pub(super) fn agent_json(agent: &admin::Agent) -> serde_json::Value {
@@ -281,6 +291,12 @@ fn status_json(status: &admin::StatusResponse) -> serde_json::Value {
                 "detail": source.detail,
                 "settings": source.settings,
                 "error": (!source.error.is_empty()).then_some(&source.error),
+                "loaded_at": moment(source.loaded_at.as_ref()),
+                "failing_since": moment(source.failing_since.as_ref()),
+                "last_error": (!source.last_error.is_empty()).then_some(&source.last_error),
+                "last_error_at": moment(source.last_error_at.as_ref()),
+                "loads": source.loads,
+                "failures": source.failures,
             })
         })
         .collect();
@@ -296,13 +312,17 @@ fn status_json(status: &admin::StatusResponse) -> serde_json::Value {
         "connections": status.connections,
         "refused_handshakes": status.refused_handshakes,
         "caught_up": status.caught_up,
+        "pid": status.pid,
+        "now": moment(status.now.as_ref()),
+        "queued_changes": status.queued_changes,
         "sources": sources,
     })
 }
 
-/// A value for a person: a duration as a span of time.
-fn shown(key: &str, value: Option<&prost_types::Value>) -> String {
-    value
-        .map(|value| json::for_people(Known::embedded(), key, &json::of_proto(value)))
-        .unwrap_or_default()
+/// A moment as people and programs write it: RFC 3339, in whole seconds.
+fn moment(at: Option<&prost_types::Timestamp>) -> Option<String> {
+    at.map(|at| {
+        let seconds = at.seconds;
+        prost_types::Timestamp { seconds, nanos: 0 }.to_string()
+    })
 }

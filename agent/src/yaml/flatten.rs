@@ -75,28 +75,27 @@ pub(crate) fn settings(
         path,
         known,
         found: BTreeMap::new(),
+        without_value: None,
     };
-    match document.root() {
-        None => {}
-        Some(Node {
-            content: Content::Mapping(entries),
-            ..
-        }) => flattening.section("", entries)?,
-        // A file of nothing but `---` or `null` says as little as an empty one.
-        Some(Node {
-            content: Content::Scalar { text, plain: true },
-            tag: None,
-            ..
-        }) if scalar::plain(text) == Err(ScalarError::Null) => {}
-        Some(node) => {
-            return Err(FileError::new(
-                path,
-                node.position,
-                Problem::RootIsNoMapping,
-            ));
-        }
-    }
+    flattening.document(document)?;
     Ok(flattening.found)
+}
+
+/// The settings of one document by key, and the keys that it names without a value, as a null.
+pub(crate) fn settings_and_nulls(
+    path: &Path,
+    document: &Document,
+    known: &Known,
+) -> Result<(BTreeMap<Key, Typed>, Vec<Key>), FileError> {
+    let mut flattening = Flattening {
+        path,
+        known,
+        found: BTreeMap::new(),
+        without_value: Some(BTreeMap::new()),
+    };
+    flattening.document(document)?;
+    let without_value = flattening.without_value.unwrap_or_default();
+    Ok((flattening.found, without_value.into_keys().collect()))
 }
 
 /// A document that is nothing but one value, as the value of a key.
@@ -127,6 +126,7 @@ pub(crate) fn lone_value(
         path,
         known,
         found: BTreeMap::new(),
+        without_value: None,
     };
     flattening.setting(key.clone(), &entry)?;
     match flattening.found.remove(key.as_str()) {
@@ -139,9 +139,35 @@ struct Flattening<'a> {
     path: &'a Path,
     known: &'a Known,
     found: BTreeMap<Key, Typed>,
+    /// Keys that stand without a value, if that may be.
+    without_value: Option<BTreeMap<Key, Position>>,
 }
 
 impl Flattening<'_> {
+    fn document(&mut self, document: &Document) -> Result<(), FileError> {
+        match document.root() {
+            None => {}
+            Some(Node {
+                content: Content::Mapping(entries),
+                ..
+            }) => self.section("", entries)?,
+            // A file of nothing but `---` or `null` says as little as an empty one.
+            Some(Node {
+                content: Content::Scalar { text, plain: true },
+                tag: None,
+                ..
+            }) if scalar::plain(text) == Err(ScalarError::Null) => {}
+            Some(node) => {
+                return Err(FileError::new(
+                    self.path,
+                    node.position,
+                    Problem::RootIsNoMapping,
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// Recursion is bounded by the depth of the document.
     fn section(&mut self, prefix: &str, entries: &[Entry]) -> Result<(), FileError> {
         for entry in entries {
@@ -202,12 +228,21 @@ impl Flattening<'_> {
             };
             return error(entry.position, problem);
         }
-        if let Some(first) = self.found.get(&key) {
+        let without_value = self.without_value.as_ref();
+        let unset_before = without_value.and_then(|keys| keys.get(&key)).copied();
+        let set_before = self.found.get(&key).map(|first| first.position);
+        if let Some(first) = set_before.or(unset_before) {
             let problem = Problem::DuplicateSetting {
                 key: key.to_string(),
-                first: first.position.to_string(),
+                first: first.to_string(),
             };
             return error(entry.position, problem);
+        }
+        if let Some(keys) = &mut self.without_value
+            && is_null(&entry.value)
+        {
+            keys.insert(key, entry.position);
+            return Ok(());
         }
         let (value, kind) =
             value(&entry.value, self.known.kind(key.as_str())).map_err(|wrong| {
@@ -319,10 +354,8 @@ fn value(node: &Node, known: Option<Kind>) -> Result<(Value, Kind), Wrong> {
         }
         (Content::Sequence(_), Some(kind)) => shape(kind, "a list"),
         (Content::Scalar { text, plain }, kind) => {
-            let is_null =
-                *plain && node.tag.is_none() && scalar::plain(text) == Err(ScalarError::Null);
             let value = match kind {
-                _ if is_null => Err(ScalarError::Null),
+                _ if is_null(node) => Err(ScalarError::Null),
                 Some(kind) => scalar::typed(kind, text),
                 None if *plain => scalar::plain(text),
                 None => Ok(Value::String(text.clone())),
@@ -332,6 +365,12 @@ fn value(node: &Node, known: Option<Kind>) -> Result<(Value, Kind), Wrong> {
             Ok((value, kind))
         }
     }
+}
+
+/// Whether a node is YAML's null.
+fn is_null(node: &Node) -> bool {
+    matches!(&node.content, Content::Scalar { text, plain: true }
+        if node.tag.is_none() && scalar::plain(text) == Err(ScalarError::Null))
 }
 
 /// A setting of the merged files, and where it comes from.

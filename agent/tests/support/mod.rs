@@ -321,6 +321,16 @@ impl Lines {
         }
     }
 
+    /// Waits for the program to end by itself and gives what it said on standard error.
+    pub(crate) fn wait(mut self) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "the program does not end");
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        self.end()
+    }
+
     /// Kills the program and gives what it said on standard error.
     pub(crate) fn stop(mut self) -> String {
         self.end()

@@ -105,9 +105,20 @@ mod tests {
             (Provenance::environment("DD_X"), "variable DD_X"),
             (Provenance::CommandLine, "command line"),
             (Provenance::runtime("root"), "at run time by root"),
+            (
+                Provenance::runtime_at("root", SystemTime::UNIX_EPOCH),
+                "at run time by root",
+            ),
             (Provenance::Embedded { line: 7 }, "built in, line 7"),
         ] {
             assert_eq!(provenance.to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_setting_pays_for_a_file_and_a_line_and_nothing_more() {
+        let file_and_line = size_of::<(Arc<str>, usize)>();
+        let tag = size_of::<usize>();
+        assert!(size_of::<Option<Provenance>>() <= file_and_line + tag);
     }
 }

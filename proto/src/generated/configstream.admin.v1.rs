@@ -176,6 +176,9 @@ pub struct Committed {
     /// Whether every subscriber gets a snapshot, since no update can say what happened.
     #[prost(bool, tag = "4")]
     pub needs_snapshot: bool,
+    /// Whether what a restart of the agent brings back has changed.
+    #[prost(bool, tag = "5")]
+    pub persisted: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExplainRequest {

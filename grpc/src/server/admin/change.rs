@@ -156,6 +156,7 @@ impl Applied {
             sequence: self.sequence.get(),
             updates: self.updates,
             needs_snapshot: self.needs_snapshot,
+            persisted: self.persisted,
         }
     }
 }
