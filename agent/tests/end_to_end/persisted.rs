@@ -47,7 +47,7 @@ fn number(event: &ConfigEvent, key: &str) -> Option<i64> {
 fn after_a_kill_nothing_is_gone_that_was_answered_or_streamed() {
     let root = tempfile::tempdir().unwrap();
     let mut last = 0;
-    for round in 1..=6 {
+    for round in 1..=9 {
         let mut agent = Agent::start(root.path(), &[]);
         let (asked, answered, shown) = (
             AtomicI64::new(last),
@@ -59,9 +59,10 @@ fn after_a_kill_nothing_is_gone_that_was_answered_or_streamed() {
             let (_, mut events) = open(&client).await;
             let first = within(events.next()).await.unwrap();
             let at_start = number(&first, "mine.number").unwrap_or(0);
-            // Killed from beside, so at any moment: not between one answer and the next request only.
+            // As soon as a stream shows it, before it is answered; or in the midst of the changes after an answer.
             let killing = async {
-                while answered.load(Ordering::Relaxed) < last + 5 * round {
+                let seen = if round % 3 == 0 { &answered } else { &shown };
+                while seen.load(Ordering::Relaxed) < last + round {
                     tokio::task::yield_now().await;
                 }
                 agent.signal(Signal::SIGKILL);
