@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use super::rules::{LOG_LEVEL, RULES};
 use super::{Outcome, OwnSettings, RefusedSetting};
 use crate::log;
+use crate::secrets::Secrets;
 
 /// The agent's own settings that are refused now: shared by who follows them and who shows them.
 #[derive(Clone, Debug)]
@@ -48,7 +49,13 @@ pub async fn follow(
     let mut subscription = engine.subscription().name("the agent itself").subscribe();
     // Or it would keep open what it waits to see closed.
     drop(engine);
+    let mut secrets = Secrets::known().clone();
     while let Some(event) = poll_fn(|context| subscription.poll_next(context)).await {
+        if secrets.follow(subscription.head().state().resolved())
+            && let Some(warning) = secrets.warning()
+        {
+            tracing::warn!("{warning}");
+        }
         if concerns(&event) {
             let outcomes = own.take(subscription.head().state());
             if !outcomes.is_empty() {

@@ -269,3 +269,18 @@ fn bad_values_keep_what_was_and_show_until_they_are_mended() {
     });
     assert!(agent.metric("configstream_refused_settings") < 0.5);
 }
+
+#[test]
+fn a_list_of_secrets_that_is_wrong_is_told_and_hides_more() {
+    let root = tempfile::tempdir().unwrap();
+    let mut agent = Agent::start(root.path(), &[]);
+    agent.verb(&["set", "api_key", "hunter2"]).json();
+    agent.verb(&["set", "secret_keys", "[mine, 'a..b']"]).json();
+    let line = agent.until_said("item 2 of `secret_keys` is no pattern");
+    assert!(
+        line.contains("WARN") && line.contains("the known defaults hide as well"),
+        "{line}"
+    );
+    let shown = agent.verb(&["get", "api_key"]);
+    assert!(!shown.out.contains("hunter2"), "{shown:?}");
+}
