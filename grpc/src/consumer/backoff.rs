@@ -14,8 +14,7 @@
 //! between 2 and 4 s, and 1,000 consumers knock 333 times a second in all. From the moment that there is a server they
 //! come at that rate: the last one after 4 s, which leaves a second of five to be current in. (Tries at random moments of
 //! 4 s, "full jitter", would be as late and knock 500 times a second.) A server that refuses 1,000 consumers is asked 22
-//! times a second. An outage of half a second is the busiest: nobody has paused for long, and most of them
-//! come within 250 ms.
+//! times a second. The busiest is an outage of 250 ms: nobody has paused for long, and all come within as much again.
 
 use std::time::Duration;
 

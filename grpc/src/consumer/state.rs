@@ -62,7 +62,8 @@ pub enum Disconnection {
         /// For how long.
         waited: Duration,
     },
-    /// The snapshot of a new stream is older than what is known, in the same epoch.
+    /// The snapshot of a new stream is older than what is known, in the same epoch: to take it would be a step back for
+    /// whoever reads here. That is over when the server has come as far again, or begins another epoch.
     Behind {
         /// The sequence already reached.
         reached: Sequence,

@@ -1,14 +1,14 @@
 //! Whatever happens to a consumer, it comes back by itself: a test per cause.
 
+mod credentials;
 #[path = "../support/proxy.rs"]
 mod proxy;
 mod scripted;
+mod silence;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use configstream_engine::Engine;
@@ -25,7 +25,6 @@ use proxy::{Half, Mode, Proxy};
 use scripted::{End, Script, Scripted, snapshot, update};
 use support::{Host, Pem, eventually, within_deadline};
 use tokio::net::TcpListener;
-use tokio::sync::RwLock;
 use tonic::{Code, Status};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -291,58 +290,6 @@ async fn consumers_of_one_process_are_counted_apart() {
 }
 
 #[tokio::test]
-async fn a_server_that_never_answers_a_registration() {
-    let server = Scripted::start([hang([snapshot(1, 1)])]).await;
-    server.told.ignore.store(2, Ordering::Relaxed);
-    let consumer = builder(server.connector.clone())
-        .answer_timeout(Duration::from_millis(50))
-        .start();
-    let mut states = consumer.states();
-    let cause = next_cause(&mut states).await;
-    assert_eq!(
-        cause.to_string(),
-        "the server is silent: no answer to registering within 50ms"
-    );
-    until_value(&consumer, 1).await;
-}
-
-#[tokio::test]
-async fn a_server_that_never_answers_the_opening_of_a_stream() {
-    let unanswered = Script {
-        events: vec![],
-        end: End::Unanswered,
-    };
-    let server = Scripted::start([unanswered, hang([snapshot(1, 1)])]).await;
-    let consumer = builder(server.connector.clone())
-        .answer_timeout(Duration::from_millis(50))
-        .start();
-    let cause = next_cause(&mut consumer.states()).await;
-    assert!(
-        cause
-            .to_string()
-            .contains("no answer to opening the stream within"),
-        "{cause}"
-    );
-    until_value(&consumer, 1).await;
-}
-
-#[tokio::test]
-async fn a_server_that_never_answers_a_refresh() {
-    let server = Scripted::start([hang([snapshot(1, 1)]), hang([snapshot(2, 2)])]).await;
-    server.told.ignore_refreshes.store(1, Ordering::Relaxed);
-    let consumer = builder(server.connector.clone())
-        .answer_timeout(Duration::from_millis(200))
-        .start();
-    consumer.wait_ready(LONG).await.unwrap();
-    let cause = next_cause(&mut consumer.states()).await;
-    assert!(
-        cause.to_string().contains("no answer to refreshing within"),
-        "{cause}"
-    );
-    until_value(&consumer, 2).await;
-}
-
-#[tokio::test]
 async fn a_stream_that_does_not_begin_with_a_snapshot() {
     let server = Scripted::start([hang([update(1, 1, 0)]), hang([snapshot(2, 2)])]).await;
     let consumer = builder(server.connector.clone()).start();
@@ -352,45 +299,6 @@ async fn a_stream_that_does_not_begin_with_a_snapshot() {
         "{cause}"
     );
     until_value(&consumer, 2).await;
-}
-
-#[tokio::test]
-async fn a_stream_that_stalls_before_its_snapshot() {
-    let server = Scripted::start([hang([]), hang([snapshot(1, 1)])]).await;
-    let consumer = builder(server.connector.clone())
-        .answer_timeout(Duration::from_millis(50))
-        .start();
-    let cause = next_cause(&mut consumer.states()).await;
-    assert!(
-        cause.to_string().contains("no first snapshot within"),
-        "{cause}"
-    );
-    until_value(&consumer, 1).await;
-}
-
-#[tokio::test]
-async fn a_stream_that_stalls_within_a_batch() {
-    let server = Scripted::start([
-        hang([snapshot(1, 1), update(2, 2, 2), update(3, 3, 1)]),
-        hang([snapshot(4, 4)]),
-    ])
-    .await;
-    let consumer = builder(server.connector.clone())
-        .answer_timeout(Duration::from_millis(200))
-        .start();
-    consumer.wait_ready(LONG).await.unwrap();
-    let mut values = consumer.subscribe_section("a").unwrap();
-    let cause = next_cause(&mut consumer.states()).await;
-    assert!(
-        cause.to_string().contains("no rest of a batch within"),
-        "{cause}"
-    );
-    let mut seen = Vec::new();
-    while seen.last() != Some(&4) {
-        let change = within_deadline(values.next()).await.unwrap();
-        seen.push(change.set[0].value().as_i64().unwrap());
-    }
-    assert_eq!(seen, [1, 4], "half a batch is never seen");
 }
 
 #[tokio::test]
@@ -495,135 +403,6 @@ async fn a_connection_that_is_dead_without_a_word() {
     eventually("the server lets go", || host.handle.stats().streams == 0).await;
     proxy.set(Mode::Pass);
     until_value(&consumer, 2).await;
-}
-
-#[tokio::test]
-async fn a_token_or_certificate_that_is_rotated() {
-    let dir = tempfile::tempdir().unwrap();
-    let (certificate, token_file) = (dir.path().join("cert.pem"), dir.path().join("token"));
-    let host = Host::start().await;
-    publish(&host.engine, 0);
-    let (mut pem, mut digits) = (host.pem.clone(), "0123456789abcdef".repeat(4));
-    fs::write(&certificate, pem.text()).unwrap();
-    fs::write(&token_file, &digits).unwrap();
-    let address = Address::Tcp(host.address.to_string());
-    let access = Access::files(address, &certificate, &token_file);
-    let consumer = builder(access).start();
-    consumer.wait_ready(LONG).await.unwrap();
-    let mut handle = host.handle;
-    for round in 1..=6 {
-        if round % 2 == 0 {
-            pem = Pem::generate();
-        } else {
-            digits = format!("{round}").repeat(64);
-        }
-        let token = Token::parse(&digits).unwrap();
-        let write = || {
-            fs::write(&certificate, pem.text()).unwrap();
-            fs::write(&token_file, &digits).unwrap();
-        };
-        // Before the server has them, or after it has refused the old ones.
-        if round > 3 {
-            write();
-        }
-        within_deadline(handle.shutdown(LONG)).await;
-        publish(&host.engine, round);
-        handle = serve(&host.engine, host.address, &pem, &token).await;
-        if round <= 3 {
-            // How it is, how it was when the server came, and an attempt at that server.
-            let mut states = consumer.states();
-            for _ in 0..3 {
-                next_cause(&mut states).await;
-            }
-            write();
-        }
-        until_value(&consumer, round).await;
-    }
-}
-
-#[tokio::test]
-async fn new_credentials_end_a_long_pause() {
-    let host = Host::start().await;
-    publish(&host.engine, 1);
-    let (right, wrong) = (host.connector(), Token::parse(&"9".repeat(64)).unwrap());
-    let wrong = Connector::new(right.address().clone(), &host.pem.identity(), wrong);
-    let asked = Arc::new(AtomicU64::new(0));
-    let counter = asked.clone();
-    let access = Access::new(move || {
-        let count = counter.fetch_add(1, Ordering::Relaxed);
-        // Wrong for the attempt, and for the look right after it.
-        Ok::<_, String>(if count < 2 {
-            wrong.clone()
-        } else {
-            right.clone()
-        })
-    });
-    let pause = Duration::from_secs(3600);
-    let consumer = builder(access).backoff(pause, pause).start();
-    let mut states = consumer.states();
-    let cause = next_cause(&mut states).await;
-    let Disconnection::Register(status) = &cause else {
-        panic!("{cause}")
-    };
-    assert_eq!(status.code(), Code::Unauthenticated);
-    until_value(&consumer, 1).await;
-}
-
-#[tokio::test]
-async fn credentials_on_a_file_system_that_hangs() {
-    let host = Host::start().await;
-    publish(&host.engine, 1);
-    let connector = host.connector();
-    let (file_system, hung) = (Arc::new(RwLock::new(())), Duration::from_millis(50));
-    let read = file_system.clone();
-    let access = Access::new(move || {
-        drop(read.blocking_read());
-        Ok::<_, String>(connector.clone())
-    });
-    let consumers = [LONG, hung].map(|limit| builder(access.clone()).answer_timeout(limit).start());
-    for consumer in &consumers {
-        consumer.wait_ready(LONG).await.unwrap();
-    }
-    let mut states = consumers.each_ref().map(Consumer::states);
-    let hang = file_system.write().await;
-    within_deadline(host.handle.shutdown(LONG)).await;
-    // At once, whatever is asked before the next attempt …
-    for states in &mut states {
-        let cause = next_cause(states).await;
-        assert!(matches!(cause, Disconnection::Stream(_)), "{cause}");
-    }
-    // … and then with what it is that stands in the way.
-    let cause = loop {
-        if let Disconnection::Access(error) = next_cause(&mut states[1]).await {
-            break error.to_string();
-        }
-    };
-    assert!(
-        cause.contains("were not found within 50ms; do they lie on a file system that hangs?"),
-        "{cause}"
-    );
-    drop(hang);
-    publish(&host.engine, 2);
-    let _handle = serve(&host.engine, host.address, &host.pem, &host.token).await;
-    for consumer in &consumers {
-        until_value(consumer, 2).await;
-    }
-}
-
-#[tokio::test]
-async fn credentials_that_appear_late() {
-    let dir = tempfile::tempdir().unwrap();
-    let (certificate, token_file) = (dir.path().join("cert.pem"), dir.path().join("token"));
-    let host = Host::start().await;
-    publish(&host.engine, 1);
-    let address = Address::Tcp(host.address.to_string());
-    let access = Access::files(address, &certificate, &token_file);
-    let consumer = builder(access).start();
-    let cause = next_cause(&mut consumer.states()).await;
-    assert!(matches!(cause, Disconnection::Access(_)), "{cause}");
-    fs::write(&certificate, host.pem.text()).unwrap();
-    fs::write(&token_file, "0123456789abcdef".repeat(4)).unwrap();
-    until_value(&consumer, 1).await;
 }
 
 #[tokio::test]
