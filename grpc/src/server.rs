@@ -22,6 +22,7 @@ mod request;
 mod routes;
 mod service;
 mod session;
+mod sparing;
 mod stream;
 mod together;
 mod unread;

@@ -5,6 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use support::{Host, eventually, expect_snapshot, expect_update, within_deadline};
@@ -130,6 +131,26 @@ async fn a_refused_handshake_is_counted_and_logged() {
         log.text().contains("Refused a handshake: ")
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_flood_of_strangers_does_not_flood_the_log() {
+    let log = Log::default();
+    let _logging = log.install();
+    let host = Host::start().await;
+    let begun = Instant::now();
+    for _ in 0..200 {
+        let mut stranger = tokio::net::TcpStream::connect(host.address).await.unwrap();
+        stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    }
+    eventually("all are refused", || {
+        host.handle.stats().refused_handshakes == 200
+    })
+    .await;
+    let lines = log.text().matches("Refused a handshake: ").count();
+    // Ten a second, however long it took.
+    let most = 10 * (begun.elapsed().as_secs() + 1);
+    assert!((1..=most).contains(&(lines as u64)), "{lines} of {most}");
 }
 
 #[derive(Clone, Default)]

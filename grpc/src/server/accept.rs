@@ -159,10 +159,7 @@ impl<S: Resolution> Acceptor<S> {
             () = self.closing.cancelled() => return None,
         };
         shaken
-            .inspect_err(|error| {
-                self.core.refuse_handshake();
-                tracing::warn!(%error, "Refused a handshake: {error}");
-            })
+            .inspect_err(|error| self.core.refuse_handshake(error))
             .ok()
     }
 

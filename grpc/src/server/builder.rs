@@ -101,6 +101,7 @@ impl<S: Resolution> ServerBuilder<S> {
             handshakes: Default::default(),
             connections: Default::default(),
             refused_handshakes: Default::default(),
+            handshake_log: Default::default(),
             refused_connections: Default::default(),
         });
         let (health, routes) = routes(&core);

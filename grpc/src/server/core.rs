@@ -1,6 +1,7 @@
 //! What all parts of one server share.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +14,7 @@ use crate::server::admin::AdminBackend;
 use crate::server::bounds::ServerBounds;
 use crate::server::handshakes::Handshakes;
 use crate::server::registry::Registry;
+use crate::server::sparing::Sparing;
 use crate::token::Token;
 
 /// One server, behind all of its connections.
@@ -30,6 +32,7 @@ pub(crate) struct Core<S: Resolution> {
     pub(crate) handshakes: Handshakes,
     pub(crate) connections: AtomicU64,
     pub(crate) refused_handshakes: AtomicU64,
+    pub(crate) handshake_log: Sparing,
     pub(crate) refused_connections: AtomicU64,
 }
 
@@ -85,7 +88,10 @@ impl<S: Resolution> Core<S> {
         self.connections.load(Ordering::Relaxed) < limit
     }
 
-    pub(crate) fn refuse_handshake(&self) {
+    pub(crate) fn refuse_handshake(&self, error: &io::Error) {
+        if let Some(unsaid) = self.handshake_log.admit() {
+            tracing::warn!(%error, unsaid, "Refused a handshake: {error}");
+        }
         self.refused_handshakes.fetch_add(1, Ordering::Relaxed);
         self.telemetry.refused_handshakes.increment(1);
     }

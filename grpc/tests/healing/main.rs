@@ -384,15 +384,18 @@ async fn a_connection_that_is_cut_or_half_closed() {
 
 #[tokio::test]
 async fn a_connection_that_is_dead_without_a_word() {
-    let limits =
-        Limits::default().keepalive(Duration::from_millis(100), Duration::from_millis(100));
+    let short = Duration::from_millis(100);
+    // An answer may take as long as a stall.
+    let limits = Limits::default()
+        .keepalive(short, short)
+        .stall_timeout(short);
     let host = Host::start_with(|server| server.limits(limits)).await;
     publish(&host.engine, 1);
     let proxy = Proxy::start(host.address).await;
     let address = Address::Tcp(proxy.address.to_string());
     let connector = Connector::new(address, &host.pem.identity(), host.token.clone())
-        .connect_timeout(Duration::from_millis(200))
-        .keepalive(Duration::from_millis(100), Duration::from_millis(100));
+        .connect_timeout(2 * short)
+        .keepalive(short, short);
     let consumer = builder(connector).start();
     consumer.wait_ready(LONG).await.unwrap();
     let mut states = consumer.states();

@@ -1,0 +1,57 @@
+//! Log lines that strangers cause: some of them are enough.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Lets so many lines through in a while, and counts the others.
+#[derive(Default)]
+pub(crate) struct Sparing(Mutex<While>);
+
+#[derive(Default)]
+struct While {
+    begun: Option<Instant>,
+    said: u32,
+    unsaid: u64,
+}
+
+impl Sparing {
+    /// Whether one more may be said: then how many were not, since the last that was.
+    pub(crate) fn admit(&self) -> Option<u64> {
+        let mut now = self.0.lock();
+        if now.begun.is_none_or(|begun| begun.elapsed() >= WHILE) {
+            now.begun = Some(Instant::now());
+            now.said = 0;
+        }
+        if now.said == LINES {
+            now.unsaid += 1;
+            return None;
+        }
+        now.said += 1;
+        Some(std::mem::take(&mut now.unsaid))
+    }
+}
+
+const WHILE: Duration = Duration::from_secs(1);
+
+const LINES: u32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_too_much_is_counted_and_told_with_the_next() {
+        let lines = Sparing::default();
+        for _ in 0..LINES {
+            assert_eq!(lines.admit(), Some(0));
+        }
+        for _ in 0..1_000 {
+            assert_eq!(lines.admit(), None);
+        }
+        tokio::time::advance(WHILE).await;
+        assert_eq!(lines.admit(), Some(1_000));
+        assert_eq!(lines.admit(), Some(0));
+    }
+}
