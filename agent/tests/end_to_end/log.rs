@@ -149,7 +149,7 @@ fn the_journal_gets_priorities_and_no_times() {
     agent.kill().unwrap();
     agent.wait().unwrap();
     assert!(
-        line.starts_with("<6> INFO configstream_agent::run: streaming "),
+        line.starts_with("<6> INFO configstream_agent::run::welcome: streaming "),
         "{line}"
     );
 }
