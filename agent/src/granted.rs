@@ -36,11 +36,11 @@ use configstream_grpc::{Limits, Sessions};
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
+pub use self::follow::{RefusedSettings, follow};
+
+use self::rules::{LOG_LEVEL, RULES, Rule};
 use crate::exit::{Exit, Failure};
 use crate::log;
-
-pub use follow::{RefusedSettings, follow};
-use rules::{LOG_LEVEL, RULES, Rule};
 
 /// What the agent lives by.
 #[derive(Clone, Debug)]

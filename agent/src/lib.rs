@@ -27,7 +27,6 @@ pub mod scalar;
 pub mod secrets;
 pub mod sequence_file;
 pub mod service_manager;
-mod signals;
 pub mod sources;
 pub mod status;
 pub mod telemetry;

@@ -22,7 +22,7 @@
 //! where it is set, it alone says what is logged, and [`set_level`] does nothing.
 
 use std::env;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -31,6 +31,7 @@ use std::sync::OnceLock;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, format};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -74,14 +75,15 @@ pub fn start(style: Style, level: LevelFilter) {
     let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let lines = match style {
-        Style::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
-        Style::Journal => {
-            let format = format().without_time();
-            lines
-                .with_ansi(false)
-                .event_format(ForJournal(format))
-                .boxed()
-        }
+        Style::Text => lines
+            .fmt_fields(fields())
+            .with_ansi(io::stderr().is_terminal())
+            .boxed(),
+        Style::Journal => lines
+            .fmt_fields(fields())
+            .with_ansi(false)
+            .event_format(ForJournal(format().without_time()))
+            .boxed(),
         Style::Json => lines.json().boxed(),
     };
     let started = tracing_subscriber::registry().with(filter).with(lines);
@@ -152,6 +154,29 @@ fn filter(level: LevelFilter) -> EnvFilter {
         "{},configstream={level}",
         level.min(LevelFilter::INFO)
     ))
+}
+
+/// Message and fields as text that stays on its line: peers choose some of it, and could forge lines otherwise.
+fn fields() -> impl for<'writer> FormatFields<'writer> {
+    let fields = format::debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(OneLine(writer), "{value:?}"),
+        // Where a library logged it, which the target says.
+        name if name.starts_with("log.") => Ok(()),
+        name => write!(OneLine(writer), "{name}={value:?}"),
+    });
+    fields.delimited(" ")
+}
+
+/// Writes control characters as a Rust string would have them.
+struct OneLine<'a, 'writer>(&'a mut Writer<'writer>);
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|letter| match letter {
+            letter if letter.is_control() => write!(self.0, "{}", letter.escape_default()),
+            letter => self.0.write_char(letter),
+        })
+    }
 }
 
 /// Text as the journal wants it: with the priority in front.

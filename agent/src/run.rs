@@ -2,26 +2,29 @@
 //!
 //! Nothing is written before everything that can be refused has been looked at: a start that fails spends no sequence.
 
+mod layers;
+mod signals;
+mod welcome;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use configstream_engine::settings::{Assignment, Change, Settings, Source};
-use configstream_engine::{Engine, State};
+use configstream_engine::Engine;
+use configstream_engine::settings::Settings;
 use configstream_grpc::{Address, Identity, Listener, Server, ServerHandle, Token};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::layers::{Layers, restore};
+use self::signals::Signals;
 use crate::backend::Backend;
-use crate::command_line;
 use crate::credentials::Credentials;
-use crate::environment;
 use crate::exit::{Exit, Failure};
 use crate::granted::{OwnSettings, RefusedSettings, follow};
 use crate::http;
 use crate::known::Known;
 use crate::listen::{self, Bound, SocketFile};
-use crate::log;
 use crate::open_files;
 use crate::persisted::{PersistError, Persisted};
 use crate::recent::RecentChanges;
@@ -29,11 +32,11 @@ use crate::resolver::Resolver;
 use crate::run_dir::{RunDir, RunDirLock};
 use crate::sequence_file::{SequenceFile, SequenceFileError};
 use crate::service_manager::ServiceManager;
-use crate::signals::Signals;
-use crate::sources::SourceReport;
-use crate::sources::file::{self, FileSource};
-use crate::status::{NamedSource, StatusSource};
+use crate::sources::file::FileSource;
+use crate::status::StatusSource;
 use crate::telemetry;
+
+pub(crate) use self::welcome::quote;
 
 /// How long a clean stop may take before it is cut short.
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
@@ -283,7 +286,7 @@ impl Agent {
     }
 
     /// How it is doing, in a line.
-    pub(crate) fn status_line(&self) -> String {
+    fn status_line(&self) -> String {
         self.status.line()
     }
 
@@ -352,50 +355,6 @@ impl Agent {
                 ))
             })
     }
-
-    /// Says that it serves, and where.
-    fn announce(&self, options: &Options) {
-        let listening: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
-        let listening = listening.join(", ");
-        if log::is_for_people() {
-            eprintln!("{}", self.welcome(options, &listening));
-        } else {
-            let head = self.engine.head();
-            tracing::info!(
-                version = env!("CARGO_PKG_VERSION"),
-                http = self.http_address,
-                run_dir = %self.run_dir.path().display(),
-                sequence = head.sequence().get(),
-                "streaming {} settings on {listening}",
-                head.state().resolved().len()
-            );
-        }
-    }
-
-    /// What to tell a person at the start: where it is, and what to type next.
-    fn welcome(&self, options: &Options, listening: &str) -> String {
-        let program = quote(&options.program);
-        let run_dir = match &options.run_dir {
-            Some(dir) => format!(" --run-dir {}", quote(&dir.display().to_string())),
-            None => String::new(),
-        };
-        format!(
-            "configstream {version} streams {settings} settings on {listening}\n\
-             status, health and metrics: http://{http}/status /healthz /readyz /metrics\n\
-             status page: http://{http}/\n\
-             certificate, token and sequence: {dir}\n\
-             \n\
-             To see the stream, type in a second terminal:\n\
-             \n    {program} watch{run_dir}\n\
-             \n\
-             and in a third, to change something:\n\
-             \n    {program} set log_level debug{run_dir}\n",
-            version = env!("CARGO_PKG_VERSION"),
-            settings = self.engine.head().state().resolved().len(),
-            http = self.http_address,
-            dir = self.run_dir.path().display(),
-        )
-    }
 }
 
 impl std::fmt::Debug for Agent {
@@ -404,105 +363,6 @@ impl std::fmt::Debug for Agent {
             .debug_struct("Agent")
             .field("addresses", &self.addresses)
             .finish_non_exhaustive()
-    }
-}
-
-/// The layers that are there from the start.
-struct Layers {
-    defaults: Vec<Assignment>,
-    file: Vec<Assignment>,
-    environment: Vec<Assignment>,
-    command_line: Vec<Assignment>,
-}
-
-impl Layers {
-    fn gather(options: &Options, known: &Known) -> Result<Self, Failure> {
-        let refuse = |what: &str, error: String| {
-            // The errors of sources end in what to do, behind the last semicolon.
-            let (why, mend) = error.rsplit_once("; ").unwrap_or((error.as_str(), ""));
-            Failure::new(Exit::Configuration, what, why, mend)
-        };
-        Ok(Self {
-            defaults: known.defaults(),
-            file: file::load(&options.files, known)
-                .map_err(|error| refuse("the configuration file is refused", error.to_string()))?,
-            environment: environment::assignments(known, &options.env_prefix, std::env::vars_os())
-                .map_err(|error| refuse("an environment variable is refused", error.to_string()))?,
-            command_line: command_line::assignments(known, &options.set).map_err(|error| {
-                refuse(
-                    "a setting of the command line is refused",
-                    error.to_string(),
-                )
-            })?,
-        })
-    }
-
-    /// The state to start with.
-    fn resolve(&self) -> Result<Settings, Failure> {
-        let change = Change::batch([
-            Change::replace_layer(Source::Default, self.defaults.clone()),
-            Change::replace_layer(Source::File, self.file.clone()),
-            Change::replace_layer(Source::EnvironmentVariable, self.environment.clone()),
-            Change::replace_layer(Source::Cli, self.command_line.clone()),
-        ]);
-        match Settings::default().apply(&change) {
-            Ok(transition) => Ok(transition.state),
-            Err(rejection) => Err(Failure::new(
-                Exit::Configuration,
-                "the settings do not go together",
-                rejection,
-                "remove or rename one of the keys",
-            )),
-        }
-    }
-
-    fn origin(&self, options: &Options) -> String {
-        let name = options.files.first().and_then(|path| path.file_name());
-        name.map_or_else(
-            || Server::<Settings>::DEFAULT_ORIGIN.to_owned(),
-            |name| name.to_string_lossy().into_owned(),
-        )
-    }
-
-    /// A report for each layer, and the one that the file source keeps current.
-    fn reports(&self, options: &Options) -> (Vec<NamedSource>, SourceReport) {
-        let named = |source, detail: String, settings: usize| {
-            let report = SourceReport::default();
-            report.good(settings);
-            NamedSource {
-                source,
-                detail,
-                report,
-            }
-        };
-        let mut sources = vec![named(
-            Source::Default,
-            "embedded example".to_owned(),
-            self.defaults.len(),
-        )];
-        let mut file_report = SourceReport::default();
-        if !options.files.is_empty() {
-            let paths: Vec<String> = options
-                .files
-                .iter()
-                .map(|path| path.display().to_string())
-                .collect();
-            let file = named(Source::File, paths.join(", "), self.file.len());
-            file_report = file.report.clone();
-            sources.push(file);
-        }
-        let prefix = format!("{}_*", options.env_prefix.trim_end_matches('_'));
-        sources.push(named(
-            Source::EnvironmentVariable,
-            prefix,
-            self.environment.len(),
-        ));
-        sources.push(named(
-            Source::Cli,
-            "--set".to_owned(),
-            self.command_line.len(),
-        ));
-        (sources, file_report)
     }
 }
 
@@ -529,26 +389,6 @@ pub(crate) fn trust(dir: &RunDir, credentials: &Credentials) -> Result<(Identity
     let token = Token::parse(credentials.token())
         .map_err(|error| refuse(dir.token(), error.to_string()))?;
     Ok((identity, token))
-}
-
-/// The state with the changes that were to survive the restart.
-fn restore(state: &Settings, persisted: &Persisted) -> Result<Settings, Failure> {
-    if persisted.is_empty() {
-        return Ok(state.clone());
-    }
-    let path = persisted.path().display();
-    let restored = state.apply(&persisted.changes()).map_err(|rejection| {
-        Failure::new(
-            Exit::Configuration,
-            "a persisted change does not go together with the settings of this start",
-            rejection,
-            format!(
-                "change the other one; or remove {path}: all that persisted is then gone, and has to be set again"
-            ),
-        )
-    })?;
-    tracing::info!("restored {} persisted changes from {path}", persisted.len());
-    Ok(restored.state)
 }
 
 fn refuse_persisted(error: PersistError) -> Failure {
@@ -580,14 +420,4 @@ fn hostname() -> String {
     name.and_then(|name| name.into_string().ok())
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "localhost".to_owned())
-}
-
-/// A word as a shell reads it.
-pub(crate) fn quote(word: &str) -> String {
-    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./=:@%+,".contains(letter);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }

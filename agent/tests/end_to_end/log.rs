@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 
+use configstream_grpc::Registration;
 use nix::sys::signal::Signal;
 use serde_json::Value as Json;
 
@@ -149,9 +150,40 @@ fn the_journal_gets_priorities_and_no_times() {
     agent.kill().unwrap();
     agent.wait().unwrap();
     assert!(
-        line.starts_with("<6> INFO configstream_agent::run: streaming "),
+        line.starts_with("<6> INFO configstream_agent::run::welcome: streaming "),
         "{line}"
     );
+}
+
+#[test]
+fn no_peer_can_forge_a_line() {
+    const FORGED: &str = "me\n2026-11-25T00:00:00Z ERROR all is lost\r\u{1b}[2K\u{9b}31m";
+    // JSON escapes what is ASCII, so that a line is a line; it is not for terminals.
+    let plain: fn(char) -> bool = |letter| letter.is_control();
+    for (arguments, forbidden) in [
+        (&[][..], plain),
+        (&["--log-json"], |letter| letter.is_ascii_control()),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let mut agent = Agent::start(root.path(), arguments);
+        runtime().block_on(async {
+            let client = Credentials::of(&agent).connect().await.unwrap();
+            let registration = Registration::new(FORGED);
+            let session = client.register(&registration).await.unwrap();
+            let mut events = client.stream(FORGED, &session.id).await.unwrap();
+            events.next().await.unwrap();
+        });
+        let line = agent.until_said("joining the config stream");
+        assert!(
+            line.contains("me\\n2026") && line.contains("lost\\r\\u"),
+            "{line}"
+        );
+        agent.signal(Signal::SIGTERM);
+        for line in agent.said() {
+            assert!(!line.starts_with("2026-11-25T00:00:00Z"), "{line}");
+            assert!(!line.contains(forbidden), "{line:?}");
+        }
+    }
 }
 
 #[test]

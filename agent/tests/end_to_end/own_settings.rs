@@ -95,6 +95,24 @@ fn where_rust_log_says_what_is_logged_the_setting_does_not() {
 }
 
 #[test]
+fn a_rust_log_that_is_wrong_or_empty_leaves_it_to_the_setting() {
+    for (text, warns) in [("configstream=loud", true), ("", false)] {
+        let root = tempfile::tempdir().unwrap();
+        let mut agent = Agent::start_with(root.path(), &["--set", "log_level=debug"], |command| {
+            command.env("RUST_LOG", text)
+        });
+        agent.verb(&["set", "log_file", "x"]).json();
+        agent.until_said("committed a change");
+        agent.signal(Signal::SIGTERM);
+        let warned = agent
+            .said()
+            .iter()
+            .any(|line| line.contains("RUST_LOG is ignored"));
+        assert_eq!(warned, warns);
+    }
+}
+
+#[test]
 fn sessions_follow_the_registry_s_settings() {
     let root = tempfile::tempdir().unwrap();
     let mut agent = Agent::start(root.path(), &[]);

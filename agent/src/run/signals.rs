@@ -2,18 +2,18 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::Agent;
 use crate::exit::{Exit, Failure};
-use crate::run::Agent;
 use crate::service_manager::ServiceManager;
 
-pub(crate) struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    pub(crate) fn install() -> Result<Self, Failure> {
+    pub(super) fn install() -> Result<Self, Failure> {
         let install = |kind| {
             signal(kind)
                 .map_err(|error| Failure::new(Exit::Failed, "cannot listen for signals", error, ""))
@@ -27,7 +27,7 @@ impl Signals {
 
     /// Returns when the agent is to stop; serves SIGHUP meanwhile. Whoever asks for a reload during another gets one after
     /// it, and a stop does not wait for any.
-    pub(crate) async fn until_stop(&mut self, agent: &Agent, manager: &ServiceManager) {
+    pub(super) async fn until_stop(&mut self, agent: &Agent, manager: &ServiceManager) {
         let reloads = async {
             while self.hangup.recv().await.is_some() {
                 tracing::info!("SIGHUP: reloading");
@@ -45,7 +45,7 @@ impl Signals {
         }
     }
 
-    pub(crate) async fn second(&mut self) {
+    pub(super) async fn second(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
