@@ -148,7 +148,7 @@ struct RunOptions {
     /// Set a value above all other layers: KEY=VALUE, the value as in YAML. May be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Write the log, and an error that ends the agent, as one JSON object per line.
+    /// Write the log, and an error that ends the agent, as JSON, one object per line.
     #[arg(long)]
     log_json: bool,
 }
@@ -249,8 +249,8 @@ impl RunOptions {
             program,
         };
         match run::run(&options) {
-            // Whoever reads the log as JSON reads nothing else.
-            Err(failure) if self.log_json => {
+            // A program that reads the log reads nothing else.
+            Err(failure) if !log::is_for_people() => {
                 failure.log();
                 Ok(failure.exit().into())
             }

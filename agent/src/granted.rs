@@ -26,6 +26,7 @@
 
 mod follow;
 
+use std::fmt;
 use std::time::Duration;
 
 use configstream_engine::Engine;
@@ -72,10 +73,46 @@ impl Default for Granted {
 pub struct RefusedSetting {
     /// Which.
     pub key: &'static str,
+    /// The layer that it is set in.
+    pub source: &'static str,
+    /// Where that has it from, if it is known.
+    pub provenance: Option<String>,
     /// What it has to be.
     pub why: String,
-    /// The layer that it is set in, and where that has it from.
-    pub place: String,
+}
+
+impl RefusedSetting {
+    fn new(rule: &Rule, settings: &Settings) -> Self {
+        let key = Key::parse(rule.key).ok();
+        let layered = key.map(|key| settings.explain(&key)).unwrap_or_default();
+        let winner = layered.first();
+        Self {
+            key: rule.key,
+            source: winner.map_or("", |winner| winner.setting.source().as_str()),
+            provenance: winner.and_then(|winner| Some(winner.provenance.as_ref()?.to_string())),
+            why: (rule.demand)(),
+        }
+    }
+
+    fn place(&self) -> String {
+        match &self.provenance {
+            Some(provenance) => format!("{} ({provenance})", self.source),
+            None => self.source.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for RefusedSetting {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            key, source, why, ..
+        } = self;
+        write!(formatter, "the setting `{key}` of {source}")?;
+        if let Some(provenance) = &self.provenance {
+            write!(formatter, " ({provenance})")?;
+        }
+        write!(formatter, " is refused: it has to be {why}")
+    }
 }
 
 /// The agent's own settings: of each the last that was good, and whether that is the newest.
@@ -118,10 +155,14 @@ impl OwnSettings {
             .find(|refused| refused.key != LOG_LEVEL)
         {
             None => Ok(own),
-            Some(RefusedSetting { key, why, place }) => Err(Failure::new(
+            Some(refused) => Err(Failure::new(
                 Exit::Configuration,
-                format!("the setting `{key}` is refused"),
-                format_args!("it has to be {why}; it is set by {place}"),
+                format!("the setting `{}` is refused", refused.key),
+                format_args!(
+                    "it has to be {}; it is set by {}",
+                    refused.why,
+                    refused.place()
+                ),
                 "correct it there, or remove it for the default",
             )),
         }
@@ -156,11 +197,7 @@ impl OwnSettings {
                 taken.good = newest;
                 outcomes.push(Outcome::InForce(rule.key, rule.holds_for));
             } else {
-                let refused = RefusedSetting {
-                    key: rule.key,
-                    why: (rule.demand)(),
-                    place: place(settings, rule.key),
-                };
+                let refused = RefusedSetting::new(rule, settings);
                 taken.refused = Some(refused.clone());
                 outcomes.push(Outcome::Refused(refused));
             }
@@ -189,18 +226,6 @@ impl OwnSettings {
     pub fn refused(&self) -> Vec<RefusedSetting> {
         let refused = self.taken.iter().filter_map(|taken| taken.refused.clone());
         refused.collect()
-    }
-}
-
-/// Who has set what wins.
-fn place(settings: &Settings, key: &str) -> String {
-    let layered = Key::parse(key).ok().map(|key| settings.explain(&key));
-    let Some(winner) = layered.and_then(|layered| layered.into_iter().next()) else {
-        return "nobody".to_owned();
-    };
-    match winner.provenance {
-        Some(provenance) => format!("{} ({provenance})", winner.setting.source()),
-        None => winner.setting.source().to_string(),
     }
 }
 

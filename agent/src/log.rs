@@ -93,6 +93,10 @@ pub fn start(style: Style, level: LevelFilter) {
         style,
         handle: follows.then_some(handle),
     });
+    if style != Style::Text {
+        // A program that reads the log reads nothing else.
+        std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    }
     if let Some(error) = wrong {
         tracing::warn!("RUST_LOG is ignored: {error}; write a level, such as debug");
     }

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::granted::{RefusedSetting, RefusedSettings};
 use crate::recent::{ChangeKind, RecentChange, RecentChanges};
 use crate::resolver::ResolverHandle;
+use crate::secrets::REDACTED;
 use crate::sources::SourceReport;
 
 /// What `/status` shows.
@@ -297,6 +298,28 @@ impl StatusSource {
         }
     }
 
+    /// Whether the agent shuts down.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow() || self.engine.is_closed()
+    }
+
+    /// What is wrong although the agent serves: what is not as it has to be, so that what was before is in force.
+    #[must_use]
+    pub fn degradations(&self) -> Vec<String> {
+        let sources = self.sources.iter().filter_map(|named| {
+            let (source, error) = (named.source, named.status().error?);
+            Some(format!(
+                "{source}: the last good content stays in force: {error}"
+            ))
+        });
+        let settings = self.refused.all().into_iter().map(|setting| {
+            let (key, why) = (setting.key, setting.why);
+            format!("{key}: the last good value stays in force: it has to be {why}")
+        });
+        sources.chain(settings).collect()
+    }
+
     /// How the agent is doing now, in a line.
     #[must_use]
     pub fn line(&self) -> String {
@@ -316,52 +339,29 @@ impl StatusSource {
         line
     }
 
-    /// Whether the agent shuts down.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        *self.stopping.borrow() || self.engine.is_closed()
-    }
-
-    /// What is wrong although the agent serves: sources whose last good content stays in force, and settings whose last good
-    /// value does.
-    #[must_use]
-    pub fn degradations(&self) -> Vec<String> {
-        let sources = self.sources.iter().map(NamedSource::status);
-        let sources = sources.filter_map(|source| {
-            let error = source.error?;
-            Some(format!(
-                "{}: the last good content stays in force: {error}",
-                source.source
-            ))
-        });
-        let settings = self.refused.all().into_iter().map(|setting| {
-            format!(
-                "`{}`: the last good value stays in force: it has to be {}",
-                setting.key, setting.why
-            )
-        });
-        sources.chain(settings).collect()
-    }
-
     /// The part of it that goes over gRPC.
     #[must_use]
     pub fn host_status(&self) -> HostStatus {
+        let mut sources: Vec<_> = self
+            .sources
+            .iter()
+            .map(|named| {
+                let state = named.report.state();
+                configstream_grpc::SourceReport {
+                    source: named.source,
+                    detail: named.detail.clone(),
+                    error: (!state.error.is_empty()).then_some(state.error),
+                    settings: state.settings as u64,
+                }
+            })
+            .collect();
+        for refused in self.refused.all() {
+            blame(&mut sources, &refused, self.engine.head().state());
+        }
         HostStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.started.elapsed(),
-            sources: self
-                .sources
-                .iter()
-                .map(|named| {
-                    let state = named.report.state();
-                    configstream_grpc::SourceReport {
-                        source: named.source,
-                        detail: named.detail.clone(),
-                        error: (!state.error.is_empty()).then_some(state.error),
-                        settings: state.settings as u64,
-                    }
-                })
-                .collect(),
+            sources,
         }
     }
 
@@ -381,6 +381,31 @@ impl StatusSource {
         ] {
             metrics::gauge!(name).set(value);
         }
+    }
+}
+
+/// Puts a refused setting to the errors of the source that has set it.
+fn blame(
+    sources: &mut Vec<configstream_grpc::SourceReport>,
+    refused: &RefusedSetting,
+    settings: &Settings,
+) {
+    let Ok(source) = refused.source.parse::<Source>() else {
+        return;
+    };
+    let text = refused.to_string();
+    match sources.iter_mut().find(|report| report.source == source) {
+        Some(report) => {
+            let error = report.error.take().map(|error| error + "; ");
+            report.error = Some(error.unwrap_or_default() + &text);
+        }
+        // Set at run time: a source that nothing is read from.
+        None => sources.push(configstream_grpc::SourceReport {
+            source,
+            detail: "set at run time".to_owned(),
+            error: Some(text),
+            settings: settings.layer(source).count() as u64,
+        }),
     }
 }
 
@@ -423,24 +448,19 @@ fn rfc3339(time: SystemTime) -> String {
     time.to_string()
 }
 
-/// What a source says is wrong, without the value that is: who asks needs no credentials.
-///
-/// A source quotes a value in two places: as that which is not of the type of its key, and, if somebody forgot quotes, as
-/// the name of a YAML tag.
+/// What a source says is wrong, without the value that is: who asks needs no credentials. A source quotes a value in one
+/// place, as that which is not of the type of its key, and no secret even there.
 fn without_values(error: &str) -> String {
-    let mut error = error.to_owned();
-    for (before, after) in [(", but `", "` is not"), ("the tag `", "` is unknown")] {
-        if let Some(start) = error.find(before).map(|at| at + before.len())
-            && let Some(end) = error.rfind(after).filter(|end| *end >= start)
-        {
-            error.replace_range(start..end, REDACTED);
-        }
+    const BEFORE: &str = ", but `";
+    const AFTER: &str = "` is not";
+    if let Some((before, quoted)) = error.split_once(BEFORE)
+        && let Some((_, after)) = quoted.rsplit_once(AFTER)
+    {
+        format!("{before}{BEFORE}{REDACTED}{AFTER}{after}")
+    } else {
+        error.to_owned()
     }
-    error
 }
-
-/// What stands where a value would.
-pub const REDACTED: &str = "********";
 
 /// Whatever an agent calls itself, nobody needs more of it than this.
 fn shorten(mut text: String) -> String {
@@ -472,7 +492,6 @@ mod tests {
                 "forwarder_timeout: \"hunter2 ` is not a `\"",
                 "`forwarder_timeout` is a duration, but `********` is not: ",
             ),
-            ("api_key: !hunter2", "the tag `********` is unknown; "),
         ] {
             let error = Document::parse(path, text)
                 .and_then(|document| yaml::assignments(&[(path, &document)], Known::embedded()))

@@ -395,6 +395,26 @@ fn of_many_agents_those_furthest_behind_are_shown_first() {
 }
 
 #[test]
+fn who_takes_every_place_and_says_nothing_holds_up_the_others_for_a_while_only() {
+    let root = tempfile::tempdir().unwrap();
+    let agent = Agent::start(root.path(), &[]);
+    let silent: Vec<TcpStream> = (0..64)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&agent.http).unwrap();
+            stream.write_all(b"GET /status HTTP/1.1\r\n").unwrap();
+            stream
+        })
+        .collect();
+    // Behind all of them.
+    assert_eq!(get(&agent, "/healthz").code, 200);
+    for mut stream in silent {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut nothing = String::new();
+        assert_eq!(stream.read_to_string(&mut nothing).unwrap(), 0, "cut");
+    }
+}
+
+#[test]
 fn a_name_that_is_markup_stays_text() {
     let root = tempfile::tempdir().unwrap();
     let agent = Agent::start(root.path(), &[]);

@@ -1,11 +1,13 @@
 //! What the benches share: one workload for us and for every peer, and the document that they measure into.
 //!
 //! # Running
-//! * `cargo bench -p configstream-benches --features peers`: all; a few minutes. `--bench head` is one question, a file of
-//!   `benches/benches`, which says what its identifiers mean. Figures end up in `target/measured`; remove it to begin anew.
+//! * `cargo bench -p configstream-benches --features peers`: the engine and its peers; under five minutes. `--bench head` is
+//!   one question, a file of `benches/benches`, which says what its identifiers mean. Figures end up in `target/measured`;
+//!   remove it to begin anew.
 //! * `cargo run --release -p configstream-benches --bin load -- all --json` measures the gRPC server: see [`wire`].
 //! * `cargo record FILE` makes one JSON document of them: see [`record`].
-//! * `cargo reach FILE` prints what was asked of the engine, and what that run saw.
+//! * `cargo full`: all of this, and the document; interrupted, it goes on where it was: see [`full`](mod@full).
+//! * `cargo reach FILE` prints what was asked of engine and server, and what that run saw.
 //! * `cargo compare FILE… FILE` says what moved in the last one, beyond the noise of those before; exit status 1 when
 //!   something got worse.
 //! * `cargo draw` writes a page of HTML, and the table in README, from `benches/results.json`, which is a record.

@@ -106,56 +106,86 @@ const OF_SERVERS: &[(&str, &str)] = &[
     ),
 ];
 
-/// In Markdown. A figure that the run lacks is left out, and so is a row without any.
+/// Rows of figures of one run, beside each other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// Above the figures.
+    pub heads: Vec<&'static str>,
+    /// What it is about, and the figures.
+    pub rows: Vec<(&'static str, Vec<Option<Cell>>)>,
+}
+
+/// One figure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// Median and spread.
+    pub text: String,
+    /// Whether it is a peer's, and ahead of ours beyond the quartiles.
+    pub is_ahead: bool,
+}
+
+/// Of the engine and of the server. A figure that the run lacks is left out, and so is a row without any.
 #[must_use]
-pub fn table(record: &Record) -> String {
-    let mut lines = lines(record, ENGINES, OF_ENGINES);
-    let of_servers = self::lines(record, SERVERS, OF_SERVERS);
-    if !of_servers.is_empty() {
-        lines.push(String::new());
-        lines.extend(of_servers);
-    }
-    if let Some(noop) = noop(record) {
-        lines.extend([String::new(), noop]);
-    }
-    lines.join("\n")
+pub fn tables(record: &Record) -> [Table; 2] {
+    [
+        table_of(record, ENGINES, OF_ENGINES),
+        table_of(record, SERVERS, OF_SERVERS),
+    ]
 }
 
-fn lines(record: &Record, columns: Columns, rows: &[(&str, &str)]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (what, pattern) in rows {
-        let figures = columns
-            .iter()
-            .map(|(_, implementation)| record.figure(&pattern.replace('*', implementation)));
-        let cells: Vec<_> = figures
-            .map(|figure| figure.map_or_else(String::new, |figure| cell(record, figure)))
-            .collect();
-        if cells.iter().any(|cell| !cell.is_empty()) {
-            lines.push(format!("| {what} | {} |", cells.join(" | ")));
-        }
+fn table_of(record: &Record, columns: Columns, rows: &[(&'static str, &'static str)]) -> Table {
+    let cell = |pattern: &str, implementation: &str| {
+        let figure = record.figure(&pattern.replace('*', implementation))?;
+        Some(Cell {
+            text: figure.show(),
+            is_ahead: win(record, figure).is_some(),
+        })
+    };
+    let rows = rows.iter().map(|(what, pattern)| {
+        let names = columns.iter().map(|(_, implementation)| implementation);
+        (*what, names.map(|name| cell(pattern, name)).collect())
+    });
+    Table {
+        heads: columns.iter().map(|(head, _)| *head).collect(),
+        rows: rows
+            .filter(|(_, cells): &(_, Vec<_>)| cells.iter().any(Option::is_some))
+            .collect(),
     }
-    if !lines.is_empty() {
-        let heads: Vec<_> = columns.iter().map(|(head, _)| *head).collect();
-        let rule = " --- |".repeat(columns.len());
-        let heads = [
-            format!("| what | {} |", heads.join(" | ")),
-            format!("| --- |{rule}"),
+}
+
+/// Both in Markdown, and what measuring costs.
+#[must_use]
+pub fn markdown(record: &Record) -> String {
+    let tables = tables(record);
+    let texts = tables.iter().filter(|table| !table.rows.is_empty());
+    let mut texts: Vec<_> = texts.map(Table::markdown).collect();
+    texts.extend(noop(record));
+    texts.join("\n\n")
+}
+
+impl Table {
+    fn markdown(&self) -> String {
+        let heads = self.heads.join(" | ");
+        let mut lines = vec![
+            format!("| what | {heads} |"),
+            format!("| --- |{}", " --- |".repeat(self.heads.len())),
         ];
-        lines.splice(0..0, heads);
-    }
-    lines
-}
-
-fn cell(record: &Record, figure: &Figure) -> String {
-    let text = figure.show();
-    match win(record, figure) {
-        Some(_) => format!("**{text}**"),
-        None => text,
+        let cell = |cell: &Option<Cell>| match cell {
+            None => String::new(),
+            Some(Cell { text, is_ahead }) if *is_ahead => format!("**{text}**"),
+            Some(Cell { text, .. }) => text.clone(),
+        };
+        lines.extend(self.rows.iter().map(|(what, cells)| {
+            let cells: Vec<_> = cells.iter().map(cell).collect();
+            format!("| {what} | {} |", cells.join(" | "))
+        }));
+        lines.join("\n")
     }
 }
 
 /// What measuring costs, in a sentence.
-fn noop(record: &Record) -> Option<String> {
+#[must_use]
+pub fn noop(record: &Record) -> Option<String> {
     let show = |id| record.figure(id).map(Figure::show);
     Some(format!(
         "Measuring itself costs {} where a loop is timed, and {} where each round is: two looks at the clock.",
@@ -176,7 +206,7 @@ pub fn insert(document: &str, record: &Record) -> Result<String, String> {
     let Some((before, after)) = parts else {
         return Err(format!("the lines `{start}` and `{end}` are missing"));
     };
-    let (table, where_and_when) = (table(record), where_and_when(record));
+    let (table, where_and_when) = (markdown(record), where_and_when(record));
     Ok(format!(
         "{before}{start}\n{where_and_when}\n\n{table}\n\n{end}{after}"
     ))
@@ -194,7 +224,7 @@ pub fn where_and_when(record: &Record) -> String {
     } = record;
     let compiler = compiler.split(" (").next().unwrap_or(compiler);
     format!(
-        "Medians of one run, {} of commit {commit}: {}, {} cores, {}, {compiler}. ± is half the distance between the quartiles.",
+        "Medians of one run, {} of commit {commit}: {}, {} cores, {}, {compiler}. ± is half the distance between the quartiles, which stand in brackets where they are far apart.",
         taken.split('T').next().unwrap_or(taken),
         machine.cpu,
         machine.cores,

@@ -18,10 +18,14 @@ pub struct Axis {
     pub title: &'static str,
     /// What stands at a tick.
     pub tick: fn(f64) -> String,
+    /// Where the ticks are; at powers of ten where none is named.
+    pub ticks: &'static [f64],
 }
 
 const SIZE: (u32, u32) = (920, 460);
 const FONT: &str = "sans-serif";
+/// A curve of so few points was measured at each of them, and nowhere between.
+const MARKED: usize = 8;
 
 /// Lines over two logarithmic axes.
 ///
@@ -40,6 +44,14 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
     let xs = span(&mut points().map(|point| point.0));
     let ys = span(&mut points().map(|point| point.1));
     let ys = ys.start / 1.3..ys.end * 1.3;
+    let ticks: Vec<_> = match x.ticks {
+        [] => powers_of_ten(&xs),
+        ticks => ticks
+            .iter()
+            .copied()
+            .filter(|tick| xs.contains(tick) || *tick == xs.end)
+            .collect(),
+    };
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -48,7 +60,7 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
             .margin(10)
             .x_label_area_size(50)
             .y_label_area_size(85)
-            .build_cartesian_2d(xs.log_scale(), ys.log_scale())
+            .build_cartesian_2d(xs.log_scale().with_key_points(ticks), ys.log_scale())
             .expect("SVG takes everything");
         chart
             .configure_mesh()
@@ -64,9 +76,14 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
             .expect("SVG takes everything");
         for (nth, series) in series.iter().enumerate() {
             let style = style(&series.name);
+            let points = || series.points.iter().copied();
             chart
-                .draw_series(LineSeries::new(series.points.iter().copied(), style))
+                .draw_series(LineSeries::new(points(), style))
                 .expect("SVG takes everything");
+            if series.points.len() <= MARKED {
+                let marks = points().map(|point| Circle::new(point, 3, style.filled()));
+                chart.draw_series(marks).expect("SVG takes everything");
+            }
             let at = 30 + 20 * i32::try_from(nth).unwrap_or(0);
             let line = PathElement::new([(8, at), (30, at)], style);
             legend.draw(&line).expect("SVG takes everything");
@@ -77,6 +94,11 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
     svg
 }
 
+fn powers_of_ten(span: &std::ops::Range<f64>) -> Vec<f64> {
+    let powers = (-3..16).map(|power| 10_f64.powi(power));
+    powers.filter(|power| span.contains(power)).collect()
+}
+
 /// Horizontal bars from zero.
 #[must_use]
 pub fn bars(title: &str, tick: fn(f64) -> String, bars: &[(String, f64)]) -> String {
@@ -85,7 +107,7 @@ pub fn bars(title: &str, tick: fn(f64) -> String, bars: &[(String, f64)]) -> Str
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (SIZE.0, height)).into_drawing_area();
-        let name_width = 230;
+        let name_width = 330;
         let full = f64::from(SIZE.0) - f64::from(name_width) - 110.0;
         let heading = Text::new(title.to_owned(), (name_width, 10), (FONT, 16));
         area.draw(&heading).expect("SVG takes everything");
@@ -95,7 +117,8 @@ pub fn bars(title: &str, tick: fn(f64) -> String, bars: &[(String, f64)]) -> Str
             let end = name_width + (full * value / longest).round() as i32;
             let bar = Rectangle::new([(name_width, top), (end, top + 18)], style(name).filled());
             area.draw(&bar).expect("SVG takes everything");
-            for (text, x) in [(name.replace('_', " "), 10), (tick(*value), end + 6)] {
+            let name = name.replace('_', " ").replacen('/', ": ", 1);
+            for (text, x) in [(name, 10), (tick(*value), end + 6)] {
                 let text = Text::new(text, (x, top + 2), (FONT, 15));
                 area.draw(&text).expect("SVG takes everything");
             }
@@ -118,6 +141,10 @@ fn style(name: &str) -> ShapeStyle {
         "tokio_watch" => (RGBColor(140, 190, 120), 2),
         "async_broadcast" => (RGBColor(23, 170, 190), 2),
         "bus" => (RGBColor(160, 110, 60), 2),
+        "naive_tonic" => (RGBColor(31, 119, 180), 2),
+        "naive_tonic beside 100 stalled" => (RGBColor(150, 195, 230), 2),
+        "go" => (RGBColor(44, 140, 60), 2),
+        "go beside 100 stalled" => (RGBColor(150, 210, 160), 2),
         _ => (RGBColor(127, 127, 127), 2),
     };
     colour.stroke_width(width)

@@ -20,7 +20,7 @@ fn the_numbers_in_the_readme_are_those_of_the_stored_run() {
     assert!(
         readme == expected,
         "README.md and benches/results.json disagree: run `cargo draw`, which writes\n{}",
-        numbers::table(&record)
+        numbers::markdown(&record)
     );
 }
 

@@ -24,6 +24,7 @@ mod service;
 mod session;
 mod stream;
 mod together;
+mod unread;
 mod wait;
 
 use std::fmt;

@@ -12,7 +12,7 @@ use configstream_engine::{Event, SnapshotReason, Subscription, TryNextError};
 use configstream_grpc::consumer::{
     Consumer, ConsumerBuilder, ConsumerState, Disconnection, SectionSubscription, States,
 };
-use configstream_grpc::{Registration, Server, ServerHandle, Sessions, Token};
+use configstream_grpc::{Address, Connector, Registration, Server, ServerHandle, Sessions, Token};
 use support::{FakeClock, Host, Pem, eventually, within_deadline};
 use tokio::net::TcpListener;
 
@@ -287,28 +287,87 @@ async fn it_refreshes_its_session() {
     .await;
 }
 
+/// The pauses after the first attempts of a consumer that never gets through.
+async fn pauses(builder: ConsumerBuilder, count: usize) -> Vec<Duration> {
+    let consumer = builder.start();
+    let mut states = consumer.states();
+    let mut pauses = Vec::new();
+    while pauses.len() < count {
+        if let Some(ConsumerState::Connecting {
+            cause: Some(cause),
+            retry_in,
+        }) = within_deadline(states.next()).await
+        {
+            assert!(matches!(cause, Disconnection::Connect(_)), "{cause}");
+            pauses.push(retry_in);
+        }
+    }
+    pauses
+}
+
 #[tokio::test]
 async fn it_waits_longer_and_longer_for_a_server_that_is_not_there() {
     let host = Host::start().await;
     let (shortest, longest) = (Duration::from_millis(1), Duration::from_millis(16));
     let builder = builder(&host).backoff(shortest, longest);
     within_deadline(host.handle.shutdown(LONG)).await;
-    let consumer = builder.start();
-    let mut states = consumer.states();
-    let mut pauses = Vec::new();
-    while pauses.len() < 8 {
-        if let Some(ConsumerState::Connecting {
-            cause: Some(cause),
-            retry_in,
-        }) = within_deadline(states.next()).await
-        {
-            assert!(matches!(cause, Disconnection::Connect(_)));
-            pauses.push(retry_in);
-        }
-    }
+    let pauses = pauses(builder, 8).await;
     let within_bounds = |pause: &Duration| *pause >= shortest && *pause <= 2 * longest;
     assert!(pauses.iter().all(within_bounds), "{pauses:?}");
     assert!(pauses[7] >= longest, "{pauses:?}");
+}
+
+#[tokio::test]
+async fn pauses_stay_short_while_nobody_answers_and_grow_when_somebody_does() {
+    let host = Host::start().await;
+    let bind = || TcpListener::bind("127.0.0.1:0");
+    let (nobody, hangs_up, silent) = (
+        bind().await.unwrap(),
+        bind().await.unwrap(),
+        bind().await.unwrap(),
+    );
+    let tcp = |listener: &TcpListener| Address::Tcp(listener.local_addr().unwrap().to_string());
+    let dir = tempfile::tempdir().unwrap();
+    let unanswered = [
+        tcp(&nobody),
+        Address::Unix(dir.path().join("no socket")),
+        tcp(&hangs_up),
+    ];
+    drop(nobody);
+    tokio::spawn(async move {
+        loop {
+            drop(hangs_up.accept().await);
+        }
+    });
+    let builder = |connector: Connector| {
+        let connector = connector.connect_timeout(Duration::from_millis(50));
+        let builder = Consumer::builder(connector, Registration::new("replica"));
+        let short = Duration::from_millis(1);
+        builder
+            .backoff(short, Duration::from_secs(3_600))
+            .max_unanswered_delay(4 * short)
+    };
+    for address in unanswered {
+        let connector = Connector::new(address.clone(), &host.pem.identity(), host.token.clone());
+        let pauses = pauses(builder(connector), 12).await;
+        let longest = pauses.iter().max().unwrap();
+        assert!(
+            *longest <= Duration::from_millis(8),
+            "{address}: {pauses:?}"
+        );
+    }
+    let stranger = Pem::generate().identity();
+    for (address, identity) in [
+        (Address::Tcp(host.address.to_string()), &stranger),
+        (tcp(&silent), &host.pem.identity()),
+    ] {
+        let connector = Connector::new(address.clone(), identity, host.token.clone());
+        let pauses = pauses(builder(connector), 6).await;
+        assert!(
+            pauses[5] >= Duration::from_millis(32),
+            "{address}: {pauses:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -4,26 +4,30 @@
 mod example;
 mod support;
 
+use std::fs;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use configstream_engine::settings::{Change, Key, Resolved, Source};
 use configstream_engine::{Epoch, Event, Sequence, Subscription};
-use configstream_grpc::consumer::{Consumer, ConsumerState};
-use configstream_grpc::{Address, ConfigEvent, Connector, Registration, Server};
+use configstream_grpc::consumer::{Access, Consumer, ConsumerState};
+use configstream_grpc::{Address, ConfigEvent, Connector, Registration, Server, Token};
 use example::Relay;
-use support::{Host, eventually, expect_snapshot, expect_update, within_deadline};
+use support::{Host, Pem, TOKEN, eventually, expect_snapshot, expect_update, within_deadline};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tonic::Code;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// A core, and a relay behind it.
+/// A core, and a relay behind it that finds its credentials in a directory.
 struct Tree {
     core: Host,
     relay: Relay,
     address: SocketAddr,
+    run_dir: TempDir,
 }
 
 impl Tree {
@@ -33,11 +37,14 @@ impl Tree {
         core.set("b", 0);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let relay = relay(&core, listener).await;
+        let run_dir = tempfile::tempdir().unwrap();
+        write_credentials(run_dir.path(), &core.pem, TOKEN);
+        let relay = relay(core.address, listener, run_dir.path()).await;
         Self {
             core,
             relay,
             address,
+            run_dir,
         }
     }
 
@@ -66,14 +73,15 @@ impl Tree {
     }
 }
 
-async fn relay(core: &Host, listener: TcpListener) -> Relay {
-    let started = Relay::start(
-        core.connector(),
-        listener,
-        core.pem.identity(),
-        core.token.clone(),
-    );
+async fn relay(core: SocketAddr, listener: TcpListener, run_dir: &Path) -> Relay {
+    let core = Address::Tcp(core.to_string());
+    let started = Relay::start(core, listener, run_dir.to_owned());
     within_deadline(started).await.unwrap()
+}
+
+fn write_credentials(run_dir: &Path, pem: &Pem, token: &str) {
+    fs::write(run_dir.join("ipc_cert.pem"), pem.text()).unwrap();
+    fs::write(run_dir.join("auth_token"), token).unwrap();
 }
 
 fn key(text: &str) -> Key {
@@ -169,6 +177,7 @@ async fn a_core_that_restarts_is_only_noticed_by_the_relay() {
         core,
         relay,
         address,
+        run_dir: _run_dir,
     } = tree;
     let Host {
         pem,
@@ -215,18 +224,62 @@ async fn a_relay_that_restarts_is_one_more_cause_to_heal_from() {
         core,
         relay: first,
         address,
+        run_dir,
     } = tree;
     within_deadline(first.shutdown()).await;
     core.set("a", 5);
     let listener = TcpListener::bind(address).await.unwrap();
-    let second = relay(&core, listener).await;
+    let second = relay(core.address, listener, run_dir.path()).await;
     let tree = Tree {
         core,
         relay: second,
         address,
+        run_dir,
     };
     tree.converge(&leaf).await;
     assert_eq!(leaf.get::<i64>("a").unwrap(), 5);
+}
+
+#[tokio::test]
+async fn credentials_that_change_are_taken_up_downstream_too() {
+    let mut tree = Tree::start().await;
+    let run_dir = tree.run_dir.path().to_owned();
+    let files = Access::files(
+        Address::Tcp(tree.address.to_string()),
+        run_dir.join("ipc_cert.pem"),
+        run_dir.join("auth_token"),
+    );
+    let short = Duration::from_millis(1);
+    let leaf = Consumer::builder(files, Registration::new("leaf"))
+        .backoff(short, 20 * short)
+        .start();
+    within_deadline(leaf.wait_ready(LONG)).await.unwrap();
+    assert!(!tree.relay.renew().await.unwrap(), "nothing has changed");
+
+    let (pem, digits) = (Pem::generate(), "5".repeat(64));
+    // Half of it, or nothing of use: what is served with stays.
+    fs::write(run_dir.join("ipc_cert.pem"), "no certificate").unwrap();
+    tree.relay.renew().await.unwrap_err();
+    assert!(leaf.state().is_ready());
+
+    write_credentials(&run_dir, &pem, &digits);
+    let (address, engine) = (tree.core.address, tree.core.engine.clone());
+    within_deadline(tree.core.handle.shutdown(LONG)).await;
+    let listener = TcpListener::bind(address).await.unwrap();
+    let token = Token::parse(&digits).unwrap();
+    let core = Server::builder(engine.clone(), pem.identity(), token)
+        .build()
+        .serve_tcp(listener);
+    assert!(within_deadline(tree.relay.renew()).await.unwrap());
+    let change = Change::set(Source::File, key("a"), 7);
+    engine.publish(&change).unwrap();
+    eventually("the news arrive", || leaf.get::<i64>("a").unwrap() == 7).await;
+    // Who has not heard of the change is refused.
+    let old = Address::Tcp(tree.address.to_string());
+    let old = Connector::new(old, &tree.core.pem.identity(), tree.core.token.clone());
+    old.connect().await.unwrap_err();
+    within_deadline(tree.relay.shutdown()).await;
+    within_deadline(core.shutdown(LONG)).await;
 }
 
 #[tokio::test]

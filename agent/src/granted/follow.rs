@@ -82,9 +82,7 @@ impl Outcome {
             Self::InForce(key, holds_for) => {
                 tracing::info!("`{key}` has changed, and is in force for {holds_for}");
             }
-            Self::Refused(RefusedSetting { key, why, place }) => tracing::warn!(
-                "the setting `{key}` of {place} is refused: it has to be {why}; what was in force stays"
-            ),
+            Self::Refused(refused) => tracing::warn!("{refused}; what was in force stays"),
         }
     }
 }

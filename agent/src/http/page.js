@@ -86,13 +86,18 @@ function troubles() {
       "; the last good content stays in force. ", code(source.error), " Mend it: it is read again by itself.",
     ]);
   }
+  for (const { key, why, place } of status.refused_settings) {
+    found.push([
+      strong(`The value of ${key} is refused`), ` (${place}); the last good one stays in force. It has to be ${why}.`,
+    ]);
+  }
   const behind = status.agents.filter((agent) => condition(agent).class === "bad");
   if (behind.length) {
     const worst = behind[0];
-    const more = status.agents_total > status.agents.length ? " or more" : "";
+    const least = behind.length === status.agents.length && status.agents_total > behind.length ? "At least " : "";
     found.push([
-      strong(`${count(behind.length, "remote agent")}${more} of ${number(status.agents_total)} behind`),
-      `: ${worst.display_name} by ${count(distance(worst), "update")}. `,
+      strong(`${least}${number(behind.length)} of ${count(status.agents_total, "remote agent")} behind`),
+      ": ", el("bdi", {}, worst.display_name), ` by ${count(distance(worst), "update")}. `,
       "It does not take what its stream offers; once it does, it gets what it lacks, and need not be restarted.",
     ]);
   }
@@ -128,11 +133,12 @@ function agents() {
       const state = condition(agent);
       const kind = [agent.flavor, agent.pid && `process ${agent.pid}`].filter(Boolean).join(", ");
       return { class: state.class, cells: [
-        [el("b", {}, agent.display_name), kind ? el("small", {}, kind) : ""],
+        [el("b", { class: "clamped", title: agent.display_name }, el("bdi", {}, agent.display_name)),
+          kind ? el("small", {}, el("bdi", {}, kind)) : ""],
         [el("span", { class: `badge ${state.class}`, title: state.meaning }, state.name)],
         [agent.last_sequence_sent === null ? "none yet" : number(agent.last_sequence_sent)],
         [number(distance(agent))], [number(agent.dropped)], [number(agent.resyncs)], [number(agent.streams)],
-        [time(before(agent.age_seconds))], [time(before(agent.idle_seconds))],
+        [moment(before(agent.age_seconds))], [moment(before(agent.idle_seconds))],
       ] };
     }), ["No remote agent is registered. To be one, type ", code("configstream watch"),
       " on this machine (with ", code("--run-dir DIR"), " if the agent was started with one)."]));
@@ -165,9 +171,9 @@ function changes() {
     older > 0 ? `The latest ${number(status.recent_changes.length)} of ${number(status.changes_total)}.` : "",
     table("changes", [["When"], ["Sequence", "number"], ["Setting"], ["Change"], ["Source that wins"]],
       status.recent_changes.map((change) => ({ class: age(change.at) < 3 ? "fresh" : "", cells: [
-        [time(change.at)],
+        [moment(change.at)],
         [change.exact ? "" : "up to ", number(change.sequence)],
-        [code(change.key)],
+        [el("code", { class: "clamped", title: change.key }, change.key)],
         [el("span", { class: `badge ${change.change}` }, change.change),
           change.unset_source ? el("small", {}, `from ${change.unset_source}`) : ""],
         [change.change === "vanished" ? `none; ${change.source} held it last` : change.source],
@@ -182,10 +188,9 @@ function sources() {
       [el("b", {}, source.source)],
       [code(source.detail)],
       [el("span", { class: `badge ${source.healthy ? "good" : "bad"}` }, source.healthy ? "in force" : "refused"),
-        source.healthy ? "" : el("small", {}, "since ", time(source.failing_since)),
-        source.healthy ? "" : el("small", { class: "error" }, source.error)],
+        source.healthy ? "" : el("small", {}, "since ", time(source.failing_since))],
       [number(source.settings)],
-      [source.loaded_at ? time(source.loaded_at) : "never"],
+      [source.loaded_at ? moment(source.loaded_at) : "never"],
       [number(source.loads)], [number(source.failures)],
     ] })), ["There are none."]));
 }
@@ -234,8 +239,9 @@ function age(at) { return (now() - Date.parse(at)) / 1000; }
 function before(seconds) { return new Date(Date.parse(status.now) - seconds * 1000).toISOString(); }
 function ago(seconds) { return seconds < 2 ? "now" : `${span(seconds)} ago`; }
 
-/// A moment, absolute and relative.
+/// A moment, absolute and relative: in a sentence, and in two lines of a cell.
 function time(at) { return el("span", { class: "time" }, absolute(at), ` (${ago(age(at))})`); }
+function moment(at) { return el("span", { class: "time" }, absolute(at), el("small", {}, ago(age(at)))); }
 function absolute(at) {
   const [date, clock] = new Date(at).toISOString().slice(0, 19).split("T");
   const today = status.now.startsWith(date);

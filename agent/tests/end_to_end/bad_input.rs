@@ -144,7 +144,7 @@ fn each_bad_file_keeps_an_agent_from_starting() {
 fn each_bad_file_leaves_a_running_agent_as_it_is() {
     let root = tempfile::tempdir().unwrap();
     let config = root.path().join("core.yaml");
-    fs::write(&config, "mine: 0\nlog_level: warn\n").unwrap();
+    fs::write(&config, "mine: 0\nlog_file: y.log\n").unwrap();
     let mut agent = Agent::start(
         &root.path().join("run"),
         &["--config", &config.display().to_string()],
@@ -193,8 +193,8 @@ fn each_bad_file_leaves_a_running_agent_as_it_is() {
     // Changes from elsewhere still stream, and so does the file when it is good again: nothing else in between.
     agent.verb(&["set", "mine", "5"]).json();
     assert_eq!(watch.update(), json!(["mine", "agent-runtime", 5]));
-    replace(b"mine: 1\nlog_level: error\n");
-    assert_eq!(watch.update(), json!(["log_level", "file", "error"]));
+    replace(b"mine: 1\nlog_file: x.log\n");
+    assert_eq!(watch.update(), json!(["log_file", "file", "x.log"]));
     agent.until("it is healthy", |agent| {
         agent.metric("configstream_file_healthy") > 0.5
     });

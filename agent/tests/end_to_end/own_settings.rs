@@ -56,6 +56,8 @@ fn the_log_gets_louder_and_quieter_while_the_agent_runs() {
         "{line}"
     );
     assert_eq!(says(&mut agent), 0);
+    let status = agent.verb(&["status"]).out;
+    assert!(status.contains("`log_level` of agent-runtime"), "{status}");
     agent.verb(&["set", "log_level", "error"]).json();
     agent.until("it is in force", |agent| {
         agent.status()["refused_settings"] == json!([])
@@ -237,6 +239,13 @@ fn bad_values_keep_what_was_and_show_until_they_are_mended() {
         ]
     );
     assert_eq!(shown[2]["why"], "a number above zero");
+    assert_eq!(shown[2]["source"], "file");
+    let doctor = agent.verb(&["doctor"]);
+    assert_eq!(doctor.code, Some(1));
+    assert!(
+        doctor.out.contains("it has to be one of off, critical"),
+        "{doctor:?}"
+    );
     assert!(agent.metric("configstream_refused_settings") > 2.5);
     runtime().block_on(async {
         let client = Credentials::of(&agent).connect().await.unwrap();

@@ -3,16 +3,19 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use configstream_agent::exit::Exit;
+use configstream_agent::run::SHUTDOWN_DEADLINE;
 use configstream_engine::settings::{Key, Source};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tonic::Code;
 
 use crate::peer::{Credentials, runtime};
-use crate::support::{Agent, PATIENCE};
+use crate::support::{Agent, Done, PATIENCE, configstream};
 
 /// A socket that hears what services tell.
 struct Systemd {
@@ -190,4 +193,96 @@ fn without_a_service_manager_nothing_is_told_and_nothing_differs() {
             .filter(|line| line.contains("NOTIFY_SOCKET"));
         assert_eq!(warnings.count(), usize::from(warned));
     }
+}
+
+/// What the unit says for a key, each time that it says it.
+fn unit(key: &str) -> Vec<String> {
+    let unit = include_str!("../../systemd/configstream.service").replace("\\\n", " ");
+    let values = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    values.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_unit_fits_the_program() {
+    // A clean stop is over before it is cut short.
+    let seconds = unit("TimeoutStopSec")[0].parse().unwrap();
+    assert!(Duration::from_secs(seconds) > SHUTDOWN_DEADLINE);
+    assert_eq!(unit("Type"), ["notify"]);
+    assert!(unit("WatchdogSec")[0].parse::<u64>().unwrap() > 0);
+    let stays = [
+        Exit::Usage,
+        Exit::Configuration,
+        Exit::Credentials,
+        Exit::Sequence,
+    ];
+    let stays = stays.map(|exit| (exit as u8).to_string());
+    assert_eq!(unit("RestartPreventExitStatus"), [stays.join(" ")]);
+}
+
+#[test]
+fn the_unit_s_command_line_starts_an_agent_in_the_directories_it_is_given() {
+    let systemd = Systemd::new();
+    let state = systemd.root.path().join("state");
+    let runtime = systemd.root.path().join("configstream");
+    let config = systemd.root.path().join("core.yaml");
+    fs::create_dir(&state).unwrap();
+    fs::create_dir(&runtime).unwrap();
+    fs::write(&config, "mine: 1\n").unwrap();
+
+    let command_line = unit("ExecStart")[0]
+        .replace("/etc/configstream/core.yaml", &config.display().to_string())
+        .replace("%t", &systemd.root.path().display().to_string())
+        .replace(":5001", ":0");
+    let mut words = command_line.split_whitespace();
+    assert_eq!(words.next(), Some("/usr/bin/configstream"));
+    let mut command = configstream();
+    command
+        .args(words)
+        .args(["--http", "127.0.0.1:0"])
+        .env("STATE_DIRECTORY", &state)
+        .env("NOTIFY_SOCKET", systemd.root.path().join("notify"))
+        .env_remove("HOME")
+        .stderr(Stdio::null());
+    let mut agent = command.spawn().unwrap();
+    let ready = systemd.until("READY=1");
+    assert!(ready[1].contains("settings at sequence 1"), "{ready:?}");
+    let got = Done::of(
+        configstream()
+            .args(["get", "mine", "--run-dir"])
+            .arg(&state)
+            .arg("--address")
+            .arg(format!("unix:{}", runtime.join("agent.sock").display())),
+    );
+    assert_eq!(got.json()["value"], 1);
+    let pid = Pid::from_raw(i32::try_from(agent.id()).unwrap());
+    kill(pid, Signal::SIGTERM).unwrap();
+    assert_eq!(agent.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_unit() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("configstream.service");
+    // It looks whether the program is there.
+    let program = env!("CARGO_BIN_EXE_configstream");
+    let unit = include_str!("../../systemd/configstream.service");
+    fs::write(&path, unit.replace("/usr/bin/configstream", program)).unwrap();
+    let verify = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&path)
+        .output();
+    let Ok(verified) = verify else {
+        eprintln!("there is no systemd-analyze here to ask");
+        return;
+    };
+    let said = String::from_utf8(verified.stderr).unwrap();
+    // Only those who are asked about: it looks at other units of the machine as well.
+    let about = said.lines().filter(|line| line.contains("configstream"));
+    // systemd 254 brought them; who does not know them says so and goes on.
+    let wrong =
+        about.filter(|line| !line.contains("RestartSteps") && !line.contains("RestartMaxDelaySec"));
+    assert_eq!(wrong.collect::<Vec<_>>(), [""; 0], "{said}");
+    assert!(verified.status.success(), "{said}");
 }

@@ -1,11 +1,12 @@
 //! The troubleshooting guide knows every text with which the server refuses, and every exit code.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use regex::Regex;
 
 use super::page::{PAGES, Page, workspace};
-use super::support::{Done, configstream};
+use super::support::{Agent, Done, configstream};
 
 fn source(path: &str) -> String {
     fs::read_to_string(workspace().join(path)).unwrap()
@@ -141,4 +142,24 @@ fn commands_in_passing_are_spelled_right() {
         }
     }
     assert!(seen >= 5, "the pages name {seen} commands in passing");
+}
+
+/// Whoever copies an alert gets one that can ring.
+#[test]
+fn every_metric_of_the_operating_guide_is_there() {
+    let root = tempfile::tempdir().unwrap();
+    let agent = Agent::start(root.path(), &[]);
+    let (_, metrics) = agent.page("/metrics");
+    let guide = Page::open("agent/guides/operating.md");
+    let name = Regex::new(r"\bconfigstream_[a-z_]+").unwrap();
+    let named: BTreeSet<_> = name
+        .find_iter(guide.section("Alerts"))
+        .map(|found| found.as_str())
+        .filter(|name| !name.starts_with("configstream_consumer_"))
+        .collect();
+    assert!(named.len() >= 8, "{named:?}");
+    for name in named {
+        let line = format!("\n{name} ");
+        assert!(metrics.contains(&line), "no metric {name} in\n{metrics}");
+    }
 }

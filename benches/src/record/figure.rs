@@ -72,14 +72,19 @@ impl Figure {
         (self.samples > 1 && spread.is_finite()).then_some(spread)
     }
 
-    /// For people: the median and the spread, as in `7.06 ns ±1 %`.
+    /// For people: the median and the spread, as in `7.06 ns ±1 %`; where that is wide, it is seldom the same on both sides:
+    /// then the quartiles, as in `613 ns (251 ns to 8.64 µs)`.
     #[must_use]
     pub fn show(&self) -> String {
         let median = self.unit.show(self.median);
         match self.spread().map(|spread| spread * 100.0) {
             None => median,
             Some(percent) if percent < 0.5 => format!("{median} ±<1 %"),
-            Some(percent) => format!("{median} ±{percent:.0} %"),
+            Some(percent) if percent < 50.0 => format!("{median} ±{percent:.0} %"),
+            Some(_) => {
+                let [low, high] = [self.low, self.high].map(|quartile| self.unit.show(quartile));
+                format!("{median} ({low} to {high})")
+            }
         }
     }
 }
@@ -146,6 +151,8 @@ mod tests {
         let figure = |samples: &[f64]| Figure::new("a", Unit::Nanoseconds, samples.iter().copied());
         assert_eq!(figure(&[90.0, 100.0, 110.0]).show(), "100 ns ±5 %");
         assert_eq!(figure(&[99.9, 100.0, 100.1]).show(), "100 ns ±<1 %");
+        let wide = figure(&[50.0, 100.0, 1_000.0]);
+        assert_eq!(wide.show(), "100 ns (75.0 ns to 550 ns)");
         assert_eq!(figure(&[100.0]).show(), "100 ns");
         assert_eq!(figure(&[0.0, 0.0]).show(), "0.00 ns");
     }

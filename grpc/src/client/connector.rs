@@ -117,10 +117,15 @@ impl Connector {
                 channel,
                 Bearer::new(&self.token),
             ))),
-            Err(error) => Err(ConnectError {
-                address: self.address.clone(),
-                reason: innermost(&error),
-            }),
+            Err(error) => {
+                let reason = innermost(&error);
+                let kind = reason.downcast_ref().map(io::Error::kind);
+                Err(ConnectError {
+                    address: self.address.clone(),
+                    reason: reason.to_string(),
+                    unanswered: kind.is_some_and(is_unanswered),
+                })
+            }
         }
     }
 }
@@ -138,6 +143,14 @@ impl fmt::Debug for Connector {
 pub struct ConnectError {
     address: Address,
     reason: String,
+    unanswered: bool,
+}
+
+impl ConnectError {
+    /// Whether nobody listens, or whoever does hung up before a word was said.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.unanswered
+    }
 }
 
 impl fmt::Display for ConnectError {
@@ -197,12 +210,33 @@ async fn dial(address: Address, tls: Arc<ClientConfig>) -> io::Result<TokioIo<Bo
 }
 
 /// What it comes down to: the outer layers of a transport's error say no more than that it is one.
-fn innermost(error: &dyn Error) -> String {
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
     }
-    error.to_string()
+    error
+}
+
+/// Not among these: what takes its time, and a handshake that is answered by a refusal.
+fn is_unanswered(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{
+        AddrNotAvailable, BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset,
+        HostUnreachable, NetworkDown, NetworkUnreachable, NotFound, UnexpectedEof,
+    };
+    matches!(
+        kind,
+        AddrNotAvailable
+            | BrokenPipe
+            | ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkDown
+            | NetworkUnreachable
+            | NotFound
+            | UnexpectedEof
+    )
 }
 
 const URI: &str = "http://localhost";

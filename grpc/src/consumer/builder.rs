@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::consumer::Consumer;
 use crate::consumer::access::Access;
+use crate::consumer::backoff::Pauses;
 use crate::consumer::cycle::Cycle;
 use crate::consumer::replica::Replica;
 use crate::consumer::saved::SnapshotFile;
@@ -25,8 +26,7 @@ pub struct ConsumerBuilder {
     pub(super) access: Access,
     pub(super) registration: Registration,
     pub(super) name: String,
-    pub(super) min_delay: Duration,
-    pub(super) max_delay: Duration,
+    pub(super) pauses: Pauses,
     pub(super) healthy_after: Duration,
     pub(super) answer_timeout: Duration,
     ring_capacity: usize,
@@ -40,6 +40,8 @@ impl ConsumerBuilder {
     pub const DEFAULT_MIN_DELAY: Duration = Duration::from_millis(250);
     /// Default of the longest pause between attempts, but for jitter.
     pub const DEFAULT_MAX_DELAY: Duration = Duration::from_secs(30);
+    /// Default of [`max_unanswered_delay`](Self::max_unanswered_delay).
+    pub const DEFAULT_MAX_UNANSWERED_DELAY: Duration = Duration::from_secs(2);
     /// Default of [`healthy_after`](Self::healthy_after).
     pub const DEFAULT_HEALTHY_AFTER: Duration = Duration::from_secs(10);
     /// Default of [`answer_timeout`](Self::answer_timeout).
@@ -56,8 +58,11 @@ impl ConsumerBuilder {
             access,
             name: registration.display_name.clone(),
             registration,
-            min_delay: Self::DEFAULT_MIN_DELAY,
-            max_delay: Self::DEFAULT_MAX_DELAY,
+            pauses: Pauses {
+                shortest: Self::DEFAULT_MIN_DELAY,
+                longest: Self::DEFAULT_MAX_DELAY,
+                longest_unanswered: Self::DEFAULT_MAX_UNANSWERED_DELAY,
+            },
             healthy_after: Self::DEFAULT_HEALTHY_AFTER,
             answer_timeout: Self::DEFAULT_ANSWER_TIMEOUT,
             ring_capacity: Self::DEFAULT_RING_CAPACITY,
@@ -77,8 +82,16 @@ impl ConsumerBuilder {
     /// The shortest and the longest pause between attempts. Pauses double from one to the other. Up to as much again
     /// comes on top, by chance, so that consumers which lost the same server do not come back as one.
     pub fn backoff(mut self, shortest: Duration, longest: Duration) -> Self {
-        self.min_delay = shortest;
-        self.max_delay = longest;
+        self.pauses.shortest = shortest;
+        self.pauses.longest = longest;
+        self
+    }
+
+    /// The longest pause between attempts while nobody answers at the address: nobody listens there, or whoever does
+    /// hangs up before a word is said. Such an attempt is cheap for both sides, and a server that restarts is found
+    /// within twice that time. No longer than the longest of [`backoff`](Self::backoff), nor shorter than the shortest.
+    pub fn max_unanswered_delay(mut self, longest: Duration) -> Self {
+        self.pauses.longest_unanswered = longest;
         self
     }
 

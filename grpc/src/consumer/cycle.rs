@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -11,6 +10,7 @@ use tonic::Status;
 use crate::client::{Client, Connector, Events, Session, StreamError};
 use crate::consumer::ConsumerBuilder;
 use crate::consumer::access::Finder;
+use crate::consumer::backoff::Backoff;
 use crate::consumer::follower::{Follower, Taken};
 use crate::consumer::replica::Replica;
 use crate::consumer::saver::Saver;
@@ -30,7 +30,7 @@ struct Attempts {
     finder: Finder,
     replica: Stopping,
     telemetry: ConsumerTelemetry,
-    pauses: ExponentialBackoff,
+    backoff: Backoff,
     session: Option<Session>,
     /// Since when there is a snapshot from the stream, or was one until just now.
     ready: Option<Instant>,
@@ -57,7 +57,7 @@ impl Cycle {
     ) -> Self {
         Self {
             attempts: Attempts {
-                pauses: options.pauses(),
+                backoff: options.pauses.start(),
                 finder: Finder::new(options.access.clone()),
                 telemetry: ConsumerTelemetry::new(&options.name),
                 options,
@@ -175,7 +175,7 @@ impl Attempts {
     async fn recover(&mut self, cause: Disconnection, refused: Option<Connector>) {
         let ready = self.ready.take();
         if ready.is_some_and(|since| since.elapsed() >= self.options.healthy_after) {
-            self.pauses = self.options.pauses();
+            self.backoff.start_over();
             self.hurried = false;
         }
         self.telemetry.reconnect_count.increment(1);
@@ -192,7 +192,7 @@ impl Attempts {
             self.hurried = true;
             Duration::ZERO
         } else {
-            self.pauses.next().unwrap_or(self.options.max_delay)
+            self.backoff.next(cause.is_unanswered())
         };
         tracing::info!(%cause, ?retry_in, "not connected to the config stream: {cause}");
         // Said before anything is asked: to find out about credentials may take its time.
@@ -224,17 +224,6 @@ impl Attempts {
         let limit = left.min(self.options.answer_timeout);
         let found = self.finder.find(limit).await;
         found.is_ok_and(|found| refused.is_none_or(|refused| !found.leads_where(refused)))
-    }
-}
-
-impl ConsumerBuilder {
-    fn pauses(&self) -> ExponentialBackoff {
-        ExponentialBuilder::default()
-            .with_jitter()
-            .with_min_delay(self.min_delay)
-            .with_max_delay(self.max_delay)
-            .without_max_times()
-            .build()
     }
 }
 

@@ -163,6 +163,11 @@ impl Disconnection {
         }
     }
 
+    /// Whether there was nobody to ask, so that asking again costs nobody anything.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.is_unanswered())
+    }
+
     /// Whether the server sent something that was overtaken already.
     pub(super) fn is_stale_event(&self) -> bool {
         match self {

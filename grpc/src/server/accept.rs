@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use configstream_engine::settings::Resolution;
+use futures_util::TryFutureExt;
 use futures_util::future::Either;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -37,8 +38,9 @@ use crate::server::handshakes::UnderWay;
 use crate::server::limits::Limits;
 use crate::server::preface::{self, Prefaced};
 use crate::server::request::Timed;
-use crate::server::service::Connection;
+use crate::server::service::{Connection, STREAM_CONFIG_EVENTS};
 use crate::server::together::{Beside, Together};
+use crate::server::unread::{Reply, Unread};
 
 /// A bound socket to serve on.
 #[derive(Debug)]
@@ -169,7 +171,10 @@ impl<S: Resolution> Acceptor<S> {
         let hang_up = self.abort.child_token();
         let (beside, mut together) = Together::new();
         let builder = protocol(&self.core.bounds.granted().limits, beside);
-        let connection = Connection(hang_up.clone());
+        let connection = Connection {
+            hang_up: hang_up.clone(),
+            unread: Unread::default(),
+        };
         let service = service_fn(|request| self.call(request, &connection));
         let stream = Corked::new(stream);
         let transport = TokioIo::new(stream.clone());
@@ -177,7 +182,7 @@ impl<S: Resolution> Acceptor<S> {
         let ended = tokio::select! {
             ended = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx)) => Some(ended),
             () = hang_up.cancelled() => None,
-            () = blocked(&stream, &self.core.bounds) => None,
+            () = stuck(&stream, &connection.unread, &self.core.bounds) => None,
             () = self.closing.cancelled() => {
                 served.as_mut().graceful_shutdown();
                 let finish = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx));
@@ -200,12 +205,22 @@ impl<S: Resolution> Acceptor<S> {
             return Either::Left(ready(Ok(Status::from(refusal).into_http())));
         }
         let limit = self.core.bounds.granted().limits.request_timeout;
+        let unread = connection.unread.clone();
         let (mut parts, body) = request.into_parts();
+        let streams = parts.uri.path() == STREAM_CONFIG_EVENTS;
         let body = Timed::new(body, parts.uri.path(), limit);
         parts.extensions.insert(connection.clone());
         let request = http::Request::from_parts(parts, body);
         // Always ready: each route is a service of its own, and none of ours waits.
-        Either::Right(self.routes.clone().call(request))
+        let replying = self.routes.clone().call(request);
+        Either::Right(replying.map_ok(move |reply| {
+            // A stream of events is looked after by the registry.
+            if streams {
+                reply
+            } else {
+                reply.map(|body| Body::new(Reply::new(body, unread)))
+            }
+        }))
     }
 }
 
@@ -227,13 +242,18 @@ fn protocol(limits: &Limits, beside: Beside) -> http2::Builder<Beside> {
     builder
 }
 
-/// Ends when a peer has taken nothing for the stall timeout: its streams may have ended already, and what the connection
-/// would still say reaches nobody.
-async fn blocked<T: AsyncWrite + Unpin>(transport: &Corked<T>, bounds: &ServerBounds) {
+/// Ends when a peer has taken nothing for the stall timeout, or not what waits for it: its streams may have ended already,
+/// and what the connection would still say reaches nobody.
+async fn stuck<T: AsyncWrite + Unpin>(
+    transport: &Corked<T>,
+    unread: &Unread,
+    bounds: &ServerBounds,
+) {
     loop {
         let changed = bounds.changed();
         let limit = bounds.granted().limits.stall_timeout;
-        if transport.is_blocked_for(limit) {
+        if transport.is_blocked_for(limit) || unread.is_stuck_for(limit) {
+            tracing::warn!("Hanging up on a peer that does not read");
             return;
         }
         // In time or not: either is the time to look again.

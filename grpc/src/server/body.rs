@@ -11,13 +11,14 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame};
 use tonic::Status;
 
 use configstream_engine::settings::Resolution;
 
 use crate::server::stream::EventStream;
+use crate::server::unread::Unread;
 use crate::status::Refusal;
 
 /// The body of a response that streams events.
@@ -28,15 +29,17 @@ pub(crate) struct EventBody<S: Resolution> {
     /// Why the stream has ended, until that is said.
     end: Option<Refusal>,
     finished: bool,
+    unread: Unread,
 }
 
 impl<S: Resolution> EventBody<S> {
-    pub(crate) fn new(stream: EventStream<S>) -> Self {
+    pub(crate) fn new(stream: EventStream<S>, unread: Unread) -> Self {
         Self {
             stream,
             rest: Bytes::new(),
             end: None,
             finished: false,
+            unread,
         }
     }
 
@@ -68,7 +71,7 @@ impl<S: Resolution> EventBody<S> {
         Poll::Ready(
             self.end
                 .take()
-                .map(|reason| Frame::trailers(trailers(reason))),
+                .map(|reason| Frame::trailers(trailers(reason, &self.unread))),
         )
     }
 
@@ -151,16 +154,23 @@ impl Gathered {
     }
 }
 
-fn trailers(reason: Refusal) -> HeaderMap {
+/// The registry does not know the stream any more, so these tell when the last of it has left.
+fn trailers(reason: Refusal, unread: &Unread) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     Status::from(reason)
         .add_header(&mut trailers)
         .expect("codes and percent-encoded texts are header values");
+    for value in trailers.values_mut() {
+        let watched = unread.watch(Bytes::copy_from_slice(value.as_bytes()));
+        *value = HeaderValue::from_maybe_shared(watched).expect("it was one before");
+        // Or HTTP/2 would keep it, to say it in fewer bytes the next time.
+        value.set_sensitive(true);
+    }
     trailers
 }
 
 /// How much of a large frame is handed to the transport at a time: four HTTP/2 frames of the default size.
-const PIECE_BYTES: usize = 64 * 1024;
+pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 
 /// How much small frames are gathered to: one HTTP/2 frame of the default size. Buffers four times as large came from
 /// the system anew each time, and page faults took a quarter of a saturated server's time.

@@ -111,7 +111,8 @@ impl Limits {
         self
     }
 
-    /// How long a stream may take nothing although something waits for it, before its connection is dropped.
+    /// How long a stream may take nothing although something waits for it, or a reply or the end of a stream stay unread,
+    /// before the connection is dropped.
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
         self

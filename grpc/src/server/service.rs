@@ -33,11 +33,19 @@ use crate::server::body::EventBody;
 use crate::server::core::Core;
 use crate::server::open_stream::OpenStream;
 use crate::server::stream::EventStream;
+use crate::server::unread::Unread;
 use crate::status::Refusal;
 
 /// What a request runs over; the accept loop puts it into each.
-#[derive(Clone, Debug)]
-pub(crate) struct Connection(pub(crate) CancellationToken);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connection {
+    /// Drops it.
+    pub(crate) hang_up: CancellationToken,
+    pub(crate) unread: Unread,
+}
+
+/// The call that streams.
+pub(crate) const STREAM_CONFIG_EVENTS: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
 
 /// `datadog.api.v1.AgentSecure`.
 #[derive(Debug)]
@@ -47,12 +55,10 @@ impl<S: Resolution> AgentSecure<S> {
     async fn route(core: Arc<Core<S>>, request: http::Request<Body>) -> http::Response<Body> {
         let limit = core.request_bytes;
         match request.uri().path() {
-            "/datadog.api.v1.AgentSecure/StreamConfigEvents" => {
-                match Self::stream(core, request).await {
-                    Ok(response) => response,
-                    Err(status) => status.into_http(),
-                }
-            }
+            STREAM_CONFIG_EVENTS => match Self::stream(core, request).await {
+                Ok(response) => response,
+                Err(status) => status.into_http(),
+            },
             "/datadog.api.v1.AgentSecure/RegisterRemoteAgent" => {
                 let handler = |message| register(&core, message);
                 unary(handler, request, limit).await
@@ -99,17 +105,13 @@ impl<S: Resolution> AgentSecure<S> {
         }
         let subscription = subscription.subscribe();
         let observer = subscription.observer();
-        let connection = parts
-            .extensions
-            .get::<Connection>()
-            .map_or_else(CancellationToken::new, |c| c.0.clone());
+        let connection = parts.extensions.get::<Connection>();
+        let Connection { hang_up, unread } = connection.cloned().unwrap_or_default();
         let opened = core.registry.now();
-        let open = OpenStream::new(name, session_id, opened, connection, move || {
-            observer.stats()
-        });
+        let open = OpenStream::new(name, session_id, opened, hang_up, move || observer.stats());
         let stream = EventStream::open(core, subscription, Arc::new(open))?;
 
-        let mut response = http::Response::new(Body::new(EventBody::new(stream)));
+        let mut response = http::Response::new(Body::new(EventBody::new(stream, unread)));
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

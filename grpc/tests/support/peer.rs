@@ -29,6 +29,9 @@ pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 pub const CONTINUATION: u8 = 9;
 
+/// RFC 9113, 6.5.2.
+const INITIAL_WINDOW_SIZE: u16 = 4;
+
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
@@ -47,9 +50,20 @@ impl Peer {
 
     /// The same, and the preface.
     pub async fn speak(host: &Host) -> Self {
+        Self::speak_with(host, &[]).await
+    }
+
+    /// The same, with a window of so many bytes for each stream.
+    pub async fn speak_with_window(host: &Host, bytes: u32) -> Self {
+        let mut settings = INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
+        settings.extend_from_slice(&bytes.to_be_bytes());
+        Self::speak_with(host, &settings).await
+    }
+
+    async fn speak_with(host: &Host, settings: &[u8]) -> Self {
         let mut peer = Self::connect(host).await;
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        frame(&mut bytes, SETTINGS, 0, 0, &[]);
+        frame(&mut bytes, SETTINGS, 0, 0, settings);
         assert!(peer.send(&bytes).await);
         peer
     }

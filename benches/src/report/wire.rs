@@ -1,0 +1,179 @@
+//! What the servers cost, over sockets.
+
+use maud::{Markup, html};
+
+use super::{charts::bar_plot, latency};
+use crate::record::{Record, Unit};
+
+/// A group of figures, and in which scenarios it says something.
+struct Chart {
+    title: &'static str,
+    group: &'static str,
+    unit: Unit,
+    scenarios: &'static [&'static str],
+    caption: &'static str,
+}
+
+const CHARTS: [Chart; 6] = [
+    Chart {
+        title: "As fast as it goes: updates delivered per second, all streams together. More is better",
+        group: "wire_delivered",
+        unit: Unit::PerSecond,
+        scenarios: &[
+            "saturated_100x10_tcp",
+            "saturated_100x10_tcp_tls",
+            "saturated_100x10_unix",
+            "saturated_100x100_tcp",
+        ],
+        caption: "The server shares two cores with those who read.",
+    },
+    Chart {
+        title: "As fast as it goes: the server's processor time per update delivered",
+        group: "wire_cpu",
+        unit: Unit::Nanoseconds,
+        scenarios: &[
+            "saturated_100x10_tcp",
+            "saturated_100x10_tcp_tls",
+            "saturated_100x10_unix",
+            "saturated_100x100_tcp",
+        ],
+        caption: "Of the whole process, publishing included.",
+    },
+    Chart {
+        title: "1,000 updates a second: the server's processor time per update delivered",
+        group: "wire_cpu",
+        unit: Unit::Nanoseconds,
+        scenarios: &[
+            "paced_1000_100x10_tcp",
+            "paced_1000_100x10_tcp_tls",
+            "paced_1000_100x10_unix",
+            "paced_1000_100x100_tcp",
+        ],
+        caption: "Nearly all of it is the kernel's, for writing to sockets: what counts is how many writes a publish takes. With a connection \
+            for each stream there is nothing to gather, and all are alike.",
+    },
+    Chart {
+        title: "Publish to 512 streams that wait: the publisher alone, median",
+        group: "wire_publish_p50",
+        unit: Unit::Nanoseconds,
+        scenarios: &["paced_200_512x8_tcp"],
+        caption: "What a publish here spends on the rings of its streams, a shared ring spends when each stream writes.",
+    },
+    Chart {
+        title: "Memory of an idle stream, of 1,000 over 10 connections, all included",
+        group: "wire_memory",
+        unit: Unit::Bytes,
+        scenarios: &["paced_50_1000x10_tcp"],
+        caption: "What the process grew by, per stream.",
+    },
+    Chart {
+        title: "1,000 streams join at once: until all have a snapshot of 350 settings",
+        group: "wire_join",
+        unit: Unit::Nanoseconds,
+        scenarios: &["paced_50_1000x10_tcp"],
+        caption: "Encoded once for all here, for each of them there.",
+    },
+];
+
+pub(super) fn servers(record: &Record) -> Markup {
+    if !record
+        .figures
+        .iter()
+        .any(|figure| figure.id.starts_with("wire_"))
+    {
+        return html! { p.no { "Not measured in this run: `cargo full` does." } };
+    }
+    html! {
+        p {
+            "Server and readers are processes of their own on the same machine. Beside ours: a " i { "naive" } " server, tonic's generated service "
+            "over tokio's broadcast, which encodes each update for each stream; and one of the " i { "classic design" } " in Go, a goroutine and a "
+            "channel of 100 per stream, on net/http, if there was a Go toolchain. “100 over 10” is 100 streams over 10 connections."
+        }
+        @for chart in CHARTS { (chart.show(record)) }
+        h3 { "Latency over sockets, from due to read" }
+        (latency::over_sockets(record))
+    }
+}
+
+impl Chart {
+    fn show(&self, record: &Record) -> Markup {
+        let mut values = Vec::new();
+        for scenario in self.scenarios {
+            for server in ["engine", "naive_tonic", "go"] {
+                if let Some(figure) = record.figure(&format!("{}/{server}/{scenario}", self.group))
+                {
+                    values.push((format!("{server}/{}", short(scenario)), figure.median));
+                }
+            }
+        }
+        let tick = match self.unit {
+            Unit::PerSecond => |value| Unit::PerSecond.show(value),
+            Unit::Bytes => |value| Unit::Bytes.show(value),
+            _ => |value| Unit::Nanoseconds.show(value),
+        };
+        html! {
+            h3 { (self.title) }
+            (bar_plot("", tick, values))
+            p.caption { (self.caption) }
+        }
+    }
+}
+
+/// Streams, connections and socket of a scenario.
+fn short(scenario: &str) -> String {
+    let parts: Vec<_> = scenario.split('_').collect();
+    let at = parts.iter().position(|part| {
+        part.contains('x') && part.starts_with(|first: char| first.is_ascii_digit())
+    });
+    let rest = &parts[at.unwrap_or(0)..];
+    let words = rest.iter().map(|part| match *part {
+        "tcp" => "TCP".to_owned(),
+        "tls" => "TLS".to_owned(),
+        "unix" => "Unix socket".to_owned(),
+        part => part.replace('x', " over "),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// For people, all of it.
+pub(super) fn described(scenario: &str) -> String {
+    let rest = short(scenario);
+    match scenario
+        .strip_prefix("paced_")
+        .and_then(|rest| rest.split('_').next())
+    {
+        Some(rate) => format!("{rate} updates a second, {rest}"),
+        None => format!("as fast as it goes, {rest}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::scenarios::scenarios;
+
+    #[test]
+    fn a_scenario_is_described_in_words() {
+        assert_eq!(
+            described("paced_1000_100x10_tcp_tls"),
+            "1000 updates a second, 100 over 10, TCP, TLS"
+        );
+        assert_eq!(
+            described("saturated_1x1_unix_parked"),
+            "as fast as it goes, 1 over 1, Unix socket, parked"
+        );
+    }
+
+    #[test]
+    fn what_is_drawn_is_measured() {
+        let names: Vec<_> = scenarios(std::time::Duration::ZERO)
+            .iter()
+            .map(|scenario| scenario.name())
+            .collect();
+        for chart in CHARTS {
+            for scenario in chart.scenarios {
+                assert!(names.iter().any(|name| name == scenario), "{scenario}");
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What was given to a connection and has not left it, because its peer makes no room for it.
+//!
+//! HTTP/2 takes a reply whole before there is a window for it, and the handler is done; nobody polls anything that could
+//! tell of a peer that does not read. But HTTP/2 lets go of the bytes once it has sent them, and that can be told.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tonic::Status;
+
+use crate::server::body::PIECE_BYTES;
+
+/// The pieces that one connection has yet to send. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unread(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Since when, oldest first.
+    pieces: BTreeMap<u64, Instant>,
+    given: u64,
+}
+
+/// A piece, until it is let go.
+struct Piece {
+    bytes: Bytes,
+    number: u64,
+    table: Arc<Mutex<Table>>,
+}
+
+impl Unread {
+    /// The same bytes, which are unread until the last view of them has gone.
+    pub(crate) fn watch(&self, bytes: Bytes) -> Bytes {
+        let mut table = self.0.lock();
+        let number = table.given;
+        table.given += 1;
+        table.pieces.insert(number, Instant::now());
+        Bytes::from_owner(Piece {
+            bytes,
+            number,
+            table: self.0.clone(),
+        })
+    }
+
+    /// Whether a piece has not left for so long.
+    pub(crate) fn is_stuck_for(&self, limit: Duration) -> bool {
+        let table = self.0.lock();
+        let oldest = table.pieces.first_key_value();
+        oldest.is_some_and(|(_, since)| since.elapsed() >= limit)
+    }
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.table.lock().pieces.remove(&self.number);
+    }
+}
+
+/// The body of a reply, watched. It leaves in pieces, so that a peer that reads slowly is told from one that does not read.
+pub(crate) struct Reply<B> {
+    body: B,
+    /// What remains of a large piece.
+    rest: Bytes,
+    unread: Unread,
+}
+
+impl<B> Reply<B> {
+    pub(crate) fn new(body: B, unread: Unread) -> Self {
+        Self {
+            body,
+            rest: Bytes::new(),
+            unread,
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Reply<B> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                end => return Poll::Ready(end),
+            };
+            match frame.into_data() {
+                Ok(data) => self.rest = data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        let size = self.rest.len().min(PIECE_BYTES);
+        let piece = self.rest.split_to(size);
+        Poll::Ready(Some(Ok(Frame::data(self.unread.watch(piece)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use http::HeaderMap;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// A reply of three pieces and trailers.
+    struct Large(Option<Bytes>);
+
+    impl Body for Large {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            let trailers = || Frame::trailers(HeaderMap::new());
+            Poll::Ready(Some(Ok(self.0.take().map_or_else(trailers, Frame::data))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_slowly_is_told_from_one_that_does_not_read() {
+        let unread = Unread::default();
+        let whole = Bytes::from(vec![7; 2 * PIECE_BYTES + 1]);
+        let mut reply = Reply::new(Large(Some(whole.clone())), unread.clone());
+        let mut next = || {
+            let mut cx = Context::from_waker(Waker::noop());
+            match Pin::new(&mut reply).poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(frame))) => frame,
+                other => panic!("no frame: {other:?}"),
+            }
+        };
+        let mut read = Vec::new();
+        for size in [PIECE_BYTES, PIECE_BYTES, 1] {
+            let piece = next().into_data().unwrap();
+            assert_eq!(piece.len(), size);
+            tokio::time::advance(LIMIT - Duration::from_secs(1)).await;
+            assert!(!unread.is_stuck_for(LIMIT));
+            read.extend_from_slice(&piece);
+            // What is left of a piece keeps it.
+            let rest = piece.slice(size - 1..);
+            drop(piece);
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert!(unread.is_stuck_for(LIMIT));
+            drop(rest);
+            assert!(!unread.is_stuck_for(Duration::ZERO));
+        }
+        assert_eq!(read, whole);
+        assert!(next().is_trailers());
+    }
+}
