@@ -164,3 +164,44 @@ fn the_readme_leads_to_every_guide() {
     known.sort();
     assert_eq!(listed, known, "a guide is not tested");
 }
+
+/// `engine/tests/stress.rs` and `cargo loom` in passing are a file and an alias that are there.
+#[test]
+fn paths_and_cargo_commands_in_passing_are_there() {
+    let config = fs::read_to_string(workspace().join(".cargo/config.toml")).unwrap();
+    let known = ["bench", "build", "doc", "fmt", "run", "test"];
+    let (mut paths, mut commands) = (0, 0);
+    for page in PAGES.map(Page::open) {
+        for span in &page.spans {
+            let mut words = span.split_whitespace();
+            let first = words.next().unwrap_or_default();
+            let folder = first.split_once('/').map(|(folder, _)| folder);
+            if folder.is_some_and(|folder| FOLDERS.contains(&folder)) {
+                let path = workspace().join(first);
+                assert!(path.exists(), "{}: nothing is at `{first}`", page.path);
+                paths += 1;
+            }
+            if first == "cargo"
+                && let Some(name) = words.next()
+            {
+                let there = known.contains(&name) || config.contains(&format!("\n{name} = "));
+                assert!(there, "{}: no such command: `{span}`", page.path);
+                commands += 1;
+            }
+        }
+    }
+    assert!(
+        paths >= 20 && commands >= 3,
+        "{paths} paths, {commands} commands"
+    );
+}
+
+const FOLDERS: [&str; 7] = [
+    ".ci",
+    "agent",
+    "benches",
+    "engine",
+    "grpc",
+    "loom-tests",
+    "proto",
+];

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command as Program;
 
 use nix::sys::signal::Signal;
@@ -166,7 +166,7 @@ impl Reader {
     fn shell(&self, text: &str, stays: bool) -> Program {
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{}:{path}", self.root.path().join("bin").display());
-        let text = self.with_ports(text);
+        let text = self.real(text);
         // So that what stays is itself the process that gets the signal.
         let text = if stays {
             format!("exec env {text}")
@@ -189,66 +189,51 @@ impl Reader {
 
     /// What a terminal of somebody has to show next.
     fn shows(&mut self, place: &str, expected: &str, whose: Last) {
-        let (grpc, http) = self.ports();
-        let home = self.home();
+        let expected = self.real(expected);
         let terminal = match whose {
             Last::Watch => self.watch.as_mut(),
             Last::Agent => self.agent.as_mut(),
             _ => self.others.last_mut(),
         };
         let terminal = terminal.unwrap_or_else(|| panic!("{place}: nothing runs"));
-        let expected = [
-            (grpc, "127.0.0.1:5001"),
-            (http, "127.0.0.1:5002"),
-            (Some(home), "/home/you"),
-        ]
-        .into_iter()
-        .filter_map(|(real, shown)| Some((real?, shown)))
-        .fold(expected.to_owned(), |text, (real, shown)| {
-            text.replace(shown, &real)
-        });
         let found = terminal.until(|said| expected::beginning(&expected, said));
         found.unwrap_or_else(|said| panic!("{place}\nis not what it shows:\n{said}"));
     }
 
     fn has_printed(&mut self, place: &str, block: &Block) {
-        let printed = match std::mem::replace(&mut self.last, Last::Nothing) {
-            Last::Nothing => return,
-            Last::Printed(printed) => printed,
-            stays => return self.shows(place, &block.text, stays),
-        };
-        let (grpc, http) = self.ports();
-        let mut printed = printed.replace(&self.home(), "/home/you");
-        for (real, shown) in [(grpc, "127.0.0.1:5001"), (http, "127.0.0.1:5002")] {
-            if let Some(real) = real {
-                printed = printed.replace(&real, shown);
-            }
+        match std::mem::replace(&mut self.last, Last::Nothing) {
+            Last::Nothing => {}
+            Last::Printed(printed) => assert!(
+                expected::matches(&self.real(&block.text), &printed),
+                "{place}\nis not what it prints:\n{printed}"
+            ),
+            stays => self.shows(place, &block.text, stays),
         }
-        assert!(
-            expected::matches(&block.text, &printed),
-            "{place}\nis not what it prints:\n{printed}"
-        );
     }
 
-    /// The text, at the addresses that the agent really has.
-    fn with_ports(&self, text: &str) -> String {
+    /// What a page says, with the addresses and the home directory that there really are.
+    fn real(&self, text: &str) -> String {
         let (grpc, http) = self.ports();
-        let mut text = text.to_owned();
-        for (shown, real) in [
-            ("127.0.0.1:5001", &grpc),
-            ("localhost:5001", &grpc),
-            ("127.0.0.1:5002", &http),
-        ] {
-            if let Some(real) = real {
-                text = text.replace(shown, real);
-            }
-        }
-        text
+        let home = self.root.path().join("home").display().to_string();
+        [
+            ("127.0.0.1:5001", grpc.as_ref()),
+            ("localhost:5001", grpc.as_ref()),
+            ("127.0.0.1:5002", http.as_ref()),
+            ("/home/you", Some(&home)),
+        ]
+        .into_iter()
+        .fold(text.to_owned(), |text, (shown, real)| match real {
+            Some(real) => text.replace(shown, real),
+            None => text,
+        })
     }
 
     /// Where the agent listens.
     fn ports(&self) -> (Option<String>, Option<String>) {
-        let file = self.home_path().join(".local/state/configstream/address");
+        let file = self
+            .root
+            .path()
+            .join("home/.local/state/configstream/address");
         let grpc = fs::read_to_string(file).ok();
         let grpc = grpc.map(|address| address.trim().to_owned());
         let http = self.agent.as_ref().and_then(|agent| {
@@ -256,14 +241,6 @@ impl Reader {
             Some(rest.split('/').next()?.to_owned())
         });
         (grpc, http)
-    }
-
-    fn home_path(&self) -> PathBuf {
-        self.root.path().join("home")
-    }
-
-    fn home(&self) -> String {
-        self.home_path().display().to_string()
     }
 
     /// Presses Ctrl-C where the agent runs.
