@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use configstream_engine::settings::{Change, Key, Provenance, Settings, Source, Value};
+use configstream_engine::settings::{Change, Key, Layered, Provenance, Settings, Source, Value};
 use configstream_engine::{Committed, Engine};
 use configstream_grpc::{AdminBackend, AdminError, Explanation, HostStatus};
 use tonic::async_trait;
@@ -22,6 +22,27 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// Where a value came from, and what a restart makes of it.
+    fn provenance(&self, layered: &Layered) -> String {
+        let setting = &layered.setting;
+        let mut text = layered
+            .provenance
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        if let Some(kept) = self.resolver.persisted(setting.source(), setting.key()) {
+            text += &if kept.value == *setting.value() {
+                format!(", persisted {}", kept.origin())
+            } else {
+                format!(
+                    "; a restart brings back the value persisted {}",
+                    kept.origin()
+                )
+            };
+        }
+        text
+    }
+
     async fn submit(&self, change: Change) -> Result<Committed, AdminError> {
         let answer = match self.resolver.try_submit(change) {
             Ok(pending) => pending.answer().await,
@@ -29,6 +50,7 @@ impl Backend {
         };
         answer.map_err(|error| match error {
             ResolveError::Rejected(rejection) => AdminError::Rejected(rejection.to_string()),
+            ResolveError::NotPersisted(why) => AdminError::Rejected(why),
             ResolveError::QueueFull => AdminError::Overloaded,
             ResolveError::Closed => AdminError::Closed,
             // Nothing was changed, and it may work again later, as under overload.
@@ -84,10 +106,7 @@ impl AdminBackend for Backend {
                 source: layered.setting.source(),
                 value: layered.setting.value().clone(),
                 wins: layered.wins,
-                provenance: layered
-                    .provenance
-                    .map(|place| place.to_string())
-                    .unwrap_or_default(),
+                provenance: self.provenance(&layered),
             })
             .collect())
     }

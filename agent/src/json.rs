@@ -121,7 +121,8 @@ pub fn for_people(known: &Known, key: &str, value: &serde_json::Value) -> String
     }
 }
 
-struct Json(Value);
+/// A value, for where JSON holds one.
+pub(crate) struct Json(pub(crate) Value);
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod atomic_file;
 pub mod backend;
 pub mod cli;
 pub mod command_line;
@@ -17,6 +18,7 @@ pub mod known;
 pub mod listen;
 pub mod log;
 mod open_files;
+pub mod persisted;
 pub mod recent;
 pub mod resolver;
 pub mod run;

@@ -4,19 +4,36 @@
 //! they were not. Before a sequence is used it is reserved on disk ([`SequenceFile`]); where the wire's sequences
 //! end, the resolver begins the next epoch.
 //!
+//! # Changes that persist
+//!
+//! A change that is to survive a restart ([`try_persist`](ResolverHandle::try_persist)) is judged, then kept on disk
+//! ([`Persisted`]), then published, and then answered. Each step before the next, because the agent can be killed
+//! between any two:
+//!
+//! 1. Before it is kept: nothing has happened, and nobody was told otherwise.
+//! 2. Kept, not published: no stream has shown it and the caller has no answer. The restart brings it, as if it had
+//!    come just after; a caller that asks again changes nothing.
+//! 3. Published, not answered: a restart brings what the streams have shown.
+//!
+//! The other order would let a stream show, and remote agents act on, a change that is gone after a restart; and on a full
+//! disk it would have to be published back. This order has a case of its own, a change that is kept and then cannot be
+//! published. It was judged before, so what remains is a sequence that cannot be reserved, or a close; then it is taken
+//! back before the caller hears of it. If even that fails, the answer says that a restart may bring it.
+//!
 //! A full queue is the sender's to deal with: [`try_submit`](ResolverHandle::try_submit), for callers at runtime,
 //! refuses; [`submit_and_wait`](ResolverHandle::submit_and_wait), for files, waits.
 
 use std::error::Error;
 use std::fmt;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use configstream_engine::settings::{Change, Rejection, Settings};
-use configstream_engine::{Committed, Engine, PublishError, Sequence};
+use configstream_engine::settings::{Change, Key, Rejection, Settings, Source};
+use configstream_engine::{Committed, Engine, PublishError, Sequence, State};
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use tokio::sync::oneshot;
 
+use crate::persisted::{Kept, PersistError, Persisted};
 use crate::sequence_file::{SequenceFile, SequenceFileError};
 
 /// Requests that may wait for the resolver. One takes some microseconds, and a sync of the disk every thousand.
@@ -32,6 +49,8 @@ pub enum ResolveError {
     QueueFull,
     /// No sequence could be reserved on disk, so none can be given. Nothing has changed; try again.
     Sequence(String),
+    /// It was asked to persist, and cannot. Nothing has changed. The text says why, and what to do.
+    NotPersisted(String),
     /// The agent is shutting down.
     Closed,
 }
@@ -45,6 +64,7 @@ impl fmt::Display for ResolveError {
                 "{QUEUE_REQUESTS} changes wait already; try again"
             ),
             Self::Sequence(why) => write!(formatter, "no sequence can be reserved: {why}"),
+            Self::NotPersisted(why) => formatter.write_str(why),
             Self::Closed => formatter.write_str("the agent is shutting down"),
         }
     }
@@ -57,6 +77,7 @@ type Answer = Result<Committed, ResolveError>;
 enum Request {
     Publish {
         change: Change,
+        persist: bool,
         answer: oneshot::Sender<Answer>,
     },
     Ping(oneshot::Sender<()>),
@@ -68,6 +89,7 @@ enum Request {
 #[must_use = "a resolver that is dropped goes on; stop it to get the saved sequence back"]
 pub struct Resolver {
     requests: Sender<Request>,
+    persisted: Option<Persisted>,
     thread: thread::JoinHandle<SequenceFile>,
 }
 
@@ -78,11 +100,44 @@ impl Resolver {
     ///
     /// The system has no thread to give.
     pub fn start(engine: Engine<Settings>, file: SequenceFile) -> std::io::Result<Self> {
+        Self::start_with(engine, file, None)
+    }
+
+    /// The same, for changes that may persist. What does so already must be in the engine's state.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread to give.
+    pub fn start_persisting(
+        engine: Engine<Settings>,
+        file: SequenceFile,
+        persisted: Persisted,
+    ) -> std::io::Result<Self> {
+        Self::start_with(engine, file, Some(persisted))
+    }
+
+    fn start_with(
+        engine: Engine<Settings>,
+        file: SequenceFile,
+        persisted: Option<Persisted>,
+    ) -> std::io::Result<Self> {
         let (requests, queue) = crossbeam_channel::bounded(QUEUE_REQUESTS);
+        let kept = persisted.clone();
         let thread = thread::Builder::new()
             .name("resolver".to_owned())
-            .spawn(move || Worker { engine, file }.run(&queue))?;
-        Ok(Self { requests, thread })
+            .spawn(move || {
+                let worker = Worker {
+                    engine,
+                    file,
+                    persisted,
+                };
+                worker.run(&queue)
+            })?;
+        Ok(Self {
+            requests,
+            persisted: kept,
+            thread,
+        })
     }
 
     /// A handle to send changes with.
@@ -90,6 +145,7 @@ impl Resolver {
     pub fn handle(&self) -> ResolverHandle {
         ResolverHandle {
             requests: self.requests.clone(),
+            persisted: self.persisted.clone(),
         }
     }
 
@@ -106,6 +162,7 @@ impl Resolver {
 #[derive(Clone, Debug)]
 pub struct ResolverHandle {
     requests: Sender<Request>,
+    persisted: Option<Persisted>,
 }
 
 impl ResolverHandle {
@@ -115,8 +172,27 @@ impl ResolverHandle {
     ///
     /// [`ResolveError::QueueFull`], or [`ResolveError::Closed`].
     pub fn try_submit(&self, change: Change) -> Result<Pending, ResolveError> {
+        self.try_request(change, false)
+    }
+
+    /// The same for a change that is to survive a restart: what it sets is set again, what it unsets stays unset. For
+    /// [`Set`](Change::Set), [`Unset`](Change::Unset), and batches of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_submit`](Self::try_submit). The answer can also be [`ResolveError::NotPersisted`].
+    pub fn try_persist(&self, change: Change) -> Result<Pending, ResolveError> {
+        self.try_request(change, true)
+    }
+
+    fn try_request(&self, change: Change, persist: bool) -> Result<Pending, ResolveError> {
         let (answer, pending) = oneshot::channel();
-        match self.requests.try_send(Request::Publish { change, answer }) {
+        let request = Request::Publish {
+            change,
+            persist,
+            answer,
+        };
+        match self.requests.try_send(request) {
             Ok(()) => Ok(Pending(pending)),
             Err(TrySendError::Full(_)) => {
                 metrics::counter!("configstream_resolver_queue_full_total").increment(1);
@@ -134,7 +210,11 @@ impl ResolverHandle {
     pub fn submit_and_wait(&self, change: Change) -> Answer {
         let (answer, pending) = oneshot::channel();
         self.requests
-            .send(Request::Publish { change, answer })
+            .send(Request::Publish {
+                change,
+                persist: false,
+                answer,
+            })
             .map_err(|_| ResolveError::Closed)?;
         pending.blocking_recv().unwrap_or(Err(ResolveError::Closed))
     }
@@ -156,6 +236,12 @@ impl ResolverHandle {
             }
             tokio::time::sleep(PING_PAUSE).await;
         }
+    }
+
+    /// What a restart brings back for a key in a layer, if anything.
+    #[must_use]
+    pub fn persisted(&self, source: Source, key: &Key) -> Option<Kept> {
+        self.persisted.as_ref()?.get(source, key)
     }
 
     /// How many changes wait. May change at once.
@@ -193,6 +279,7 @@ impl Pending {
 struct Worker {
     engine: Engine<Settings>,
     file: SequenceFile,
+    persisted: Option<Persisted>,
 }
 
 impl Worker {
@@ -200,8 +287,17 @@ impl Worker {
         // Nobody waiting for an answer is no reason to stop.
         loop {
             match queue.recv() {
-                Ok(Request::Publish { change, answer }) => {
-                    let _ = answer.send(self.publish(&change));
+                Ok(Request::Publish {
+                    change,
+                    persist,
+                    answer,
+                }) => {
+                    let result = if persist {
+                        self.persist(&change)
+                    } else {
+                        self.publish(&change)
+                    };
+                    let _ = answer.send(result);
                 }
                 Ok(Request::Ping(answer)) => {
                     let _ = answer.send(());
@@ -209,6 +305,37 @@ impl Worker {
                 Ok(Request::Stop) | Err(_) => return self.file,
             }
         }
+    }
+
+    /// Judges, keeps, publishes; the module says why in this order.
+    fn persist(&mut self, change: &Change) -> Answer {
+        let failed = |error: PersistError| {
+            metrics::counter!("configstream_persist_errors_total").increment(1);
+            ResolveError::NotPersisted(format!("{error}; {}", error.mend()))
+        };
+        let Some(persisted) = self.persisted.clone() else {
+            let why = "this agent keeps no changes; do without --persist";
+            return Err(ResolveError::NotPersisted(why.to_owned()));
+        };
+        // Nobody else publishes, so what can be applied now can be published.
+        self.engine
+            .head()
+            .state()
+            .apply(change)
+            .map_err(ResolveError::Rejected)?;
+        let before = persisted.keep(change, SystemTime::now()).map_err(failed)?;
+        let answer = self.publish(change);
+        if let Err(error) = &answer
+            && let Err(kept) = persisted.take_back(before)
+        {
+            tracing::error!("{kept}; {}", kept.mend());
+            let why = format!(
+                "{error}; and {kept}: a restart may bring the change; ask again, or unset it with --persist"
+            );
+            metrics::counter!("configstream_persist_errors_total").increment(1);
+            return Err(ResolveError::NotPersisted(why));
+        }
+        answer
     }
 
     fn publish(&mut self, change: &Change) -> Answer {
@@ -265,7 +392,7 @@ mod tests {
     use std::path::Path;
 
     use configstream_engine::Event;
-    use configstream_engine::settings::{Key, Source, Value};
+    use configstream_engine::settings::Value;
 
     use super::*;
     use crate::sequence_file::{BLOCK, LAST};
@@ -395,7 +522,10 @@ mod tests {
     fn a_full_queue_refuses_who_will_not_wait() {
         // No worker: the queue fills.
         let (requests, queue) = crossbeam_channel::bounded(1);
-        let handle = ResolverHandle { requests };
+        let handle = ResolverHandle {
+            requests,
+            persisted: None,
+        };
         let _pending = handle.try_submit(set("a", 1)).unwrap();
         assert_eq!(
             handle.try_submit(set("a", 2)).err(),
@@ -416,7 +546,10 @@ mod tests {
 
         // No worker: what is queued stays.
         let (requests, queue) = crossbeam_channel::bounded(1);
-        let handle = ResolverHandle { requests };
+        let handle = ResolverHandle {
+            requests,
+            persisted: None,
+        };
         let _pending = handle.try_submit(set("a", 1)).unwrap();
         let ping = tokio::spawn(async move { handle.ping().await });
         let queue = tokio::task::spawn_blocking(move || {
@@ -433,6 +566,136 @@ mod tests {
         let handle = resolver.handle();
         drop(resolver.stop());
         assert_eq!(handle.ping().await, Err(ResolveError::Closed));
+    }
+
+    fn start_persisting(root: &Path) -> (Engine<Settings>, Resolver, Persisted) {
+        let file = SequenceFile::open(&root.join("sequence")).unwrap();
+        let persisted = Persisted::open(&root.join("persisted")).unwrap();
+        let state = Settings::default()
+            .apply(&persisted.changes())
+            .unwrap()
+            .state;
+        let engine = Engine::builder(state)
+            .start_at(file.epoch(), file.start())
+            .sequence_limit(file.limit())
+            .build()
+            .unwrap();
+        let resolver = Resolver::start_persisting(engine.clone(), file, persisted.clone()).unwrap();
+        (engine, resolver, persisted)
+    }
+
+    fn persist(resolver: &Resolver, change: Change) -> Answer {
+        let pending = resolver.handle().try_persist(change).unwrap();
+        pending.0.blocking_recv().unwrap()
+    }
+
+    fn value(engine: &Engine<Settings>, key: &str) -> Option<Value> {
+        let head = engine.head();
+        let setting = head.state().resolved().get(key)?;
+        Some(setting.value().clone())
+    }
+
+    #[test]
+    fn what_persists_is_there_after_a_restart_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let (engine, resolver, _) = start_persisting(root.path());
+        let handle = resolver.handle();
+        persist(&resolver, set("a", 1)).unwrap();
+        persist(&resolver, Change::batch([set("b", 1), set("c", 1)])).unwrap();
+        // Not persisted: over a persisted key, beside it, and away with it.
+        handle.submit_and_wait(set("a", 2)).unwrap();
+        handle.submit_and_wait(set("d", 2)).unwrap();
+        let unset = |name: &str| Change::unset(Source::AgentRuntime, Key::parse(name).unwrap());
+        handle.submit_and_wait(unset("b")).unwrap();
+        persist(&resolver, unset("c")).unwrap();
+        let now = ["a", "b", "c", "d"].map(|key| value(&engine, key));
+        assert_eq!(now, [Some(2.into()), None, None, Some(2.into())]);
+        drop(resolver.stop());
+
+        let (engine, resolver, _) = start_persisting(root.path());
+        let now = ["a", "b", "c", "d"].map(|key| value(&engine, key));
+        assert_eq!(now, [Some(1.into()), Some(1.into()), None, None]);
+        // What no layer holds any more can still be taken out of the file.
+        resolver.handle().submit_and_wait(unset("a")).unwrap();
+        let before = engine.head().sequence();
+        persist(&resolver, unset("a")).unwrap();
+        assert_eq!(engine.head().sequence(), before);
+        drop(resolver.stop());
+        let (engine, resolver, _) = start_persisting(root.path());
+        assert_eq!(value(&engine, "a"), None);
+        drop(resolver.stop());
+    }
+
+    #[test]
+    fn what_is_rejected_does_not_persist() {
+        let root = tempfile::tempdir().unwrap();
+        let (engine, resolver, persisted) = start_persisting(root.path());
+        persist(&resolver, set("a", 1)).unwrap();
+        let before = engine.head().sequence();
+        assert!(matches!(
+            persist(&resolver, Change::batch([set("b", 1), set("a.b", 1)])),
+            Err(ResolveError::Rejected(_))
+        ));
+        let error = persist(
+            &resolver,
+            Change::unset(Source::File, Key::parse("a").unwrap()),
+        );
+        assert!(
+            matches!(error, Err(ResolveError::NotPersisted(_))),
+            "{error:?}"
+        );
+        assert_eq!((persisted.len(), engine.head().sequence()), (1, before));
+        drop(resolver.stop());
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_not_published() {
+        let root = tempfile::tempdir().unwrap();
+        let (engine, resolver, _) = start_persisting(root.path());
+        let blocked = root.path().join("persisted.new");
+        std::fs::create_dir(&blocked).unwrap();
+        let error = persist(&resolver, set("a", 1)).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("cannot write") && text.contains("; make room"),
+            "{text}"
+        );
+        assert_eq!(value(&engine, "a"), None);
+        std::fs::remove_dir(&blocked).unwrap();
+        persist(&resolver, set("a", 1)).unwrap();
+        drop(resolver.stop());
+    }
+
+    #[test]
+    fn what_cannot_be_published_is_taken_back() {
+        let root = tempfile::tempdir().unwrap();
+        let (engine, resolver, persisted) = start_persisting(root.path());
+        persist(&resolver, set("a", 1)).unwrap();
+        // No further sequence can be reserved.
+        std::fs::create_dir(root.path().join("sequence.new")).unwrap();
+        let mut filler = 0..;
+        let spend = |value| resolver.handle().submit_and_wait(set("filler", value));
+        while spend(filler.next().unwrap()).is_ok() {}
+        let error = persist(&resolver, set("a", 2)).unwrap_err();
+        assert!(matches!(error, ResolveError::Sequence(_)), "{error}");
+        assert_eq!(value(&engine, "a"), Some(1.into()));
+        drop(resolver.stop());
+        let again = Persisted::open(persisted.path()).unwrap();
+        assert_eq!(again.changes(), persisted.changes());
+        let kept = again
+            .get(Source::AgentRuntime, &Key::parse("a").unwrap())
+            .unwrap();
+        assert_eq!(kept.value, 1.into());
+    }
+
+    #[test]
+    fn without_a_place_to_keep_them_changes_that_persist_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let (engine, resolver) = start(&root.path().join("sequence"));
+        let error = persist(&resolver, set("a", 1)).unwrap_err();
+        assert!(error.to_string().contains("keeps no changes"), "{error}");
+        assert_eq!(value(&engine, "a"), None);
+        drop(resolver.stop());
     }
 
     #[test]

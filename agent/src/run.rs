@@ -23,6 +23,7 @@ use crate::known::Known;
 use crate::listen::{self, Bound, SocketFile};
 use crate::log;
 use crate::open_files;
+use crate::persisted::{PersistError, Persisted};
 use crate::recent::RecentChanges;
 use crate::resolver::Resolver;
 use crate::run_dir::{RunDir, RunDirLock};
@@ -133,8 +134,7 @@ impl Agent {
         let known = Known::embedded();
         let layers = Layers::gather(options, known)?;
         let state = layers.resolve()?;
-        let own = OwnSettings::at_start(&state)?;
-        own.begin();
+        let mut own = OwnSettings::at_start(&state)?;
 
         let run_dir = RunDir::locate(options.run_dir.as_deref())?;
         run_dir.create(options.run_dir.is_some())?;
@@ -145,6 +145,12 @@ impl Agent {
         }
         let http_listener = listen_http(&options.http).await?;
         let metrics = telemetry::install()?;
+        // Only under the lock does nobody else change it.
+        let persisted = Persisted::open(&run_dir.persisted()).map_err(refuse_persisted)?;
+        let state = restore(&state, &persisted)?;
+        // What persists was taken at run time, where a bad value is told and not taken: no reason not to start.
+        own.take(&state);
+        own.begin();
         let credentials = Credentials::open_or_create(&run_dir)?;
         let (identity, token) = trust(&run_dir, &credentials)?;
 
@@ -157,7 +163,8 @@ impl Agent {
         let no_thread = |error: std::io::Error| {
             Failure::new(Exit::Failed, "cannot start a thread", error, "free some")
         };
-        let resolver = Resolver::start(engine.clone(), saved).map_err(no_thread)?;
+        let resolver = Resolver::start_persisting(engine.clone(), saved, persisted);
+        let resolver = resolver.map_err(no_thread)?;
 
         let origin = layers.origin(options);
         let (sources, file_report) = layers.reports(options);
@@ -522,6 +529,40 @@ pub(crate) fn trust(dir: &RunDir, credentials: &Credentials) -> Result<(Identity
     let token = Token::parse(credentials.token())
         .map_err(|error| refuse(dir.token(), error.to_string()))?;
     Ok((identity, token))
+}
+
+/// The state with the changes that were to survive the restart.
+fn restore(state: &Settings, persisted: &Persisted) -> Result<Settings, Failure> {
+    if persisted.is_empty() {
+        return Ok(state.clone());
+    }
+    let path = persisted.path().display();
+    match state.apply(&persisted.changes()) {
+        Ok(transition) => {
+            tracing::info!(
+                "{} persisted changes are restored from {path}",
+                persisted.len()
+            );
+            Ok(transition.state)
+        }
+        Err(rejection) => Err(Failure::new(
+            Exit::Configuration,
+            "a persisted change does not go together with the settings of this start",
+            rejection,
+            format!(
+                "change the other one; or remove {path}: all that persisted is then gone, and has to be set again"
+            ),
+        )),
+    }
+}
+
+fn refuse_persisted(error: PersistError) -> Failure {
+    Failure::new(
+        Exit::RunDir,
+        "the persisted changes cannot be used",
+        &error,
+        error.mend(),
+    )
 }
 
 fn refuse_sequence(error: SequenceFileError) -> Failure {

@@ -179,6 +179,12 @@ impl RunDir {
         self.path.join("sequence")
     }
 
+    /// Where the changes are that survive a restart.
+    #[must_use]
+    pub fn persisted(&self) -> PathBuf {
+        self.path.join("persisted")
+    }
+
     /// Where a running agent writes the address it listens on, so that the other verbs find it.
     #[must_use]
     pub fn address(&self) -> PathBuf {

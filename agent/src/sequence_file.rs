@@ -18,19 +18,19 @@
 //!
 //! # Durability
 //!
-//! Each write goes to `sequence.new`, which is synced, renamed over `sequence`, and the directory is synced; only
-//! then are the sequences handed out. A crash at any point leaves the old file or the new one, and each is at or
-//! above everything used.
+//! The file is replaced in one step ([`atomic_file`]); only then are the sequences handed out. A crash at any point
+//! leaves the old file or the new one, and each is at or above everything used.
 
 use std::error::Error;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use configstream_engine::{Epoch, Sequence};
+
+use crate::atomic_file;
 
 /// How many sequences are reserved at once. At 100,000 updates a second that is a hundred syncs a second; one crash
 /// wastes at most this many of two thousand million.
@@ -200,7 +200,7 @@ impl SequenceFile {
     }
 
     fn write(&mut self, used: u64) -> Result<(), SequenceFileError> {
-        write(&self.path, &render(self.epoch, used), &mut |_| Ok(())).map_err(|error| {
+        atomic_file::write(&self.path, render(self.epoch, used).as_bytes()).map_err(|error| {
             SequenceFileError::Unwritable {
                 path: self.path.clone(),
                 error,
@@ -214,43 +214,6 @@ impl SequenceFile {
 /// How far to reserve when `needed` is needed.
 fn reservation(needed: u64) -> u64 {
     (needed + BLOCK - 1).min(LAST)
-}
-
-/// A point in a write at which a machine can fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Created,
-    Written,
-    Synced,
-    Renamed,
-}
-
-/// Replaces a file in one step. `reached` is told each step; in tests it fails there.
-fn write(
-    path: &Path,
-    content: &str,
-    reached: &mut dyn FnMut(Step) -> io::Result<()>,
-) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    reached(Step::Created)?;
-    file.write_all(content.as_bytes())?;
-    reached(Step::Written)?;
-    file.sync_all()?;
-    reached(Step::Synced)?;
-    fs::rename(&new, path)?;
-    reached(Step::Renamed)?;
-    File::open(
-        path.parent()
-            .filter(|dir| !dir.as_os_str().is_empty())
-            .unwrap_or(Path::new(".")),
-    )?
-    .sync_all()
 }
 
 fn render(epoch: u64, used: u64) -> String {
@@ -325,7 +288,10 @@ const LONGEST: u64 = 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::atomic_file::Step;
 
     fn place() -> (tempfile::TempDir, PathBuf) {
         let root = tempfile::tempdir().unwrap();
@@ -444,7 +410,8 @@ mod tests {
                     Ok(())
                 }
             };
-            write(&path, &render(file.epoch, 2 * BLOCK), failing).unwrap_err();
+            let content = render(file.epoch, 2 * BLOCK);
+            atomic_file::write_by_steps(&path, content.as_bytes(), failing).unwrap_err();
             drop(file);
             let file = SequenceFile::open(&path).unwrap();
             assert!(

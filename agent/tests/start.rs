@@ -190,6 +190,34 @@ fn damaged_or_open_credentials_are_refused() {
 }
 
 #[test]
+fn damaged_or_foreign_persisted_changes_are_refused_and_left_as_they_are() {
+    let root = tempfile::tempdir().unwrap();
+    for (content, why) in [
+        (&b""[..], "it is empty"),
+        (b"log_level: debug\n", "first line"),
+        (b"configstream persisted changes 1\n", "cut short"),
+        (
+            b"configstream persisted changes 1\ncrc32 00000000\n",
+            "checksum",
+        ),
+    ] {
+        let path = file(root.path(), "persisted", content);
+        let parts = [
+            "persisted changes cannot be used",
+            why,
+            "to do: restore it",
+            "rm ",
+        ];
+        fail(root.path(), &[]).demand(4, &parts);
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
+    assert!(
+        !root.path().join("sequence").exists(),
+        "a start that fails spends no sequence"
+    );
+}
+
+#[test]
 fn a_damaged_sequence_is_refused_and_left_as_it_is() {
     let root = tempfile::tempdir().unwrap();
     let path = file(

@@ -1,0 +1,103 @@
+//! A small file that is replaced in one step, for what has to survive a crash.
+//!
+//! The new content goes to a file beside it (`x` by way of `x.new`), which is synced and renamed over the old one; then
+//! the directory is synced. A crash at any point leaves the old content or the new one, whole. Who is told that a write
+//! has succeeded finds it after a power cut.
+//!
+//! A write that fails leaves the old content too, unless what failed is the last step: then the new one is there, and
+//! perhaps only until the power goes.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// A point in a write at which a machine can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Created,
+    Written,
+    Synced,
+    Renamed,
+}
+
+#[cfg(test)]
+impl Step {
+    pub(crate) const ALL: [Self; 4] = [Self::Created, Self::Written, Self::Synced, Self::Renamed];
+}
+
+/// Replaces a file, readable by its owner alone.
+pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_by_steps(path, content, &mut |_| Ok(()))
+}
+
+/// The same; `reached` is told each step. In tests it fails there.
+pub(crate) fn write_by_steps(
+    path: &Path,
+    content: &[u8],
+    reached: &mut dyn FnMut(Step) -> io::Result<()>,
+) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(MODE)
+        .open(&new)?;
+    // One that was left behind may have had another mode.
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    reached(Step::Created)?;
+    file.write_all(content)?;
+    reached(Step::Written)?;
+    file.sync_all()?;
+    reached(Step::Synced)?;
+    fs::rename(&new, path)?;
+    reached(Step::Renamed)?;
+    let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+const MODE: u32 = 0o600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_at_any_step_leaves_the_old_content_or_the_new_and_the_next_write_works() {
+        for stop in Step::ALL {
+            let root = tempfile::tempdir().unwrap();
+            let path = root.path().join("file");
+            write(&path, b"old").unwrap();
+            let failing = &mut |step| {
+                if step == stop {
+                    Err(io::Error::other("power cut"))
+                } else {
+                    Ok(())
+                }
+            };
+            write_by_steps(&path, b"new and longer", failing).unwrap_err();
+            let expected: &[u8] = if stop == Step::Renamed {
+                b"new and longer"
+            } else {
+                b"old"
+            };
+            assert_eq!(fs::read(&path).unwrap(), expected, "{stop:?}");
+            write(&path, b"next").unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"next", "{stop:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_owner_can_read_it_whatever_was_left_behind() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        let left = root.path().join("file.new");
+        fs::write(&left, "a longer rest").unwrap();
+        fs::set_permissions(&left, Permissions::from_mode(0o666)).unwrap();
+        write(&path, b"x").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"x");
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}

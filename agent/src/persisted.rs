@@ -1,0 +1,694 @@
+//! Changes made at run time that are to survive a restart.
+//!
+//! A change that is asked to persist (`configstream set --persist`) is written to one file in the run directory before
+//! it is published; the next start sets it again, in its layer. Any other change at run time ends with the agent:
+//!
+//! * a set without `--persist` of a persisted key holds until the restart, which brings the persisted value back;
+//! * so does an unset without `--persist`; with it, the key is taken out of the file, too.
+//!
+//! ```text
+//! configstream persisted changes 1
+//! {"source":"agent-runtime","key":"log_level","value":"debug","who":"root","when":"2026-11-25T04:01:14Z"}
+//! crc32 0a1b2c3d
+//! ```
+//!
+//! Values stand there as they are, secrets too, and so only the owner can read the file. It holds at most
+//! [`MAX_CHANGES`] and [`MAX_BYTES`], is replaced in one step ([`atomic_file`]), and is written whole each time: a
+//! persisted change costs a sync of the disk, and time in proportion to all that is persisted.
+//!
+//! A file that is damaged, or not one of these, keeps the agent from starting: to go on without it would silently take
+//! back what somebody was promised.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use configstream_engine::settings::{Change, Key, Provenance, Source, Value};
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic_file;
+use crate::json::{self, Json};
+
+/// The most changes that persist.
+pub const MAX_CHANGES: usize = 4096;
+
+/// The longest file.
+pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The persisted changes of one run directory, whose lock the owner holds. Cloning gives another handle to the same.
+#[derive(Clone, Debug)]
+pub struct Persisted {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    /// What the file holds. Only the resolver changes it.
+    changes: RwLock<Changes>,
+}
+
+type Changes = BTreeMap<(Source, Key), Kept>;
+
+/// A value that persists.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Kept {
+    /// The value.
+    pub value: Value,
+    /// Who asked for it.
+    pub who: Arc<str>,
+    /// When, in whole seconds.
+    pub when: SystemTime,
+}
+
+impl Kept {
+    /// Who asked for it and when, for people.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        let when = humantime::format_rfc3339_seconds(self.when);
+        format!("by {} at {when}", self.who)
+    }
+}
+
+/// What was kept before a change, for taking it back.
+#[derive(Debug)]
+#[must_use = "a change that is not published is to be taken back"]
+pub struct Before(Changes);
+
+impl Persisted {
+    /// Reads what is kept. Nothing is written, and no file is as good as an empty one.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is not as it was written.
+    pub fn open(path: &Path) -> Result<Self, PersistError> {
+        let changes = read(path)?;
+        count(&changes);
+        Ok(Self {
+            shared: Arc::new(Shared {
+                path: path.to_owned(),
+                changes: RwLock::new(changes),
+            }),
+        })
+    }
+
+    /// All that is kept, as one change, for the start.
+    #[must_use]
+    pub fn changes(&self) -> Change {
+        let changes = self.shared.changes.read();
+        Change::batch(changes.iter().map(|((source, key), kept)| {
+            Change::set(*source, key.clone(), kept.value.clone())
+                .with_provenance(Provenance::runtime(kept.who.clone()))
+        }))
+    }
+
+    /// What is kept for a key in a layer, whether the layer holds it now or not.
+    #[must_use]
+    pub fn get(&self, source: Source, key: &Key) -> Option<Kept> {
+        let changes = self.shared.changes.read();
+        changes.get(&(source, key.clone())).cloned()
+    }
+
+    /// How many values are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.changes.read().len()
+    }
+
+    /// Whether nothing is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.shared.path
+    }
+
+    /// Keeps a change: when this returns, a restart finds it. What it sets is kept, what it unsets no longer.
+    ///
+    /// # Errors
+    ///
+    /// The change cannot be kept; then what is kept is what was.
+    pub(crate) fn keep(&self, change: &Change, when: SystemTime) -> Result<Before, PersistError> {
+        let before = self.shared.changes.read().clone();
+        let mut after = before.clone();
+        record(&mut after, change, whole_seconds(when))?;
+        if after.len() > MAX_CHANGES {
+            return Err(PersistError::TooMany);
+        }
+        if after != before {
+            self.write(&before, after)?;
+        }
+        Ok(Before(before))
+    }
+
+    /// Takes back what [`keep`](Self::keep) did.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written: the change stays kept.
+    pub(crate) fn take_back(&self, Before(before): Before) -> Result<(), PersistError> {
+        let now = self.shared.changes.read().clone();
+        if now == before {
+            return Ok(());
+        }
+        self.write(&now, before)
+    }
+
+    fn write(&self, before: &Changes, after: Changes) -> Result<(), PersistError> {
+        let path = &self.shared.path;
+        let content = render(&after);
+        if content.len() as u64 > MAX_BYTES {
+            return Err(PersistError::TooLong);
+        }
+        if let Err(error) = atomic_file::write(path, content.as_bytes()) {
+            // Only if the very last step failed does the file hold the new content. Then it may still be taken back.
+            let is_new = || std::fs::read(path).is_ok_and(|found| found == content.as_bytes());
+            let uncertain = is_new()
+                && atomic_file::write(path, render(before).as_bytes()).is_err()
+                && is_new();
+            return Err(PersistError::Unwritable {
+                path: path.clone(),
+                error,
+                uncertain,
+            });
+        }
+        count(&after);
+        *self.shared.changes.write() = after;
+        Ok(())
+    }
+}
+
+fn count(changes: &Changes) {
+    // Some thousands at most.
+    #[allow(clippy::cast_precision_loss)]
+    metrics::gauge!("configstream_persisted_changes").set(changes.len() as f64);
+}
+
+/// What a change makes of what is kept.
+fn record(kept: &mut Changes, change: &Change, when: SystemTime) -> Result<(), PersistError> {
+    match change {
+        Change::Set {
+            source,
+            key,
+            value,
+            provenance,
+        } => {
+            let who = match provenance {
+                Some(Provenance::Runtime { who }) => who.clone(),
+                _ => "somebody".into(),
+            };
+            let value = value.clone().canonical();
+            kept.insert((keepable(*source)?, key.clone()), Kept { value, who, when });
+        }
+        Change::Unset { source, key } => {
+            kept.remove(&(keepable(*source)?, key.clone()));
+        }
+        Change::Batch(changes) => {
+            for change in changes {
+                record(kept, change, when)?;
+            }
+        }
+        other => return Err(PersistError::WholeLayer(source_of(other))),
+    }
+    Ok(())
+}
+
+/// A layer that something else fills anew at each start cannot keep a change beside that.
+fn keepable(source: Source) -> Result<Source, PersistError> {
+    match source {
+        Source::Default | Source::File | Source::EnvironmentVariable | Source::Cli => {
+            Err(PersistError::Layer(source))
+        }
+        other => Ok(other),
+    }
+}
+
+fn source_of(change: &Change) -> Source {
+    match change {
+        Change::ReplaceLayer { source, .. } => *source,
+        _ => Source::Unknown,
+    }
+}
+
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    // The year 9999, where the notation ends.
+    let seconds = since.as_secs().min(253_402_300_799);
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)
+}
+
+/// A line of the file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<V> {
+    source: String,
+    key: String,
+    value: V,
+    who: String,
+    when: String,
+}
+
+fn render(changes: &Changes) -> String {
+    let mut text = format!("{FIRST_LINE}\n");
+    for ((source, key), kept) in changes {
+        let line = Line {
+            source: source.as_str().to_owned(),
+            key: key.to_string(),
+            value: json::of(&kept.value),
+            who: kept.who.to_string(),
+            when: humantime::format_rfc3339_seconds(kept.when).to_string(),
+        };
+        // It cannot fail: the names are texts, and the value is JSON already.
+        text += &serde_json::to_string(&line).unwrap_or_default();
+        text.push('\n');
+    }
+    let checksum = crc32fast::hash(text.as_bytes());
+    text + &format!("crc32 {checksum:08x}\n")
+}
+
+/// What a file holds; nothing if there is none.
+fn read(path: &Path) -> Result<Changes, PersistError> {
+    let unreadable = |error| PersistError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Changes::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    parse(&bytes).map_err(|why| PersistError::Corrupt {
+        path: path.to_owned(),
+        why,
+    })
+}
+
+fn parse(bytes: &[u8]) -> Result<Changes, &'static str> {
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err("it is longer than it can be");
+    }
+    let text = str::from_utf8(bytes).map_err(|_| "it is not text")?;
+    if text.is_empty() {
+        return Err("it is empty");
+    }
+    let lines = text
+        .strip_prefix(FIRST_LINE)
+        .and_then(|rest| rest.strip_prefix('\n'))
+        .ok_or("its first line is not that of a file of persisted changes this version writes")?;
+    let checked = text.trim_end_matches(|c| c != '\n');
+    let end = checked
+        .strip_suffix('\n')
+        .and_then(|text| text.rfind('\n'))
+        .ok_or("it is cut short")?
+        + 1;
+    let (content, last) = text.split_at(end);
+    if last != format!("crc32 {:08x}\n", crc32fast::hash(content.as_bytes())) {
+        return Err("its checksum does not fit its content");
+    }
+    let mut changes = Changes::new();
+    for line in lines[..lines.len() - last.len()].lines() {
+        let line: Line<Json> = serde_json::from_str(line).map_err(|_| NO_CHANGE)?;
+        let source = line.source.parse::<Source>();
+        let source = source.map_err(|_| "a layer in it is unknown")?;
+        let kept = Kept {
+            value: line.value.0,
+            who: line.who.into(),
+            when: humantime::parse_rfc3339(&line.when).map_err(|_| NO_CHANGE)?,
+        };
+        let key = Key::parse(&line.key).map_err(|_| NO_CHANGE)?;
+        if changes.insert((source, key), kept).is_some() {
+            return Err("a key is in it twice");
+        }
+    }
+    if changes.len() > MAX_CHANGES {
+        return Err("it holds more changes than it can");
+    }
+    Ok(changes)
+}
+
+const FIRST_LINE: &str = "configstream persisted changes 1";
+const NO_CHANGE: &str = "a line in it is no change";
+
+/// Why a change cannot persist, or why those that did cannot be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum PersistError {
+    /// The file is there but cannot be read.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The file is there but is not what was written.
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The file cannot be written.
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+        /// Whether the change may be in the file all the same.
+        uncertain: bool,
+    },
+    /// As many changes persist as can.
+    TooMany,
+    /// The file would be too long.
+    TooLong,
+    /// The layer is filled from elsewhere at each start.
+    Layer(Source),
+    /// A layer as a whole was to persist.
+    WholeLayer(Source),
+}
+
+impl PersistError {
+    /// What to do about it.
+    #[must_use]
+    pub fn mend(&self) -> String {
+        match self {
+            Self::Unreadable { .. } => "let this user read and write it".to_owned(),
+            Self::Corrupt { path, .. } => format!(
+                "restore it from a backup, or remove it (rm {}): what persisted is then gone, and has to be set again",
+                path.display()
+            ),
+            Self::Unwritable { .. } => {
+                "make room on the disk and let this user write the run directory; or do without --persist".to_owned()
+            }
+            Self::TooMany | Self::TooLong => {
+                "put some of them into a configuration file, and unset them with --persist".to_owned()
+            }
+            Self::Layer(_) | Self::WholeLayer(_) => format!(
+                "set it in {}, or change it where the layer comes from",
+                Source::AgentRuntime
+            ),
+        }
+    }
+}
+
+impl fmt::Display for PersistError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { path, error } => {
+                write!(
+                    formatter,
+                    "cannot read the persisted changes {}: {error}",
+                    path.display()
+                )
+            }
+            Self::Corrupt { path, why } => {
+                write!(
+                    formatter,
+                    "the file of persisted changes {} is damaged: {why}",
+                    path.display()
+                )
+            }
+            Self::Unwritable {
+                path,
+                error,
+                uncertain,
+            } => {
+                write!(
+                    formatter,
+                    "cannot write the persisted changes {}: {error}",
+                    path.display()
+                )?;
+                formatter.write_str(if *uncertain {
+                    " (a restart may find the change all the same)"
+                } else {
+                    ""
+                })
+            }
+            Self::TooMany => write!(formatter, "{MAX_CHANGES} changes persist already"),
+            Self::TooLong => write!(formatter, "all that persists may take {MAX_BYTES} bytes"),
+            Self::Layer(source) => {
+                write!(
+                    formatter,
+                    "a change of {source} cannot persist: each start fills that layer anew"
+                )
+            }
+            Self::WholeLayer(source) => {
+                write!(
+                    formatter,
+                    "{source} as a whole cannot persist, only single settings"
+                )
+            }
+        }
+    }
+}
+
+impl Error for PersistError {}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("persisted");
+        (root, path)
+    }
+
+    fn key(text: &str) -> Key {
+        Key::parse(text).unwrap()
+    }
+
+    fn set(name: &str, value: impl Into<Value>) -> Change {
+        Change::set(Source::AgentRuntime, key(name), value)
+            .with_provenance(Provenance::runtime("root"))
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn keep(persisted: &Persisted, change: &Change) {
+        let _ = persisted.keep(change, at(1_764_000_000)).unwrap();
+    }
+
+    #[test]
+    fn what_is_kept_comes_back_as_it_was() {
+        let (_root, path) = place();
+        let persisted = Persisted::open(&path).unwrap();
+        assert!(
+            persisted.is_empty() && !path.exists(),
+            "opening writes nothing"
+        );
+        let values = [
+            Value::from(true),
+            Value::MAX_INTEGER.into(),
+            (-7).into(),
+            1.0.into(),
+            (-0.0).into(),
+            0.1.into(),
+            5e-324.into(),
+            f64::MAX.into(),
+            8.41_f64.sqrt().into(),
+            "line\nbreak \"quoted\" \u{1f980} \u{0}".into(),
+            "".into(),
+            Value::list([]).unwrap(),
+            Value::map([
+                (
+                    "X.y",
+                    Value::list([1.into(), 1.0.into(), "1".into()]).unwrap(),
+                ),
+                ("", "".into()),
+            ])
+            .unwrap(),
+        ];
+        for (number, value) in values.iter().enumerate() {
+            keep(&persisted, &set(&format!("k{number}"), value.clone()));
+        }
+        let again = Persisted::open(&path).unwrap();
+        assert_eq!(again.len(), values.len());
+        for (number, value) in values.iter().enumerate() {
+            let kept = again
+                .get(Source::AgentRuntime, &key(&format!("k{number}")))
+                .unwrap();
+            assert_eq!(kept.value, *value, "{value}");
+            assert_eq!(kept.origin(), "by root at 2025-11-24T16:00:00Z");
+        }
+    }
+
+    #[test]
+    fn an_unset_takes_out_what_was_kept_and_a_batch_counts_as_one() {
+        let (_root, path) = place();
+        let persisted = Persisted::open(&path).unwrap();
+        keep(
+            &persisted,
+            &Change::batch([set("a", 1), set("b", 2), set("a", 3)]),
+        );
+        keep(
+            &persisted,
+            &Change::batch([Change::unset(Source::AgentRuntime, key("b")), set("c", 4)]),
+        );
+        // The same key in another layer is another one.
+        keep(&persisted, &Change::unset(Source::RemoteConfig, key("a")));
+        let expected = Change::batch([set("a", 3), set("c", 4)]);
+        assert_eq!(Persisted::open(&path).unwrap().changes(), expected);
+        assert_eq!(persisted.changes(), expected);
+    }
+
+    #[test]
+    fn what_is_taken_back_was_never_kept() {
+        let (_root, path) = place();
+        let persisted = Persisted::open(&path).unwrap();
+        keep(&persisted, &set("a", 1));
+        let before = persisted.keep(&set("a", 2), at(9)).unwrap();
+        persisted.take_back(before).unwrap();
+        assert_eq!(persisted.changes(), set_all([("a", 1)]));
+        assert_eq!(
+            Persisted::open(&path).unwrap().changes(),
+            set_all([("a", 1)])
+        );
+    }
+
+    fn set_all<const N: usize>(all: [(&str, i64); N]) -> Change {
+        Change::batch(all.map(|(key, value)| set(key, value)))
+    }
+
+    #[test]
+    fn a_write_that_fails_keeps_what_was_kept() {
+        let (_root, path) = place();
+        let persisted = Persisted::open(&path).unwrap();
+        keep(&persisted, &set("a", 1));
+        let blocked = path.with_extension("new");
+        fs::create_dir(&blocked).unwrap();
+        let error = persisted.keep(&set("a", 2), at(9)).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                PersistError::Unwritable {
+                    uncertain: false,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert!(error.mend().contains("make room"), "{}", error.mend());
+        assert_eq!(persisted.changes(), set_all([("a", 1)]));
+        assert_eq!(
+            Persisted::open(&path).unwrap().changes(),
+            set_all([("a", 1)])
+        );
+        // What changes nothing needs no write.
+        let kept = persisted.get(Source::AgentRuntime, &key("a")).unwrap();
+        let _ = persisted.keep(&set("a", 1), kept.when).unwrap();
+        fs::remove_dir(&blocked).unwrap();
+        keep(&persisted, &set("a", 2));
+        assert_eq!(
+            Persisted::open(&path).unwrap().changes(),
+            set_all([("a", 2)])
+        );
+    }
+
+    #[test]
+    fn it_is_bounded_and_says_so() {
+        let (_root, path) = place();
+        let persisted = Persisted::open(&path).unwrap();
+        let many = Change::batch((0..MAX_CHANGES).map(|number| set(&format!("k{number}"), 1)));
+        keep(&persisted, &many);
+        let error = persisted.keep(&set("one-more", 1), at(9)).unwrap_err();
+        assert!(matches!(error, PersistError::TooMany), "{error}");
+        keep(&persisted, &set("k7", 2));
+        let long = "x".repeat(usize::try_from(MAX_BYTES).unwrap());
+        let error = persisted.keep(&set("k7", long), at(9)).unwrap_err();
+        assert!(matches!(error, PersistError::TooLong), "{error}");
+        assert_eq!(Persisted::open(&path).unwrap().len(), MAX_CHANGES);
+    }
+
+    #[test]
+    fn layers_that_each_start_fills_cannot_persist() {
+        let (_root, path) = place();
+        let persisted = Persisted::open(&path).unwrap();
+        for source in [
+            Source::Default,
+            Source::File,
+            Source::EnvironmentVariable,
+            Source::Cli,
+        ] {
+            let error = persisted
+                .keep(&Change::set(source, key("a"), 1), at(9))
+                .unwrap_err();
+            let text = format!("{error}; {}", error.mend());
+            assert!(
+                text.contains(source.as_str()) && text.contains("agent-runtime"),
+                "{text}"
+            );
+        }
+        let layer = Change::replace_layer(Source::AgentRuntime, []);
+        assert!(persisted.keep(&layer, at(9)).is_err());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn damage_and_what_is_foreign_is_refused_with_the_mend_and_left_as_it_is() {
+        let (_root, path) = place();
+        let persisted = Persisted::open(&path).unwrap();
+        keep(&persisted, &set_all([("a", 1), ("b", 2)]));
+        let good = fs::read_to_string(&path).unwrap();
+        let (content, _) = good.split_at(good.find("crc32").unwrap());
+        let sealed = |content: String| {
+            let checksum = crc32fast::hash(content.as_bytes());
+            format!("{content}crc32 {checksum:08x}\n").into_bytes()
+        };
+        let mut damaged: Vec<Vec<u8>> = vec![
+            Vec::new(),
+            b"\xff\xfe".to_vec(),
+            b"log_level: debug\n".to_vec(),
+            b"configstream sequence 1\nepoch 5\nused-up-to 7\ncrc32 00000000\n".to_vec(),
+            format!("{good}\n").into_bytes(),
+            format!("{good}more\n").into_bytes(),
+            // A later version, or one that knows more.
+            sealed(content.replace("changes 1", "changes 2")),
+            sealed(content.replace("\"who\"", "\"whom\"")),
+            sealed(content.replace("agent-runtime", "agent-nowhere")),
+            sealed(content.replace("\"b\"", "\"a\"")),
+            sealed(content.replace("\"b\"", "\"B\"")),
+            sealed(content.replace("\"value\":2", "\"value\":null")),
+            sealed(format!("{content}\n")),
+        ];
+        damaged.extend((1..good.len()).map(|end| good.as_bytes()[..end].to_vec()));
+        damaged.extend((0..good.len()).map(|at| {
+            let mut bytes = good.clone().into_bytes();
+            bytes[at] ^= 1;
+            bytes
+        }));
+        for bytes in damaged {
+            fs::write(&path, &bytes).unwrap();
+            let shown = String::from_utf8_lossy(&bytes).into_owned();
+            let error = Persisted::open(&path).expect_err(&shown);
+            assert!(error.to_string().contains("is damaged"), "{error}");
+            assert!(error.mend().contains("rm "), "{}", error.mend());
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let error = Persisted::open(&path).unwrap_err();
+        assert!(matches!(error, PersistError::Unreadable { .. }), "{error}");
+    }
+}
