@@ -102,6 +102,22 @@ impl Page {
     }
 }
 
+/// Whether a word that names something of the repository names something that is there; `None` for any other word.
+pub(crate) fn is_there(word: &str) -> Option<bool> {
+    let (folder, _) = word.split_once('/')?;
+    let ours = [
+        ".ci",
+        "agent",
+        "benches",
+        "engine",
+        "grpc",
+        "loom-tests",
+        "proto",
+    ];
+    ours.contains(&folder)
+        .then(|| workspace().join(word).exists())
+}
+
 /// The name that a heading goes by in a link, as GitHub makes it.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
@@ -175,10 +191,8 @@ fn paths_and_cargo_commands_in_passing_are_there() {
         for span in &page.spans {
             let mut words = span.split_whitespace();
             let first = words.next().unwrap_or_default();
-            let folder = first.split_once('/').map(|(folder, _)| folder);
-            if folder.is_some_and(|folder| FOLDERS.contains(&folder)) {
-                let path = workspace().join(first);
-                assert!(path.exists(), "{}: nothing is at `{first}`", page.path);
+            if let Some(is_there) = is_there(first) {
+                assert!(is_there, "{}: nothing is at `{first}`", page.path);
                 paths += 1;
             }
             if first == "cargo"
@@ -195,13 +209,3 @@ fn paths_and_cargo_commands_in_passing_are_there() {
         "{paths} paths, {commands} commands"
     );
 }
-
-const FOLDERS: [&str; 7] = [
-    ".ci",
-    "agent",
-    "benches",
-    "engine",
-    "grpc",
-    "loom-tests",
-    "proto",
-];

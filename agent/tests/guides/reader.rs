@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::commands::{self, Command, Kind};
 use super::expected;
-use super::page::{Block, Page, workspace};
+use super::page::{Block, Page, is_there, workspace};
 use super::terminal::Terminal;
 
 /// A person with an empty home directory, and a clone of the repository to stand in.
@@ -120,6 +120,9 @@ impl Reader {
             panic!("{place}\nis no command that a page may hold: agent/tests/guides/commands.rs lists them")
         });
         if kind == Kind::Elsewhere {
+            for word in command.text.split_whitespace() {
+                assert_ne!(is_there(word), Some(false), "{place}\nnothing is at {word}");
+            }
             self.last = Last::Nothing;
             return;
         }
