@@ -139,7 +139,7 @@ struct RunOptions {
     /// Where to listen for gRPC: HOST:PORT or unix:PATH. May be given several times.
     #[arg(long, value_name = "ADDR", default_value = listen::DEFAULT_ADDRESS, value_parser = listen::parse)]
     listen: Vec<Address>,
-    /// Where to listen for HTTP: status, health and metrics.
+    /// Where to listen for HTTP: a status page, health and metrics, without values, for anybody who can reach it.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5002")]
     http: String,
     /// What the names of environment variables start with.

@@ -14,6 +14,7 @@
 //! | `config_stream.max_streams` | [`Limits::streams`] | the next stream |
 //! | `config_stream.ring_capacity` | [`Limits::ring_capacity`] | the next stream |
 //! | `config_stream.handshake_timeout` | [`Limits::handshake_timeout`] | the next handshake |
+//! | `config_stream.request_timeout` | [`Limits::request_timeout`] | the next request |
 //! | `config_stream.stall_timeout` | [`Limits::stall_timeout`] | all streams |
 //! | `config_stream.keepalive_interval`, `.keepalive_timeout` | [`Limits::keepalive`] | the next connection |
 //!
@@ -21,15 +22,15 @@
 //! but for `log_level`, which then stays `info`. While it runs, what was in force stays; the log says so once, and status
 //! shows it until the setting is good again. What is refused still streams: it is a setting like any other.
 //!
-//! Nothing else of the configuration matters to the agent itself. Where it listens, its run directory and the prefix of
-//! environment variables are arguments, and hold until it ends.
+//! Beside these the agent lives by `secret_keys` ([`secrets`](crate::secrets)) and by nothing else of its configuration.
+//! Where it listens, its run directory and the prefix of environment variables are arguments, and hold until it ends.
 
 mod follow;
+mod rules;
 
 use std::fmt;
 use std::time::Duration;
 
-use configstream_engine::Engine;
 use configstream_engine::settings::{Key, Settings, Value};
 use configstream_grpc::{Limits, Sessions};
 use serde::Serialize;
@@ -39,6 +40,7 @@ use crate::exit::{Exit, Failure};
 use crate::log;
 
 pub use follow::{RefusedSettings, follow};
+use rules::{LOG_LEVEL, RULES, Rule};
 
 /// What the agent lives by.
 #[derive(Clone, Debug)]
@@ -229,185 +231,10 @@ impl OwnSettings {
     }
 }
 
-/// How one setting is taken.
-struct Rule {
-    key: &'static str,
-    /// What a change of it holds for, at once.
-    holds_for: &'static str,
-    /// What it has to be.
-    demand: fn() -> String,
-    /// Puts a value in; `None` if it is not what it has to be.
-    read: fn(&Value, Granted) -> Option<Granted>,
-}
-
-const LOG_LEVEL: &str = "log_level";
-
-/// In the order in which they apply: switching the registry off resets the rest of [`Sessions`].
-const RULES: [Rule; 15] = [
-    Rule {
-        key: LOG_LEVEL,
-        holds_for: "the next event",
-        demand: || "one of off, critical, error, warn, info, debug, trace".to_owned(),
-        read: |value, mut granted| {
-            granted.log_level = log::parse_level(value.as_str()?)?;
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "remote_agent.registry.enabled",
-        holds_for: "the next call",
-        demand: || "true or false".to_owned(),
-        read: |value, mut granted| {
-            if !value.as_bool()? {
-                granted.sessions = Sessions::disabled();
-            }
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "remote_agent.registry.idle_timeout",
-        holds_for: "all sessions",
-        demand: a_span,
-        read: |value, mut granted| {
-            granted.sessions = granted.sessions.idle_timeout(span(value)?);
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "remote_agent.registry.recommended_refresh_interval",
-        holds_for: "the next registration",
-        demand: a_span,
-        read: |value, mut granted| {
-            let sessions = granted.sessions;
-            granted.sessions = sessions.recommended_refresh_interval(span(value)?);
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "remote_agent.registry.sweep_interval",
-        holds_for: "the next sweep",
-        demand: a_span,
-        read: |value, mut granted| {
-            granted.sessions = granted.sessions.sweep_interval(span(value)?);
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "remote_agent.registry.max_sessions",
-        holds_for: "the next registration",
-        demand: a_count,
-        read: |value, mut granted| {
-            granted.sessions = granted.sessions.limit(count(value)?);
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "config_stream.max_connections",
-        holds_for: "the next connection",
-        demand: a_count,
-        read: |value, mut granted| {
-            granted.limits = granted.limits.connections(count(value)?);
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "config_stream.max_handshakes",
-        holds_for: "the next handshake",
-        demand: a_count,
-        read: |value, mut granted| {
-            granted.limits = granted.limits.handshakes(count(value)?);
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "config_stream.max_streams_per_connection",
-        holds_for: "the next connection",
-        demand: a_count,
-        read: |value, mut granted| {
-            granted.limits = granted.limits.streams_per_connection(count(value)?);
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "config_stream.max_streams",
-        holds_for: "the next stream",
-        demand: a_count,
-        read: |value, mut granted| {
-            granted.limits = granted.limits.streams(count(value)?);
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "config_stream.ring_capacity",
-        holds_for: "the next stream",
-        demand: || format!("{} and at most {MAX_RING_CAPACITY}", a_count()),
-        read: |value, mut granted| {
-            let capacity = count(value).filter(|capacity| *capacity <= MAX_RING_CAPACITY)?;
-            granted.limits = granted.limits.ring_capacity(capacity);
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "config_stream.handshake_timeout",
-        holds_for: "the next handshake",
-        demand: a_span,
-        read: |value, mut granted| {
-            granted.limits = granted.limits.handshake_timeout(span(value)?);
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "config_stream.stall_timeout",
-        holds_for: "all streams",
-        demand: a_span,
-        read: |value, mut granted| {
-            granted.limits = granted.limits.stall_timeout(span(value)?);
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "config_stream.keepalive_interval",
-        holds_for: "the next connection",
-        demand: a_span,
-        read: |value, mut granted| {
-            granted.keepalive.0 = span(value)?;
-            Some(granted)
-        },
-    },
-    Rule {
-        key: "config_stream.keepalive_timeout",
-        holds_for: "the next connection",
-        demand: a_span,
-        read: |value, mut granted| {
-            granted.keepalive.1 = span(value)?;
-            Some(granted)
-        },
-    },
-];
-
-const MAX_RING_CAPACITY: usize = Engine::<Settings>::MAX_RING_CAPACITY;
-
-fn a_span() -> String {
-    "a span of time above zero".to_owned()
-}
-
-fn a_count() -> String {
-    "a number above zero".to_owned()
-}
-
-fn span(value: &Value) -> Option<Duration> {
-    value.as_duration().filter(|time| !time.is_zero())
-}
-
-fn count<N: TryFrom<i64> + PartialEq + From<u8>>(value: &Value) -> Option<N> {
-    let number = N::try_from(value.as_i64()?).ok()?;
-    (number != N::from(0)).then_some(number)
-}
-
 #[cfg(test)]
 mod tests {
-    use configstream_engine::State;
     use configstream_engine::settings::{Change, Provenance, Source};
+    use configstream_engine::{Engine, State};
 
     use super::*;
     use crate::known::Known;
@@ -520,6 +347,11 @@ mod tests {
                 "config_stream.handshake_timeout",
                 span.clone(),
                 "handshake_timeout: 7s",
+            ),
+            (
+                "config_stream.request_timeout",
+                span.clone(),
+                "request_timeout: 7s",
             ),
             (
                 "config_stream.stall_timeout",

@@ -12,8 +12,11 @@
 //!
 //! Who asks needs no credentials, so little is granted: one request per connection, in so much [time](Grants::patience),
 //! on so many [connections](Grants::connections) at a time. Whoever comes then waits until one is done or cut. The page is
-//! no exception: it asks for `/status` once a second, so that who watches holds nothing here in between. What a web page from
-//! elsewhere could make a browser do is [guarded](guard) against.
+//! no exception: it asks for `/status` once a second, so that who watches holds nothing here in between, and is cut like anybody
+//! if he does not read.
+//!
+//! A web page from elsewhere can make a browser ask here. So on loopback only [names](Hosts) that mean this machine are answered
+//! (421 otherwise), and each answer says what may not be done with it.
 
 mod guard;
 mod serve;

@@ -205,7 +205,7 @@ fn record(kept: &mut Changes, change: &Change, when: SystemTime) -> Result<(), P
             provenance,
         } => {
             let who = match provenance {
-                Some(Provenance::Runtime { who }) => who.clone(),
+                Some(Provenance::Runtime { who, .. }) => who.clone(),
                 _ => "somebody".into(),
             };
             let value = value.clone().canonical();

@@ -1,7 +1,7 @@
 //! What changed lately, for people: which key, by which source, at which sequence, when. Never a value.
 //!
-//! A subscriber like any other, and the least demanding one: it looks at most every [`PAUSE`] and for at most a tenth of the
-//! time, whatever is published meanwhile. What it misses by that it makes good as everybody does, by a snapshot, which it
+//! A subscriber like any other, and the least demanding one: it looks fifty times a second and a tenth of the
+//! time at most, whatever is published meanwhile. What it misses by that it makes good as everybody does, by a snapshot, which it
 //! compares with the state it knew: each key that differs is one change then, however often it changed.
 //!
 //! What is kept is bounded: [`MAX_CHANGES`], whose keys take [`MAX_KEY_BYTES`] at most. The oldest go first.

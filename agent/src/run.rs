@@ -537,23 +537,18 @@ fn restore(state: &Settings, persisted: &Persisted) -> Result<Settings, Failure>
         return Ok(state.clone());
     }
     let path = persisted.path().display();
-    match state.apply(&persisted.changes()) {
-        Ok(transition) => {
-            tracing::info!(
-                "{} persisted changes are restored from {path}",
-                persisted.len()
-            );
-            Ok(transition.state)
-        }
-        Err(rejection) => Err(Failure::new(
+    let restored = state.apply(&persisted.changes()).map_err(|rejection| {
+        Failure::new(
             Exit::Configuration,
             "a persisted change does not go together with the settings of this start",
             rejection,
             format!(
                 "change the other one; or remove {path}: all that persisted is then gone, and has to be set again"
             ),
-        )),
-    }
+        )
+    })?;
+    tracing::info!("restored {} persisted changes from {path}", persisted.len());
+    Ok(restored.state)
 }
 
 fn refuse_persisted(error: PersistError) -> Failure {

@@ -98,7 +98,11 @@ impl Secrets {
 
     /// Takes the list of a newer state. Cheap if it is the same. Says whether it was another.
     pub fn follow(&mut self, state: &Resolved) -> bool {
-        let list = list_of(state);
+        self.follow_list(list_of(state))
+    }
+
+    /// The same for who has the value of `secret_keys` at hand, and no state.
+    pub fn follow_list(&mut self, list: Option<&Value>) -> bool {
         let changed = self.list.as_ref() != list;
         if changed {
             *self = Self::listed(list);

@@ -11,7 +11,8 @@
 //! The watchdog is fed by an ordinary task of the runtime, and only after the resolver's thread has answered through its
 //! queue. Where either stands still, so does this, and systemd ends and restarts the agent.
 //!
-//! Without `NOTIFY_SOCKET` nothing is sent. Nothing waits for a service manager that does not read: what finds no room is
+//! Without `NOTIFY_SOCKET` nothing is sent; a socket without a path (`@…`), which systemd itself does not use, is not
+//! supported. Nothing waits for a service manager that does not read: what finds no room is
 //! left out.
 
 use std::ffi::OsStr;

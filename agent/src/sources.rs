@@ -29,6 +29,8 @@ pub struct SourceState {
     pub loads: u64,
     /// How often it could not.
     pub failures: u64,
+    /// When it could not the last time, and why, even if it could since.
+    pub last_failure: Option<(SystemTime, String)>,
 }
 
 impl SourceReport {
@@ -50,9 +52,11 @@ impl SourceReport {
 
     /// Its newest content is not in force.
     pub(crate) fn bad(&self, error: String) {
+        let now = SystemTime::now();
         let mut state = self.shared.write();
+        state.last_failure = Some((now, error.clone()));
         state.error = error;
-        state.failing_since.get_or_insert_with(SystemTime::now);
+        state.failing_since.get_or_insert(now);
         state.failures += 1;
     }
 }

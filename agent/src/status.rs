@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime};
 use configstream_engine::Engine;
 use configstream_engine::settings::{Settings, Source};
 use configstream_grpc::{AgentReport, HostStatus, ServerObserver};
-use prost_types::Timestamp;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -93,6 +92,12 @@ pub struct SourceStatus {
     pub loads: u64,
     /// How often something could not.
     pub failures: u64,
+    /// Why it could not the last time, even if it could since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error_at: Option<String>,
 }
 
 /// One change of a setting. Its value is nobody's business here.
@@ -437,15 +442,15 @@ impl NamedSource {
             loaded_at: state.loaded.map(rfc3339),
             loads: state.loads,
             failures: state.failures,
+            last_error_at: state.last_failure.as_ref().map(|(at, _)| rfc3339(*at)),
+            last_error: state.last_failure.map(|(_, why)| without_values(&why)),
         }
     }
 }
 
 /// A time in UTC, to the millisecond.
 fn rfc3339(time: SystemTime) -> String {
-    let mut time = Timestamp::from(time);
-    time.nanos -= time.nanos % 1_000_000;
-    time.to_string()
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// What a source says is wrong, without the value that is: who asks needs no credentials. A source quotes a value in one

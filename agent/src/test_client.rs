@@ -24,6 +24,7 @@ use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::json;
 use crate::listen;
+use crate::secrets::{SECRET_KEYS, Secrets};
 
 /// The command line of `config-stream-client`.
 #[derive(Debug, Parser)]
@@ -179,16 +180,24 @@ impl Cli {
         output: Output,
         verdict: &mut Verdict,
     ) -> Result<(), Failure> {
+        let mut secrets = Secrets::known().clone();
         loop {
             match timeout_at(end, events.next()).await {
                 Err(_) => return Ok(()),
                 Ok(Ok(ConfigEvent::Snapshot(snapshot))) => {
                     verdict.snapshots += 1;
-                    self.show_snapshot(&snapshot, output)?;
+                    let mut settings = snapshot.settings.iter();
+                    let list = settings.find(|setting| setting.key().as_str() == SECRET_KEYS);
+                    secrets.follow_list(list.map(|setting| setting.value()));
+                    self.show_snapshot(&snapshot, &secrets, output)?;
                 }
                 Ok(Ok(ConfigEvent::Update(update))) => {
                     verdict.updates += 1;
-                    show_update(&update, verdict.updates, output)?;
+                    let setting = update.update.setting();
+                    if setting.key().as_str() == SECRET_KEYS {
+                        secrets.follow_list(Some(setting.value()));
+                    }
+                    show_update(&update, verdict.updates, &secrets, output)?;
                 }
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
@@ -201,7 +210,12 @@ impl Cli {
         }
     }
 
-    fn show_snapshot(&self, snapshot: &ConfigSnapshot, output: Output) -> Result<(), Failure> {
+    fn show_snapshot(
+        &self,
+        snapshot: &ConfigSnapshot,
+        secrets: &Secrets,
+        output: Output,
+    ) -> Result<(), Failure> {
         output.line(&format!(
             "✓ SNAPSHOT received (seq_id={}, settings={})",
             snapshot.sequence,
@@ -215,21 +229,31 @@ impl Cli {
                 output.line(&format!(
                     "  {} = {} (source: {})",
                     setting.key(),
-                    json::of(setting.value()),
+                    shown(setting, secrets),
                     setting.source()
                 ))
             })
     }
 }
 
-fn show_update(update: &ConfigUpdate, number: u64, output: Output) -> Result<(), Failure> {
+/// The value of a setting, unless it is a secret.
+fn shown(setting: &Setting, secrets: &Secrets) -> serde_json::Value {
+    json::of(&secrets.shown(setting.key().as_str(), setting.value()))
+}
+
+fn show_update(
+    update: &ConfigUpdate,
+    number: u64,
+    secrets: &Secrets,
+    output: Output,
+) -> Result<(), Failure> {
     let setting: &Setting = update.update.setting();
     output.line(&format!(
         "✓ UPDATE #{number} received (seq_id={})",
         update.sequence
     ))?;
     output.line(&format!("  key: {}", setting.key()))?;
-    output.line(&format!("  value: {}", json::of(setting.value())))?;
+    output.line(&format!("  value: {}", shown(setting, secrets)))?;
     output.line(&format!("  source: {}", setting.source()))
 }
 

@@ -18,8 +18,9 @@ pub use error::{FileError, Problem};
 pub use flatten::assignments;
 pub(crate) use flatten::{lone_value, settings};
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// The longest configuration file that is read.
@@ -40,10 +41,15 @@ pub fn read(path: &Path) -> Result<String, FileError> {
             },
         )
     };
-    let file = File::open(path).map_err(unreadable)?;
-    if file.metadata().map_err(unreadable)?.is_dir() {
+    // Before it is opened, since opening a pipe can wait for ever.
+    let kind = fs::metadata(path).map_err(unreadable)?.file_type();
+    if kind.is_dir() {
         return Err(FileError::whole(path, Problem::Directory));
     }
+    if kind.is_fifo() || kind.is_socket() {
+        return Err(FileError::whole(path, Problem::Pipe));
+    }
+    let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1)
         .read_to_end(&mut bytes)

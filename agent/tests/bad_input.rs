@@ -576,6 +576,13 @@ fn files_that_cannot_be_read_are_named() {
         error.contains("odd.yaml:2:4: is not UTF-8") && error.contains("save it as UTF-8"),
         "{error}"
     );
+    let pipe = root.path().join("pipe.yaml");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let error = yaml::read(&pipe).unwrap_err().to_string();
+    assert!(
+        error.contains("pipe.yaml: is a pipe") && error.contains("write it to a file"),
+        "{error}"
+    );
     let long = root.path().join("long.yaml");
     std::fs::File::create(&long)
         .unwrap()

@@ -105,7 +105,11 @@ fn remote_agent(agent: &Agent, name: &str) -> Lines {
 }
 
 impl Shown {
+    /// Demands parts of the page, and that nothing is missing in what it was made of.
     fn demand(&self, parts: &[&str]) {
+        for hole in ["undefined", "NaN", "[object", "Invalid"] {
+            assert!(!self.page.contains(hole), "{hole}: {}", self.page);
+        }
         for part in parts {
             assert!(self.page.contains(part), "lacks {part:?}: {}", self.page);
         }
@@ -175,7 +179,7 @@ fn a_connection_that_comes_back_is_taken_up_again() {
 
 #[test]
 #[ignore = "needs chromium: .ci/run page"]
-fn a_refused_file_shows_without_the_value() {
+fn what_is_refused_shows_without_the_value() {
     let root = tempfile::tempdir().unwrap();
     let config = root.path().join("core.yaml");
     std::fs::write(&config, "log_level: info\n").unwrap();
@@ -185,11 +189,18 @@ fn a_refused_file_shows_without_the_value() {
     agent.until("it is refused", |agent| {
         agent.status()["sources"][1]["healthy"] == false
     });
+    let own = "remote_agent.registry.idle_timeout";
+    agent.verb(&["set", own, "0s"]).json();
+    agent.until("so is the setting", |agent| {
+        agent.status()["refused_settings"][0]["key"] == own
+    });
     let shown = look(&agent, |_| true);
     shown.demand(&[
         "<strong>The newest content of file is refused</strong>",
         "core.yaml:1:20: `forwarder_timeout` is a duration, but `********` is not",
-        "<title>(1) configstream</title>",
+        "<strong>The value of remote_agent.registry.idle_timeout is refused</strong>: it has to be ",
+        "It is set by agent-runtime (at run time by ",
+        "<title>(2) configstream</title>",
     ]);
     assert!(!shown.page.contains("hunter2"), "{}", shown.page);
 }

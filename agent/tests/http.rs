@@ -325,8 +325,19 @@ fn a_refused_file_leaves_the_agent_ready_and_shows_why_without_the_value() {
     agent.until("it is good again", |agent| {
         file(&agent.status())["healthy"] == true
     });
-    assert!(file(&agent.status()).get("failing_since").is_none());
+    let mended = file(&agent.status());
+    assert!(mended.get("error").is_none() && mended.get("failing_since").is_none());
+    // What was wrong the last time stays to be seen.
+    assert_eq!(mended["last_error"], shown["error"]);
+    assert!(mended["last_error_at"].as_str() < mended["loaded_at"].as_str());
     assert_eq!(get(&agent, "/readyz").body, "ready\n");
+    let own = "remote_agent.registry.idle_timeout";
+    agent.verb(&["set", own, "0s"]).json();
+    let line = format!("\n{own}: the last good value stays in force: it has to be ");
+    agent.until("the value is refused", |agent| {
+        get(agent, "/readyz").body.contains(&line)
+    });
+    assert_eq!(get(&agent, "/readyz").code, 200);
 }
 
 #[test]

@@ -223,3 +223,17 @@ fn a_large_file_is_read_in_a_reasonable_time() {
         .collect();
     assert_eq!(assignments(&[&text], Known::embedded()).len(), 100_000);
 }
+
+#[test]
+fn files_of_other_systems_are_read_as_they_are_meant() {
+    for text in [
+        "\u{feff}a: 1\nb: x\n",
+        "a: 1\r\nb: x\r\n",
+        "\u{feff}---\r\na: 1\r\nb: x\r\n...\r\n",
+        "%YAML 1.2\n---\na: 1\nb: x\n",
+        "a: 1\nb: x",
+    ] {
+        let all = [("a", "1"), ("b", r#""x""#)];
+        assert_eq!(settings(text), expected(&all), "{text:?}");
+    }
+}

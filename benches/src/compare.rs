@@ -14,13 +14,18 @@ use crate::record::{Figure, Record, Unit};
 /// The figure that machines are scaled by: what one delivered update costs the floor.
 pub const YARDSTICK: &str = "deliver/floor/64";
 
+/// So many figures that are gone are named.
+const GONE: usize = 20;
+
 /// A figure that moved beyond the noise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Move {
     /// Which.
     pub id: String,
-    /// In the unit of the figure, or in floors.
-    pub unit: &'static str,
+    /// The figure's.
+    pub unit: Unit,
+    /// Times are in floors, and throughputs for each floor.
+    pub is_scaled: bool,
     /// The nearest median of the earlier runs.
     pub before: f64,
     /// Lower and upper quartile, over all of them.
@@ -104,7 +109,8 @@ pub fn compare(
         if is_beyond_noise && distance(&nearest) > threshold * nearest.median.abs() {
             comparison.moves.push(Move {
                 id: now.id,
-                unit: unit(figure.unit, is_scaled),
+                unit: figure.unit,
+                is_scaled,
                 before: nearest.median,
                 noise: [low, high],
                 now: now.median,
@@ -135,11 +141,13 @@ fn scaled(figure: &Figure, floor: f64) -> Figure {
     }
 }
 
-fn unit(unit: Unit, is_scaled: bool) -> &'static str {
-    match unit {
-        Unit::Nanoseconds if is_scaled => "floors",
-        Unit::PerSecond if is_scaled => "a floor",
-        unit => unit.symbol(),
+impl Move {
+    fn show(&self, value: f64) -> String {
+        match self.unit {
+            Unit::Nanoseconds if self.is_scaled => format!("{value:.2} floors"),
+            Unit::PerSecond if self.is_scaled => format!("{value:.2} a floor"),
+            unit => unit.show(value),
+        }
     }
 }
 
@@ -153,25 +161,27 @@ impl Comparison {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Move {
-            id,
-            unit,
-            before,
-            noise: [low, high],
-            now,
-            spread: [now_low, now_high],
-            is_worse,
-        } in &self.moves
-        {
-            let verdict = if *is_worse { "worse " } else { "better" };
-            let percent = (now / before - 1.0) * 100.0;
+        for each in &self.moves {
+            let verdict = if each.is_worse { "worse " } else { "better" };
+            let show = |median, [low, high]: [f64; 2]| {
+                let [median, low, high] = [median, low, high].map(|value| each.show(value));
+                format!("{median} ({low} to {high})")
+            };
+            let before = show(each.before, each.noise);
+            let now = show(each.now, each.spread);
+            let percent = (each.now / each.before - 1.0) * 100.0;
             writeln!(
                 f,
-                "{verdict}  {id:<48} {before:>12.2} ({low:.2} to {high:.2}) -> {now:>12.2} ({now_low:.2} to {now_high:.2}) {unit}  {percent:+.1} %"
+                "{verdict}  {:<48} {before} -> {now}  {percent:+.1} %",
+                each.id
             )?;
         }
-        for id in &self.gone {
+        // Of a run of some benches only, nearly all are.
+        for id in self.gone.iter().take(GONE) {
             writeln!(f, "gone    {id}")?;
+        }
+        if let Some(more) = self.gone.len().checked_sub(GONE).filter(|more| *more > 0) {
+            writeln!(f, "gone    … and {more} more")?;
         }
         let worse = self.moves.iter().filter(|each| each.is_worse).count();
         let better = self.moves.len() - worse;
@@ -294,8 +304,8 @@ mod tests {
             .unwrap()
             .moves;
         assert_eq!(
-            (moves[0].before, moves[0].now, moves[0].unit),
-            (5.0, 10.0, "floors")
+            (moves[0].before, moves[0].now, moves[0].is_scaled),
+            (5.0, 10.0, true)
         );
         let without = time([1.0; 3]);
         assert!(

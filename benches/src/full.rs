@@ -95,13 +95,13 @@ pub fn full(options: &FullOptions) -> io::Result<bool> {
         let started = Instant::now();
         let work = state.begin(step)?;
         let mut command = Command::new(programs.path(step)?);
-        let status = command
+        command
             .args(step.arguments(&work.folder))
             .envs(step.environment(&work.folder))
             .stdin(state.held()?)
             .stdout(work.log()?)
-            .stderr(work.log()?)
-            .status()?;
+            .stderr(work.log()?);
+        let status = progress.during(step, || command.status())?;
         if status.success() {
             state.store(step, Part::gather(&work.folder)?)?;
             progress.done(step, started.elapsed());

@@ -99,29 +99,38 @@ fn powers_of_ten(span: &std::ops::Range<f64>) -> Vec<f64> {
     powers.filter(|power| span.contains(power)).collect()
 }
 
-/// Horizontal bars from zero.
+/// Horizontal bars from zero, with a gap between groups of them.
 #[must_use]
-pub fn bars(title: &str, tick: fn(f64) -> String, bars: &[(String, f64)]) -> String {
-    let height = 60 + 28 * u32::try_from(bars.len()).unwrap_or(0);
-    let longest = bars.iter().map(|bar| bar.1).fold(0.0, f64::max);
+pub fn bars(tick: fn(f64) -> String, groups: &[Vec<(String, f64)>]) -> String {
+    const BAR: i32 = 18;
+    const ROW: i32 = 26;
+    const GAP: i32 = 12;
+    const NAMES: i32 = 300;
+    const ROOM_FOR_VALUES: f64 = 110.0;
+    let bars = groups.iter().flatten();
+    let longest = bars.clone().map(|bar| bar.1).fold(0.0, f64::max);
+    let full = f64::from(SIZE.0) - f64::from(NAMES) - ROOM_FOR_VALUES;
+    let of = |count: usize, height: i32| height * i32::try_from(count).unwrap_or(0);
+    let height = of(bars.count(), ROW) + of(groups.len(), GAP);
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, (SIZE.0, height)).into_drawing_area();
-        let name_width = 330;
-        let full = f64::from(SIZE.0) - f64::from(name_width) - 110.0;
-        let heading = Text::new(title.to_owned(), (name_width, 10), (FONT, 16));
-        area.draw(&heading).expect("SVG takes everything");
-        for (nth, (name, value)) in bars.iter().enumerate() {
-            let top = 36 + 28 * i32::try_from(nth).unwrap_or(0);
-            #[allow(clippy::cast_possible_truncation)] // pixels
-            let end = name_width + (full * value / longest).round() as i32;
-            let bar = Rectangle::new([(name_width, top), (end, top + 18)], style(name).filled());
-            area.draw(&bar).expect("SVG takes everything");
-            let name = name.replace('_', " ").replacen('/', ": ", 1);
-            for (text, x) in [(name, 10), (tick(*value), end + 6)] {
-                let text = Text::new(text, (x, top + 2), (FONT, 15));
-                area.draw(&text).expect("SVG takes everything");
+        let size = (SIZE.0, height.unsigned_abs());
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        let mut top = GAP / 2;
+        for group in groups {
+            for (name, value) in group {
+                #[allow(clippy::cast_possible_truncation)] // pixels
+                let end = NAMES + (full * value / longest).round() as i32;
+                let bar = Rectangle::new([(NAMES, top), (end, top + BAR)], style(name).filled());
+                area.draw(&bar).expect("SVG takes everything");
+                let name = name.replace('_', " ").replacen('/', ": ", 1);
+                for (text, x) in [(name, 10), (tick(*value), end + 6)] {
+                    let text = Text::new(text, (x, top + 2), (FONT, 15));
+                    area.draw(&text).expect("SVG takes everything");
+                }
+                top += ROW;
             }
+            top += GAP;
         }
     }
     svg

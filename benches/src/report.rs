@@ -144,9 +144,9 @@ fn peers_win(record: &Record) -> Markup {
     html! {
         p { "All " (wins.len()) " figures of this run in which a peer is ahead, beyond the quartiles of both." }
         @for same in wins.chunk_by(|a, b| a.why == b.why) {
-            p { (same[0].why.unwrap_or("Not explained yet.")) }
+            p { b { (groups(same)) ". " } (same[0].why.unwrap_or("Not explained yet.")) }
             details {
-                summary { (cases(same)) }
+                summary { (same.len()) " figures" }
                 table {
                     tr { th { "figure" } th { "the peer's" } th { "ours" } }
                     @for Win { theirs, ours, .. } in same {
@@ -162,14 +162,14 @@ fn peers_win(record: &Record) -> Markup {
     }
 }
 
-/// Which groups of figures, and how many figures.
-fn cases(wins: &[Win<'_>]) -> String {
-    let mut groups: Vec<_> = wins
+/// Which groups the figures are of.
+fn groups(wins: &[Win<'_>]) -> String {
+    let groups = wins
         .iter()
-        .filter_map(|win| win.theirs.id.split('/').next())
-        .collect();
+        .filter_map(|win| win.theirs.id.split('/').next());
+    let mut groups: Vec<_> = groups.collect();
     groups.dedup();
-    format!("{}: {}", groups.join(", ").replace('_', " "), wins.len())
+    groups.join(", ").replace('_', " ")
 }
 
 fn method(record: &Record) -> Markup {
@@ -234,7 +234,8 @@ table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
 th, td { text-align: left; padding: 0.25rem 0.6rem; border-bottom: 1px solid #eee; }
 .number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 nav ul { columns: 3; font-size: 0.9rem; padding-left: 1.2rem; }
-td:first-child { min-width: 13rem; } table { margin: 0.5rem 0 1.5rem; } details td:first-child { min-width: 13rem; } table { margin-left: 1rem; }
+table { margin: 0.5rem 0 1.5rem; } td:first-child { min-width: 13rem; }
+h4 { margin: 1.2rem 0 0; font-size: 0.95rem; }
 .yes { color: #1a7f37; } .no { color: #b3261e; font-weight: 600; }
 .where, .caption { color: #555; font-size: 0.9rem; }
 svg { max-width: 100%; height: auto; }

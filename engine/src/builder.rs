@@ -34,7 +34,7 @@ impl<S: State> EngineBuilder<S> {
         Self {
             state,
             ring_capacity: Engine::<S>::DEFAULT_RING_CAPACITY,
-            epoch: Epoch::default(),
+            epoch: Epoch::NONE,
             sequence: Sequence::default(),
             sequence_limit: Sequence::MAX,
         }
@@ -48,7 +48,8 @@ impl<S: State> EngineBuilder<S> {
         self
     }
 
-    /// The labels of the first version. Default: epoch 0, sequence 0.
+    /// The labels of the first version. Default: [`Epoch::NONE`], sequence 0. Who keeps sequences over restarts gives an epoch
+    /// of its own, so that remote consumers can tell a server that is behind from one that begins anew.
     pub fn start_at(mut self, epoch: Epoch, sequence: Sequence) -> Self {
         self.epoch = epoch;
         self.sequence = sequence;

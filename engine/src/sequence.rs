@@ -8,7 +8,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(u64);
 
-/// One lifetime of the sequence counter. Sequences compare only within an epoch.
+/// One lifetime of the sequence counter. Sequences compare only within an epoch. The default is [`NONE`](Self::NONE).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);
 
@@ -45,7 +45,11 @@ impl Sequence {
 }
 
 impl Epoch {
-    /// The epoch with this number.
+    /// No epoch was given: the sequence begins anew with each process that publishes. So nobody can rely on its not going
+    /// back, and whoever keeps it over restarts has to give an epoch. What an engine starts in by default.
+    pub const NONE: Self = Self(0);
+
+    /// The epoch with this number; 0 is [`NONE`](Self::NONE).
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)

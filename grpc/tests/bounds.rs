@@ -144,7 +144,7 @@ async fn connections_live_by_the_limits_of_their_start() {
     let limits = Limits::default().streams_per_connection(7);
     host.handle
         .bounds()
-        .set_limits(limits.keepalive(SOON / 10, SOON));
+        .set_limits(limits.keepalive(SOON / 10, SOON).stall_timeout(SOON));
     let mut new = Peer::speak(&host).await;
     assert_eq!(streams_granted(&mut new).await, 7);
     // It answers no ping, and is hung up on.

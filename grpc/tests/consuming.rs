@@ -5,7 +5,7 @@ mod support;
 use std::future::poll_fn;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use configstream_engine::settings::{Change, Key, Resolved, Settings, Source, Value};
 use configstream_engine::{Event, SnapshotReason, Subscription, TryNextError};
@@ -442,6 +442,30 @@ fn a_program_without_a_runtime_has_all_of_it() {
     assert!(subscription.next().is_none());
     stop.send(()).unwrap();
     server.join().unwrap();
+}
+
+#[test]
+fn without_a_runtime_waiting_ends_in_time_too() {
+    // Nobody listens where somebody did.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = Address::Tcp(listener.local_addr().unwrap().to_string());
+    drop(listener);
+    let token = Token::parse(&"a".repeat(64)).unwrap();
+    let connector = Connector::new(address, &Pem::generate().identity(), token);
+    let consumer = Consumer::builder(connector, Registration::new("replica"))
+        .start_thread()
+        .unwrap();
+    let mut states = consumer.states();
+    while states.next_timeout(LONG).unwrap().cause().is_none() {}
+    let limit = Duration::from_millis(50);
+    let begun = Instant::now();
+    let error = consumer.wait_ready_blocking(limit).unwrap_err();
+    assert!(begun.elapsed() >= limit);
+    assert!(
+        matches!(error.state().cause(), Some(Disconnection::Connect(_))),
+        "{error}"
+    );
+    consumer.shutdown_blocking();
 }
 
 #[test]

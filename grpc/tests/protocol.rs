@@ -42,7 +42,7 @@
 //! | a stream's start counts as life | `grpc/tests/protocol.rs`: `a_streams_start_is_life` |
 //! | an open stream counts as life while it took a frame, or had none to take | `grpc/src/server/registry/tests.rs`: `an_open_stream_with_nothing_to_take_is_life`, `an_open_stream_that_takes_something_now_and_then_is_life`; `grpc/tests/sessions.rs`: `an_open_stream_is_life` |
 //! | an expired session ends its streams within two sweeps | `grpc/src/server/registry/tests.rs`: `an_expired_session_ends_its_streams_with_permission_denied_within_two_sweeps`; `grpc/tests/sessions.rs`: `a_session_that_expires_takes_its_stream_along` |
-//! | who does not answer a ping is hung up on | `grpc/tests/protocol.rs`: `who_does_not_answer_a_ping_is_hung_up_on` |
+//! | who does not answer a ping is hung up on, but not before the stall timeout | `grpc/tests/protocol.rs`: `who_does_not_answer_a_ping_is_hung_up_on`, `who_is_stopped_answers_no_ping_and_keeps_its_connection_until_the_stall_timeout` |
 //! | a stalled stream loses its connection, one that wakes before does not | `grpc/src/server/registry/tests.rs`: `a_stream_that_stays_stalled_loses_its_connection_and_one_that_wakes_before_does_not`; `grpc/tests/sessions.rs`: `a_stream_that_takes_nothing_loses_its_connection` |
 //! | registry disabled: Unimplemented | `grpc/tests/sessions.rs`: `without_a_registry_there_are_no_streams` |
 //! | no session, empty, unknown, expired: code and text | `grpc/tests/authentication.rs`: `only_the_right_certificate_key_token_and_session_open_a_stream` |
@@ -59,6 +59,7 @@
 //! | near 2^31 streams end with Unavailable | `grpc/tests/stream.rs`: `sequences_end_where_the_wire_does` |
 //! | `sequence_id` is never negative | `grpc/tests/protocol.rs`: `the_last_sequence_is_not_negative_and_none_follows` |
 //! | a new epoch starts low | `agent/src/resolver.rs`: `the_next_epoch_begins_where_the_wire_ends`; `grpc/tests/stream.rs`: `a_new_epoch_ends_the_streams_of_the_old` |
+//! | without epochs, a counter that begins anew ends the streams | `grpc/tests/stream.rs`: `without_epochs_a_step_back_ends_the_streams_too`; `grpc/src/consumer/follower.rs`: `another_epoch_may_begin_anywhere` |
 //! | an update has a setting with a value, a snapshot holds no null | `grpc/tests/wire.rs`: `events_are_what_the_generated_types_encode_to`; `grpc/src/convert.rs`: `null_is_no_value_wherever_it_hides` |
 //! | a key that vanishes is shown by a snapshot without it | `grpc/tests/stream.rs`: `unset_says_what_now_wins_and_a_vanished_key_takes_a_snapshot` |
 //! | unset: what now wins, and the cleared layer | `grpc/tests/stream.rs`: `unset_says_what_now_wins_and_a_vanished_key_takes_a_snapshot`; `grpc/tests/wire.rs`: `events_are_what_the_generated_types_encode_to` |
@@ -130,7 +131,7 @@ fn every_statement_names_a_test_that_exists() {
     assert!(named > 80, "{named}");
 }
 
-const PATHS: [&str; 17] = [
+const PATHS: [&str; 19] = [
     "/datadog.api.v1.AgentSecure/RegisterRemoteAgent",
     "/datadog.remoteagent.v1.RemoteAgent/RegisterRemoteAgent",
     "/datadog.api.v1.AgentSecure/RefreshRemoteAgent",
@@ -140,6 +141,8 @@ const PATHS: [&str; 17] = [
     "/datadog.api.v1.AgentSecure/TaggerFetchEntity",
     HOSTNAME,
     "/grpc.health.v1.Health/Check",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     "/configstream.admin.v1.ConfigAdmin/Get",
     "/configstream.admin.v1.ConfigAdmin/List",
     "/configstream.admin.v1.ConfigAdmin/Set",
@@ -151,6 +154,7 @@ const PATHS: [&str; 17] = [
 ];
 
 const HOSTNAME: &str = "/datadog.api.v1.Agent/GetHostname";
+const STREAM: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
 
 /// An empty message to `path`: what comes back.
 async fn call(
@@ -380,18 +384,60 @@ async fn a_streams_start_is_life() {
 #[tokio::test]
 async fn who_does_not_answer_a_ping_is_hung_up_on() {
     let interval = Duration::from_millis(50);
-    let limits = Limits::default().keepalive(interval, Duration::from_millis(500));
+    let limits = Limits::default()
+        .keepalive(interval, Duration::from_millis(500))
+        .stall_timeout(Duration::from_millis(100));
     let host = Host::start_with(|server| server.limits(limits)).await;
     let (mut good, _) = host.stream().await;
     let mut mute = Peer::speak(&host).await;
-    let mut pinged = false;
-    while let Some(frame) = mute.next().await {
-        pinged |= frame.kind == peer::PING;
-    }
-    assert!(pinged);
+    assert!(pings_until_hung_up_on(&mut mute).await > 0);
     // Who answers stays, by its library or by hand.
     let sequence = host.set("a", 1);
     assert_eq!(expect_update(&mut good).await.sequence.get(), sequence);
+}
+
+#[tokio::test]
+async fn who_is_stopped_answers_no_ping_and_keeps_its_connection_until_the_stall_timeout() {
+    let keepalive = |stall_timeout| {
+        Limits::default()
+            .keepalive(Duration::from_millis(30), Duration::from_millis(20))
+            .stall_timeout(stall_timeout)
+    };
+    let patient = keepalive(Limits::DEFAULT_STALL_TIMEOUT);
+    let patient = Host::start_with(|server| server.limits(patient)).await;
+    let (_, session) = patient.session().await;
+    let mut stopped = Peer::speak(&patient).await;
+    let mut bytes = Vec::new();
+    peer::request(&mut bytes, 1, STREAM, &session.id);
+    assert!(stopped.send(&bytes).await);
+    eventually("it streams", || patient.handle.stats().streams == 1).await;
+
+    // The same time and more is too long elsewhere, where a stall may not take longer than an answer.
+    let strict =
+        Host::start_with(|server| server.limits(keepalive(Duration::from_millis(20)))).await;
+    for _ in 0..3 {
+        let mut mute = Peer::speak(&strict).await;
+        assert_eq!(pings_until_hung_up_on(&mut mute).await, 1);
+    }
+
+    // It wakes, finds what has come meanwhile, and goes on.
+    patient.set("a", 1);
+    let (mut pinged, mut events) = (false, 0);
+    while !pinged || events < 2 {
+        let frame = stopped.next().await.expect("the connection stays");
+        pinged |= frame.kind == peer::PING;
+        events += usize::from(frame.kind == peer::DATA);
+    }
+    assert_eq!(patient.handle.stats().streams, 1);
+}
+
+/// How often a peer that answers nothing is asked whether it is there.
+async fn pings_until_hung_up_on(mute: &mut Peer) -> usize {
+    let mut pings = 0;
+    while let Some(frame) = mute.next().await {
+        pings += usize::from(frame.kind == peer::PING);
+    }
+    pings
 }
 
 #[tokio::test]
@@ -399,7 +445,6 @@ async fn refusals_come_in_their_order() {
     // Each request would be refused for everything that comes later, too.
     let disabled = Host::start_with(|server| server.sessions(Sessions::disabled())).await;
     let enabled = Host::start().await;
-    const STREAM: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
     let wrong = ("authorization", "Bearer no");
     let right = ("authorization", BEARER);
     for (host, metadata, code, text) in [

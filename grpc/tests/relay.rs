@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use configstream_engine::settings::{Change, Key, Resolved, Source};
-use configstream_engine::{Epoch, Event, Sequence, Subscription};
+use configstream_engine::settings::{Change, Key, Resolved, Settings, Source};
+use configstream_engine::{Engine, Epoch, Event, Sequence, Subscription};
 use configstream_grpc::consumer::{Access, Consumer, ConsumerState};
 use configstream_grpc::{Address, ConfigEvent, Connector, Registration, Server, Token};
 use example::Relay;
@@ -296,6 +296,38 @@ async fn a_new_epoch_reaches_the_leaves() {
     let event = next(&mut subscription).await;
     assert!(matches!(event, Event::Snapshot(_)));
     assert_eq!(event.epoch(), epoch);
+}
+
+#[tokio::test]
+async fn a_core_that_counts_anew_without_epochs_reaches_the_leaves() {
+    let tree = Tree::start().await;
+    let leaf = tree.consumer().await;
+    tree.core.set("a", 1);
+    tree.converge(&leaf).await;
+    let reached = tree.core.engine.head().sequence();
+    let Tree { core, relay, .. } = tree;
+    let Host {
+        pem,
+        token,
+        handle,
+        address,
+        ..
+    } = core;
+    within_deadline(handle.shutdown(LONG)).await;
+    // It remembers nothing, and so starts at 0.
+    let engine = Engine::builder(Settings::new()).build().unwrap();
+    let change = Change::set(Source::File, key("a"), 7);
+    engine.publish(&change).unwrap();
+    assert!(engine.head().sequence() < reached);
+    let listener = TcpListener::bind(address).await.unwrap();
+    let _handle = Server::builder(engine.clone(), pem.identity(), token)
+        .build()
+        .serve_tcp(listener);
+    eventually("the news arrive", || leaf.get::<i64>("a").unwrap() == 7).await;
+    let head = leaf.head().unwrap();
+    let labels = (head.epoch(), head.sequence());
+    assert_eq!(labels, (Epoch::NONE, engine.head().sequence()));
+    within_deadline(relay.shutdown()).await;
 }
 
 #[tokio::test]

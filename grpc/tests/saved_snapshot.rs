@@ -166,3 +166,65 @@ async fn a_disk_that_takes_nothing_holds_nothing_up() {
     .await;
     within_deadline(consumer.shutdown()).await;
 }
+
+#[tokio::test]
+async fn one_that_is_too_old_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("replica");
+    let host = Host::start().await;
+    host.set("a", 1);
+    let consumer = builder(&host, &path).start();
+    consumer.wait_ready(LONG).await.unwrap();
+    within_deadline(consumer.shutdown()).await;
+    let consumer = builder(&host, &path)
+        .snapshot_max_age(Duration::ZERO)
+        .start();
+    let refused = consumer.refused_snapshot().unwrap();
+    assert!(matches!(refused.reason(), SavedErrorReason::TooOld { .. }));
+    assert!(consumer.head().is_none());
+}
+
+#[tokio::test]
+async fn what_is_still_true_does_not_grow_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("replica");
+    let host = Host::start().await;
+    host.set("a", 1);
+    let consumer = builder(&host, &path)
+        .snapshot_interval(Duration::from_millis(1))
+        .snapshot_max_age(Duration::from_millis(40))
+        .start();
+    eventually("it is saved", || path.exists()).await;
+    let first = fs::read(&path).unwrap();
+    // Nothing changes but the time.
+    eventually("it is saved again", || fs::read(&path).unwrap() != first).await;
+    assert!(consumer.state().is_ready());
+}
+
+#[tokio::test]
+async fn what_is_stale_stays_as_old_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("replica");
+    let host = Host::start().await;
+    host.set("a", 1);
+    let again = builder(&host, &path);
+    let consumer = again.clone().start();
+    consumer.wait_ready(LONG).await.unwrap();
+    within_deadline(consumer.shutdown()).await;
+    within_deadline(host.handle.shutdown(LONG)).await;
+
+    let since = |consumer: &Consumer| match consumer.state() {
+        ConsumerState::Stale { since, .. } => since,
+        other => panic!("{other}"),
+    };
+    let consumer = again.clone().start();
+    let known_at = since(&consumer);
+    let mut states = consumer.states();
+    while !matches!(
+        within_deadline(states.next()).await.unwrap().cause(),
+        Some(Disconnection::Connect(_))
+    ) {}
+    assert_eq!(since(&consumer), known_at);
+    within_deadline(consumer.shutdown()).await;
+    assert_eq!(since(&again.start()), known_at);
+}

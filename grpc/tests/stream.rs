@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use configstream_engine::settings::{Change, Key, Settings, Source, Value};
-use configstream_engine::{Engine, Epoch, Sequence};
+use configstream_engine::{Engine, Epoch, Sequence, State};
 use configstream_grpc::Limits;
 use support::{
     Host, eventually, expect_end, expect_snapshot, expect_update, told, within_deadline,
@@ -276,6 +276,36 @@ async fn a_new_epoch_ends_the_streams_of_the_old() {
         (snapshot.epoch, snapshot.sequence),
         (epoch, Sequence::new(0))
     );
+}
+
+#[tokio::test]
+async fn without_epochs_a_step_back_ends_the_streams_too() {
+    let host = Host::start().await;
+    host.set("a", 1);
+    host.set("a", 2);
+    // As a replica does whose upstream has begun anew.
+    for (sequence, value) in [(1, 7), (1, 8)] {
+        let (mut events, snapshot) = host.stream().await;
+        assert_eq!(snapshot.epoch, Epoch::NONE);
+        let change = Change::set(Source::File, key("a"), value);
+        let next = host.engine.head().state().apply(&change).unwrap();
+        let sequence = Sequence::new(sequence);
+        let state = next.state;
+        host.engine.adopt(state, Epoch::NONE, sequence).unwrap();
+        let status = expect_end(&mut events).await;
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::Unavailable, "a new epoch has begun")
+        );
+        let (mut events, snapshot) = host.stream().await;
+        assert_eq!((snapshot.epoch, snapshot.sequence), (Epoch::NONE, sequence));
+        assert_eq!(snapshot.settings[0].value().as_i64(), Some(value));
+        // A higher one is a repair like any other.
+        let state = host.engine.head().state().clone();
+        let next = sequence.next();
+        host.engine.adopt(state, Epoch::NONE, next).unwrap();
+        assert_eq!(expect_snapshot(&mut events).await.sequence, next);
+    }
 }
 
 #[tokio::test]

@@ -96,6 +96,13 @@ async fn what_happens_is_counted_and_logged_under_the_documented_names() {
     ] {
         assert_eq!(log.matches(line).count() as f64, times, "{line} in\n{log}");
     }
+    // Once per lag, with the count.
+    let counts = log.split("Dropping config update for subscriber 'slow': ");
+    let dropped: u64 = counts
+        .skip(1)
+        .map(|rest| rest.split(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum();
+    assert_eq!(dropped, figures.dropped);
 }
 
 #[tokio::test]

@@ -56,6 +56,20 @@ async fn a_small_reply_does_as_well() {
 }
 
 #[tokio::test]
+async fn the_rest_of_a_snapshot_does_even_if_nothing_else_happens() {
+    let host = host().await;
+    host.set("large", "x".repeat(30_000));
+    let (_, session) = host.session().await;
+    for window in [0, 1, 20_000] {
+        let mut peer = Peer::speak_with_window(&host, window).await;
+        let mut bytes = Vec::new();
+        peer::request(&mut bytes, 1, STREAM, &session.id);
+        assert!(peer.send(&bytes).await);
+        assert_eq!(received(&mut peer).await, window as usize);
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_a_stream_that_nobody_reads_costs_the_connection() {
     let host = host().await;
     // Little enough for HTTP/2 to take it, and the end after it, with a window of next to nothing.
@@ -85,6 +99,11 @@ async fn until_hung_up_on(host: &Host, path: &str, window: u32) -> usize {
     let mut bytes = Vec::new();
     peer::request(&mut bytes, 1, path, "");
     assert!(peer.send(&bytes).await);
+    received(&mut peer).await
+}
+
+/// How many bytes of data come until the server hangs up.
+async fn received(peer: &mut Peer) -> usize {
     let mut received = 0;
     while let Some(frame) = peer.next().await {
         if frame.kind == peer::DATA {

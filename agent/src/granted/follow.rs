@@ -8,7 +8,8 @@ use configstream_engine::{Engine, Event};
 use configstream_grpc::ServerBounds;
 use parking_lot::RwLock;
 
-use super::{LOG_LEVEL, Outcome, OwnSettings, RULES, RefusedSetting};
+use super::rules::{LOG_LEVEL, RULES};
+use super::{Outcome, OwnSettings, RefusedSetting};
 use crate::log;
 
 /// The agent's own settings that are refused now: shared by who follows them and who shows them.
@@ -80,7 +81,7 @@ impl Outcome {
                 tracing::info!("`{LOG_LEVEL}` is not followed: RUST_LOG says what is logged");
             }
             Self::InForce(key, holds_for) => {
-                tracing::info!("`{key}` has changed, and is in force for {holds_for}");
+                tracing::info!("`{key}` has changed: the new value holds for {holds_for}");
             }
             Self::Refused(refused) => tracing::warn!("{refused}; what was in force stays"),
         }

@@ -32,14 +32,19 @@ async function poll() {
   show();
 }
 
-/// Hidden pages do not look, so that a forgotten tab costs nothing.
+/// Hidden pages do not look, so that a forgotten tab costs nothing; one that comes to be seen looks at once.
 async function run() {
+  let wake = () => {};
+  document.addEventListener("visibilitychange", () => wake());
   for (;;) {
-    if (!document.hidden) await poll();
-    await new Promise((resume) => {
-      const timer = setTimeout(resume, INTERVAL_MS);
-      document.addEventListener("visibilitychange", () => { clearTimeout(timer); resume(); }, { once: true });
-    });
+    try {
+      if (!document.hidden) await poll();
+    } catch (error) {
+      const connection = document.getElementById("connection");
+      connection.dataset.state = "failed";
+      connection.textContent = `This page has failed: ${error.message}`;
+    }
+    await new Promise((resume) => { wake = resume; setTimeout(resume, INTERVAL_MS); });
   }
 }
 
@@ -58,13 +63,11 @@ function show() {
   fill("verdict", problems.length
     ? problems.map((problem) => el("p", { class: "problem" }, ...problem))
     : [el("p", { class: "fine" }, "All is well: every source is in force, and every stream keeps up.")]);
-  // Said aloud when it changes, and so without the figures that change all the time.
-  fill("announcement", [found.map(([headline]) => headline.textContent).join(". ") || "All is well"]);
   document.body.classList.toggle("stale", lost !== null);
   if (!status) return;
-  fill("identity", [
-    `${status.origin} · version ${status.version} · process ${status.pid}`,
-  ]);
+  // Read aloud when it changes, and so without the figures that change all the time.
+  fill("announcement", [found.map(([headline]) => headline.textContent).join(". ") || "All is well"]);
+  fill("identity", [`${status.origin} · version ${status.version} · process ${status.pid}`]);
   fill("content", [summary(), agents(), sources(), changes()]);
 }
 
@@ -86,9 +89,9 @@ function troubles() {
       "; the last good content stays in force. ", code(source.error), " Mend it: it is read again by itself.",
     ]);
   }
-  for (const { key, why, place } of status.refused_settings) {
+  for (const { key, why, source, provenance } of status.refused_settings) {
     found.push([
-      strong(`The value of ${key} is refused`), ` (${place}); the last good one stays in force. It has to be ${why}.`,
+      strong(`The value of ${key} is refused`), `: it has to be ${why}. The last good one stays in force. It is set by ${source}${provenance ? ` (${provenance})` : ""}.`,
     ]);
   }
   const behind = status.agents.filter((agent) => condition(agent).class === "bad");
@@ -144,16 +147,21 @@ function agents() {
       " on this machine (with ", code("--run-dir DIR"), " if the agent was started with one)."]));
 }
 
-/// The state of a remote agent, in words.
+/// The state of a remote agent, in words. Under load everybody is behind for an instant, so what counts is who has not got
+/// what was there at the last look.
 function condition(agent) {
-  const handed = agent.last_sequence_sent ?? 0;
+  const handed = agent.last_sequence_sent;
+  const late = earlier && handed !== null ? handed < earlier.sequence : agent.lag > 0;
   if (agent.streams === 0) {
     return { name: "no stream", class: "idle", meaning: "registered, but it has not subscribed" };
   }
-  if (agent.lagging) {
+  if (handed === null) {
+    return { name: "starting", class: agent.age_seconds > 5 ? "bad" : "idle", meaning: "it has not taken its first snapshot" };
+  }
+  if (late && agent.lagging) {
     return { name: "lagging", class: "bad", meaning: "its buffer has overflowed; it will be sent a snapshot once it reads" };
   }
-  if (earlier ? handed < earlier.sequence : agent.lag > 0) {
+  if (late) {
     return { name: "behind", class: "bad", meaning: "it has not taken what was published over a second ago" };
   }
   return { name: "current", class: "good", meaning: "it has been handed everything that was published" };
@@ -182,16 +190,17 @@ function changes() {
 
 function sources() {
   return section("sources", "Sources", "Lowest precedence first: of two that hold a key, the later one wins.",
-    table("sources", [["Source"], ["Reads"], ["State"], ["Settings", "number"], ["Last load"], ["Loads", "number"],
-      ["Failures", "number"]],
+    table("sources", [["Source"], ["Reads", "wide"], ["State"], ["Settings", "number"], ["Loads", "number"], ["Last load"],
+      ["Failures", "number"], ["Last error", "wide"]],
     status.sources.map((source) => ({ class: source.healthy ? "" : "bad", cells: [
       [el("b", {}, source.source)],
       [code(source.detail)],
-      [el("span", { class: `badge ${source.healthy ? "good" : "bad"}` }, source.healthy ? "in force" : "refused"),
-        source.healthy ? "" : el("small", {}, "since ", time(source.failing_since))],
+      [el("span", { class: `badge ${source.healthy ? "good" : "bad"}` }, source.healthy ? "in force" : "refused")],
       [number(source.settings)],
+      [number(source.loads)],
       [source.loaded_at ? moment(source.loaded_at) : "never"],
-      [number(source.loads)], [number(source.failures)],
+      [number(source.failures)],
+      source.last_error_at ? [moment(source.last_error_at), el("small", {}, source.last_error)] : ["none"],
     ] })), ["There are none."]));
 }
 

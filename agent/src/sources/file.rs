@@ -110,17 +110,7 @@ impl FileSource {
         // One place for each kind of wake-up, and some: a wake-up that finds no room has company that does the same.
         let (wake, woken) = crossbeam_channel::bounded(4);
         let events = wake.clone();
-        let worker = Worker {
-            paths,
-            known,
-            resolver,
-            report,
-            seen: None,
-            in_force: Texts::new(),
-            pending: None,
-            said_busy: false,
-            watching: Watching::new(events),
-        };
+        let worker = Worker::new(paths, known, resolver, report, Watching::new(events));
         let thread = thread::Builder::new()
             .name("config-files".to_owned())
             .spawn(move || worker.run(&woken))?;
@@ -164,6 +154,8 @@ struct Worker {
     /// What the layer was last made of.
     in_force: Texts,
     pending: Option<Pending>,
+    /// For how long the files may change before the report says so.
+    patience: Duration,
     /// Whether the report says that the files do not come to rest.
     said_busy: bool,
     watching: Watching,
@@ -187,6 +179,27 @@ struct Pending {
 }
 
 impl Worker {
+    fn new(
+        paths: Vec<PathBuf>,
+        known: &'static Known,
+        resolver: ResolverHandle,
+        report: SourceReport,
+        watching: Watching,
+    ) -> Self {
+        Self {
+            paths,
+            known,
+            resolver,
+            report,
+            seen: None,
+            in_force: Texts::new(),
+            pending: None,
+            patience: PATIENCE,
+            said_busy: false,
+            watching,
+        }
+    }
+
     fn run(mut self, woken: &Receiver<Wake>) {
         self.watching.watch(&self.paths);
         // Between the first load and the watch something may have happened.
@@ -236,7 +249,7 @@ impl Worker {
         };
         let quiet = now - since;
         if quiet < DEBOUNCE {
-            if now - began > PATIENCE && !self.said_busy {
+            if now - began > self.patience && !self.said_busy {
                 self.said_busy = true;
                 let busy = self
                     .pending
@@ -363,5 +376,72 @@ impl fmt::Display for Busy<'_> {
              less often, or write a new file and rename it over the old one",
             self.0.display()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use configstream_engine::Engine;
+    use configstream_engine::settings::Settings;
+
+    use super::*;
+    use crate::resolver::Resolver;
+    use crate::sequence_file::SequenceFile;
+
+    #[test]
+    fn files_that_do_not_come_to_rest_are_reported_once_and_read_when_they_do() {
+        let root = tempfile::tempdir().unwrap();
+        let saved = SequenceFile::open(&root.path().join("sequence")).unwrap();
+        let engine = Engine::builder(Settings::default())
+            .start_at(saved.epoch(), saved.start())
+            .sequence_limit(saved.limit())
+            .build()
+            .unwrap();
+        let resolver = Resolver::start(engine, saved).unwrap();
+        let path = root.path().join("core.yaml");
+        fs::write(&path, "a: 1\n").unwrap();
+        let (events, _woken) = crossbeam_channel::bounded(4);
+        let report = SourceReport::default();
+        let mut worker = Worker::new(
+            vec![path.clone()],
+            Known::embedded(),
+            resolver.handle(),
+            report.clone(),
+            Watching::new(events),
+        );
+        worker.patience = Duration::ZERO;
+        worker.read_now(false);
+        for number in 10..20_u64 {
+            // Each time another length, so each look sees a change, and none sees two alike.
+            fs::write(
+                &path,
+                format!("a: {}\n", 10_u64.pow(u32::try_from(number).unwrap() - 5)),
+            )
+            .unwrap();
+            assert!(worker.look().is_some());
+        }
+        let state = report.state();
+        assert_eq!((state.loads, state.failures), (1, 1));
+        assert!(
+            state.error.contains("core.yaml: has been changing"),
+            "{}",
+            state.error
+        );
+        assert!(
+            state.error.contains("; write it less often"),
+            "{}",
+            state.error
+        );
+
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let Some(sooner) = worker.look() {
+            assert!(Instant::now() < deadline);
+            thread::park_timeout(sooner);
+        }
+        assert_eq!(report.state().loads, 2);
+        assert_eq!(report.state().error, "");
+        drop(resolver.stop());
     }
 }

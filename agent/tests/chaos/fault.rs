@@ -30,8 +30,10 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    pub(crate) const KINDS: usize = 11;
+
     /// All, and how often each is to be, for faults that last.
-    pub(crate) fn weighed(duration: Duration) -> [(Self, u32); 11] {
+    pub(crate) fn weighed(duration: Duration) -> [(Self, u32); Self::KINDS] {
         [
             (Self::Kill(duration), 10),
             (Self::Terminate(duration), 5),

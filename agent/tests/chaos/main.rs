@@ -10,8 +10,8 @@
 //! CHAOS_FAULTS=500 CHAOS_SEED=7 cargo test -p configstream-agent --release --test chaos
 //! ```
 //!
-//! Without these variables: 50 faults, and a seed that a failure prints. The seed decides about the faults, not about
-//! how the threads of several processes meet.
+//! Without these variables: 50 faults, and a seed that a failure prints. Each kind comes once before chance decides. The
+//! seed decides about the faults, not about how the threads of several processes meet.
 
 mod core;
 mod fault;
@@ -32,7 +32,7 @@ use configstream_engine::{Epoch, Sequence};
 use configstream_grpc::Registration;
 use configstream_grpc::consumer::{Access, Consumer};
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 
 use crate::core::{Core, Head};
@@ -57,8 +57,9 @@ fn no_fault_leads_a_replica_astray() {
         .unwrap();
     let mut chaos = Chaos::begin(&runtime, seed);
     let mut counts = BTreeMap::new();
+    let mut first = chaos.each();
     for number in 1..=faults {
-        let fault = chaos.choose();
+        let fault = first.pop().unwrap_or_else(|| chaos.choose());
         println!("fault {number}: {fault:?}");
         *counts.entry(fault.name()).or_insert(0) += 1;
         fault.inflict(&mut chaos.core, &chaos.proxy);
@@ -107,10 +108,19 @@ impl<'a> Chaos<'a> {
         chaos
     }
 
+    /// Each kind of fault once, in any order: none is left out by chance.
+    fn each(&mut self) -> Vec<Fault> {
+        let mut each = self.faults().map(|(fault, _)| fault);
+        each.shuffle(&mut self.random);
+        each.into()
+    }
+
+    fn faults(&mut self) -> [(Fault, u32); Fault::KINDS] {
+        Fault::weighed(Duration::from_millis(self.random.random_range(5..400)))
+    }
+
     fn choose(&mut self) -> Fault {
-        let duration = Duration::from_millis(self.random.random_range(5..400));
-        let weighed = Fault::weighed(duration);
-        weighed
+        self.faults()
             .choose_weighted(&mut self.random, |(_, weight)| *weight)
             .unwrap()
             .0

@@ -207,3 +207,54 @@ fn of_two_files_the_later_one_wins_and_both_are_watched() {
     assert_eq!(watch.update(), json!(["mine.b", "file", 4]));
     watch.assert_quiet(&agent);
 }
+
+#[test]
+fn a_folder_streams_as_files_come_and_go_and_each_setting_tells_its_line() {
+    let base = Edited::new("mine: {a: 1, b: 1}\n");
+    let folder = base.root.path().join("conf.d");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("20-b.yaml"), "# a comment\nmine:\n  b: 20\n").unwrap();
+    fs::write(folder.join("20-b.yaml~"), "mine: {b: 666}\n").unwrap();
+    let (config, conf_d) = (
+        base.config.display().to_string(),
+        folder.display().to_string(),
+    );
+    let agent = Agent::start(
+        &base.root.path().join("run"),
+        &["--config", &config, "--config", &conf_d],
+    );
+    let watch = Watch::start(&agent);
+    let first = watch.snapshot();
+    assert_eq!(first["mine.b"], json!(["file", 20]));
+    let place = |key: &str| agent.verb(&["explain", key]).out;
+    assert!(
+        place("mine.a").contains("core.yaml:1"),
+        "{}",
+        place("mine.a")
+    );
+    assert!(
+        place("mine.b").contains("conf.d/20-b.yaml:3"),
+        "{}",
+        place("mine.b")
+    );
+
+    fs::write(folder.join("30-c.yaml"), "\n\nmine: {b: 30}\n").unwrap();
+    assert_eq!(watch.update(), json!(["mine.b", "file", 30]));
+    assert!(
+        place("mine.b").contains("conf.d/30-c.yaml:3"),
+        "{}",
+        place("mine.b")
+    );
+    // A broken one changes nothing, and is named.
+    fs::write(folder.join("40-d.yaml"), "mine: {a: 2}\nmine: {a: 3}\n").unwrap();
+    agent.until("the error", |agent| {
+        agent.status()["sources"]
+            .to_string()
+            .contains("conf.d/40-d.yaml:2:1")
+    });
+    watch.assert_quiet(&agent);
+    fs::remove_file(folder.join("40-d.yaml")).unwrap();
+    fs::remove_file(folder.join("30-c.yaml")).unwrap();
+    assert_eq!(watch.update(), json!(["mine.b", "file", 20]));
+    watch.assert_quiet(&agent);
+}

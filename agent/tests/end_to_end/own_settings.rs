@@ -22,7 +22,7 @@ fn replace(path: &Path, text: &str) {
 /// Sets one of the agent's own settings, and waits until the agent says that it lives by it.
 fn change(agent: &mut Agent, key: &str, value: &str) {
     agent.verb(&["set", key, value]).json();
-    agent.until_said(&format!("`{key}` has changed, and is in force"));
+    agent.until_said(&format!("`{key}` has changed: the new value holds"));
 }
 
 #[test]

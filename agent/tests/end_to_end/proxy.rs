@@ -43,7 +43,9 @@ async fn pass(mut client: TcpStream, target: String, mut silenced: watch::Receiv
         return;
     };
     tokio::select! {
-        _ = copy_bidirectional(&mut client, &mut agent) => {}
+        // First: what comes after the silence has begun does not pass, however late it is noticed here.
+        biased;
         Ok(()) = silenced.changed() => pending().await,
+        _ = copy_bidirectional(&mut client, &mut agent) => {}
     }
 }

@@ -81,6 +81,47 @@ fn what_it_prints_is_as_documented() {
 }
 
 #[test]
+fn secrets_are_masked_by_the_list_that_streams() {
+    let root = tempfile::tempdir().unwrap();
+    let config = root.path().join("core.yaml");
+    let text = "api_key: hunter2\nmine: !map {password: hunter2, port: 5}\nother: hunter3\n";
+    fs::write(&config, text).unwrap();
+    let run_dir = root.path().join("run");
+    let agent = Agent::start(&run_dir, &["--config", &config.display().to_string()]);
+    let credentials = Credentials::of(&agent);
+    let mut command = tool(&run_dir, credentials.host_and_port());
+    let running = command
+        .args(["--duration", "4s", "--max-samples", "9999"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    agent.until("it streams", |agent| {
+        agent.metric("configstream_snapshots_sent") > 0.5
+    });
+    agent.verb(&["set", "app_key", "hunter2"]).json();
+    // From here on another list hides, and the old one no longer.
+    agent.verb(&["set", "secret_keys", "[other]"]).json();
+    agent.verb(&["set", "other", "hunter2"]).json();
+    agent.verb(&["set", "app_key", "seen"]).json();
+    let done = Done::after(running);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(!done.out.contains("hunter2"), "{}", done.out);
+    for shown in [
+        "  api_key = \"********\" (source: file)",
+        r#"  mine = {"password":"********","port":5} (source: file)"#,
+        "  other = \"hunter3\" (source: file)",
+        "key: app_key\n  value: \"********\"",
+        "key: secret_keys\n  value: [\"other\"]",
+        "key: other\n  value: \"********\"",
+        "key: app_key\n  value: \"seen\"",
+    ] {
+        assert!(done.out.contains(shown), "{shown:?} is not in {}", done.out);
+    }
+}
+
+#[test]
 fn the_token_of_the_command_line_wins_over_the_file() {
     let root = tempfile::tempdir().unwrap();
     let agent = Agent::start(root.path(), &[]);

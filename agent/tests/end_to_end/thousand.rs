@@ -51,7 +51,7 @@ fn a_stop_reaches_a_thousand_streams_and_a_restart_gets_them_back() {
             address: proxy.address.clone(),
             ..credentials.clone()
         };
-        let (often, patient) = (Duration::from_millis(500), Duration::from_secs(2));
+        let (often, patient) = (Duration::from_millis(500), Duration::from_secs(5));
         let half_open = connector(&over_proxy).keepalive(often, patient);
         let followers = [
             vec![connector(&credentials); FOLLOWING],
@@ -128,7 +128,7 @@ fn a_stop_reaches_a_thousand_streams_and_a_restart_gets_them_back() {
     }
     // Nobody pauses for longer than that, so nobody can be late. That this holds however long the agent is away, the tests
     // of the pauses show.
-    let longest = losses.iter().flatten().map(|(_, pause)| *pause).max();
+    let longest = told.iter().flatten().map(|(_, pause)| *pause).max();
     assert!(longest < Some(SOON), "{longest:?}");
     assert_no_storm(told.iter().map(|losses| losses[0].1));
 

@@ -22,24 +22,25 @@ pub(super) struct Step {
     pub(super) seconds: u64,
 }
 
-/// Benches, and about how many seconds each takes.
-const BENCHES: [(&str, u64); 13] = [
-    ("ring", 20),
-    ("fan_out", 120),
-    ("commit", 4),
-    ("layers", 10),
-    ("snapshot", 25),
-    ("head", 7),
-    ("subscribe", 7),
-    ("contended", 7),
-    ("parked", 5),
-    ("paired", 45),
-    ("latency", 40),
-    ("memory", 2),
-    (INSTRUCTIONS, 45),
+/// Benches of criterion, and about how many seconds each takes.
+const GROUPS: [(&str, u64); 9] = [
+    ("ring", 30),
+    ("fan_out", 190),
+    ("commit", 6),
+    ("layers", 17),
+    ("snapshot", 30),
+    ("head", 11),
+    ("subscribe", 11),
+    ("contended", 14),
+    ("parked", 8),
 ];
+/// The others.
+const BENCHES: [(&str, u64); 3] = [("paired", 60), ("latency", 30), ("memory", 2)];
 const INSTRUCTIONS: &str = "instructions";
+const INSTRUCTIONS_SECONDS: u64 = 60;
 const LOAD: &str = "load";
+/// Three times as long as by default.
+const THOROUGHLY: [&str; 4] = ["--warm-up-time", "0.3", "--measurement-time", "1"];
 
 /// All steps that this machine can do, and why it cannot do the others.
 pub(super) fn plan(quick: bool, go: &Path) -> (Vec<Step>, Vec<String>) {
@@ -54,31 +55,33 @@ pub(super) fn plan(quick: bool, go: &Path) -> (Vec<Step>, Vec<String>) {
             .status();
         answer.is_ok_and(|status| status.success())
     };
-    let quickly = quick.then_some("--quick");
-    for (program, seconds) in BENCHES {
-        let mut options = vec!["--bench"];
-        options.extend(quickly.filter(|_| program != INSTRUCTIONS));
-        if program == INSTRUCTIONS {
-            if !starts(Path::new("valgrind"), "--version") {
-                left_out.push(
-                    "no valgrind, so instructions are not counted; `apt-get install valgrind`"
-                        .to_owned(),
-                );
-                continue;
-            }
-            // Whether one has grown is what `.ci/run instructions` says; here they are figures among others.
-            options.push("--only-count");
-        }
+    let mut bench = |program: &'static str, options: &[&str], seconds| {
+        let options = ["--bench"].iter().chain(options);
         steps.push(Step {
             name: program.to_owned(),
             program,
-            options: options.into_iter().map(str::to_owned).collect(),
-            seconds: if quick && program != INSTRUCTIONS {
-                seconds.div_ceil(5)
-            } else {
-                seconds
-            },
+            options: options.map(|option| (*option).to_owned()).collect(),
+            seconds,
         });
+    };
+    for (program, seconds) in GROUPS {
+        match quick {
+            true => bench(program, &["--quick"], seconds.div_ceil(5)),
+            false => bench(program, &THOROUGHLY, seconds),
+        }
+    }
+    for (program, seconds) in BENCHES {
+        match quick {
+            true => bench(program, &["--quick"], seconds.div_ceil(5)),
+            false => bench(program, &[], seconds),
+        }
+    }
+    if starts(Path::new("valgrind"), "--version") {
+        // Whether one has grown is what `.ci/run instructions` says; here they are figures among others.
+        bench(INSTRUCTIONS, &["--only-count"], INSTRUCTIONS_SECONDS);
+    } else {
+        let text = "no valgrind, so instructions are not counted; `apt-get install valgrind`";
+        left_out.push(text.to_owned());
     }
     let has_go = starts(go, "version");
     if !has_go {

@@ -2,6 +2,8 @@
 
 use std::{
     io::{IsTerminal, stderr},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
     time::Duration,
 };
 
@@ -27,12 +29,9 @@ impl Progress {
         let bar = stderr().is_terminal().then(|| {
             let template = "{bar:32} {percent:>3} %  {msg}, {elapsed} gone";
             let style = ProgressStyle::with_template(template).expect("a well-formed template");
-            let bar = ProgressBar::new(all)
+            ProgressBar::new(all)
                 .with_position(all - left)
-                .with_style(style);
-            // It has to say how long it has been at it, and is not to disturb what is measured.
-            bar.enable_steady_tick(Duration::from_secs(1));
-            bar
+                .with_style(style)
         });
         Self {
             bar,
@@ -51,6 +50,29 @@ impl Progress {
             Some(bar) => bar.set_message(text),
             None => eprintln!("{text}"),
         }
+    }
+
+    /// Runs a step in this thread; meanwhile the bar moves, once a second so as not to disturb what is measured, and as
+    /// far as that step is expected to take.
+    pub(super) fn during<T>(&self, step: &Step, run: impl FnOnce() -> T) -> T {
+        let Some(bar) = &self.bar else {
+            return run();
+        };
+        let (running, ended) = mpsc::channel::<()>();
+        let begun = bar.position();
+        let advance = move || {
+            while ended.recv_timeout(SECOND) == Err(RecvTimeoutError::Timeout) {
+                bar.set_position((bar.position() + 1).min(begun + step.seconds));
+                bar.tick();
+            }
+            bar.set_position(begun + step.seconds);
+        };
+        thread::scope(|scope| {
+            scope.spawn(advance);
+            let done = run();
+            drop(running);
+            done
+        })
     }
 
     pub(super) fn done(&mut self, step: &Step, took: Duration) {
@@ -75,9 +97,6 @@ impl Progress {
 
     fn ended(&mut self, step: &Step) {
         self.left -= step.seconds;
-        if let Some(bar) = &self.bar {
-            bar.inc(step.seconds);
-        }
     }
 
     fn say(&self, text: &str) {
@@ -87,3 +106,5 @@ impl Progress {
         }
     }
 }
+
+const SECOND: Duration = Duration::from_secs(1);

@@ -96,18 +96,6 @@ impl Unit {
         matches!(self, Self::PerSecond | Self::Share)
     }
 
-    /// What stands behind a bare number.
-    #[must_use]
-    pub fn symbol(self) -> &'static str {
-        match self {
-            Self::Nanoseconds => "ns",
-            Self::PerSecond => "/s",
-            Self::Bytes => "B",
-            Self::Ratio => "×",
-            Self::Share | Self::Count => "",
-        }
-    }
-
     /// For people: to two or three digits, in the unit that keeps it short.
     #[must_use]
     pub fn show(self, value: f64) -> String {

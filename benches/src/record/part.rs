@@ -77,8 +77,12 @@ impl Part {
     /// Leaves it in a file.
     ///
     /// # Errors
-    /// Why it could not be written.
+    /// Why it could not be written; and that a figure is no number, which JSON has no word for.
     pub fn save_as(&self, file: &Path) -> io::Result<()> {
+        let is_number = |figure: &&Figure| figure.median.is_finite();
+        if let Some(odd) = self.figures.iter().find(|figure| !is_number(figure)) {
+            return Err(io::Error::other(format!("{} is no number", odd.id)));
+        }
         write_json(self, file)
     }
 
@@ -144,6 +148,16 @@ fn criterion_figures(folder: &Path, figures: &mut Vec<Figure>) -> io::Result<()>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_number_is_not_stored() {
+        let part = Part {
+            figures: vec![Figure::new("a/b/c", Unit::Ratio, [f64::NAN])],
+            ..Part::default()
+        };
+        let error = part.save_as(Path::new("/nowhere")).unwrap_err();
+        assert_eq!(error.to_string(), "a/b/c is no number");
+    }
 
     #[test]
     fn a_latency_is_a_figure_for_each_percentile_and_one_curve() {

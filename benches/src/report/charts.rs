@@ -58,21 +58,24 @@ fn cost_by_subscribers(record: &Record, group: &str, title: &'static str) -> Mar
 }
 
 pub(super) fn throughput(record: &Record) -> Markup {
-    let all: Vec<_> = record
-        .figures
-        .iter()
-        .filter(|figure| figure.id.starts_with("throughput/"))
+    let figures = record.figures.iter();
+    let all: Vec<_> = figures
+        .filter_map(|figure| {
+            let name = figure.id.strip_prefix("throughput/")?;
+            let (implementation, publishers) = name.split_once('/')?;
+            let plural = if publishers == "1" { "" } else { "s" };
+            let name = format!("{implementation}/{publishers} publisher{plural}");
+            Some((name, figure.median))
+        })
         .collect();
-    let named = all.iter().map(|figure| {
-        let name = figure.id.trim_start_matches("throughput/");
-        (format!("{name} publishers"), figure.median)
-    });
+    let of = |bar: &(String, f64)| bar.0.split('/').next().map(str::to_owned);
+    let groups = all.chunk_by(|a, b| of(a) == of(b)).map(<[_]>::to_vec);
     html! {
         p {
-            "Threads that all publish to the same engine as fast as they can, nobody receiving; all together. More is better. "
-            "Nobody starves when the slowest's part of its fair share, in the table above, is above zero."
+            "Threads that all publish to the same engine as fast as they can, nobody receiving: publishes per second, all together. More is better. "
+            "Nobody starves when the slowest's part of its fair share, among what was asked (below), is above zero."
         }
-        (bar_plot("publishes per second", |value| Unit::PerSecond.show(value), named.collect()))
+        (bar_plot(|value| Unit::PerSecond.show(value), groups.collect()))
     }
 }
 
@@ -85,7 +88,7 @@ pub(super) fn memory(record: &Record) -> Markup {
     html! {
         p { "What one more subscriber with room for 128 updates takes from the allocator, all received. Those with one ring "
             "for all take next to nothing per subscriber." }
-        (bar_plot("bytes per idle subscriber", |value| Unit::Bytes.show(value), named.collect()))
+        (bar_plot(|value| Unit::Bytes.show(value), vec![named.collect()]))
     }
 }
 
@@ -97,9 +100,10 @@ pub(super) fn plot(x: Axis, y: Axis, mut series: Vec<Series>) -> Markup {
     html! { (PreEscaped(lines(x, y, &series))) }
 }
 
-pub(super) fn bar_plot(title: &str, tick: fn(f64) -> String, values: Vec<(String, f64)>) -> Markup {
-    if values.is_empty() {
+pub(super) fn bar_plot(tick: fn(f64) -> String, mut groups: Vec<Vec<(String, f64)>>) -> Markup {
+    groups.retain(|group| !group.is_empty());
+    if groups.is_empty() {
         return html! { p.no { "Not measured in this run." } };
     }
-    html! { (PreEscaped(bars(title, tick, &values))) }
+    html! { (PreEscaped(bars(tick, &groups))) }
 }

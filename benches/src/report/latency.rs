@@ -44,14 +44,14 @@ pub(super) fn over_sockets(record: &Record) -> Markup {
         .partition(|picture| FIRST.contains(&picture.parameter));
     html! {
         @for picture in first {
-            h3 { (wire::described(picture.parameter)) }
+            h4 { (wire::described(picture.parameter)) }
             (picture.show(record))
         }
         @if !others.is_empty() {
             details {
                 summary { "Latency in " (others.len()) " more scenarios" }
                 @for picture in others {
-                    h3 { (wire::described(picture.parameter)) }
+                    h4 { (wire::described(picture.parameter)) }
                     (picture.show(record))
                 }
             }

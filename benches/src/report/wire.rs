@@ -97,15 +97,15 @@ pub(super) fn servers(record: &Record) -> Markup {
 
 impl Chart {
     fn show(&self, record: &Record) -> Markup {
-        let mut values = Vec::new();
-        for scenario in self.scenarios {
-            for server in ["engine", "naive_tonic", "go"] {
-                if let Some(figure) = record.figure(&format!("{}/{server}/{scenario}", self.group))
-                {
-                    values.push((format!("{server}/{}", short(scenario)), figure.median));
-                }
-            }
-        }
+        let bar = |scenario: &str, server: &str| {
+            let figure = record.figure(&format!("{}/{server}/{scenario}", self.group))?;
+            Some((format!("{server}/{}", short(scenario)), figure.median))
+        };
+        let groups = self.scenarios.iter().map(|scenario| {
+            let servers = ["engine", "naive_tonic", "go"];
+            let bars = servers.iter().filter_map(|server| bar(scenario, server));
+            bars.collect()
+        });
         let tick = match self.unit {
             Unit::PerSecond => |value| Unit::PerSecond.show(value),
             Unit::Bytes => |value| Unit::Bytes.show(value),
@@ -113,7 +113,7 @@ impl Chart {
         };
         html! {
             h3 { (self.title) }
-            (bar_plot("", tick, values))
+            (bar_plot(tick, groups.collect()))
             p.caption { (self.caption) }
         }
     }
@@ -138,12 +138,18 @@ fn short(scenario: &str) -> String {
 /// For people, all of it.
 pub(super) fn described(scenario: &str) -> String {
     let rest = short(scenario);
-    match scenario
-        .strip_prefix("paced_")
-        .and_then(|rest| rest.split('_').next())
-    {
-        Some(rate) => format!("{rate} updates a second, {rest}"),
-        None => format!("as fast as it goes, {rest}"),
+    let rest = match rest.split_once(" over ") {
+        Some(("1", rest)) => rest.replacen("1, ", "One stream, ", 1),
+        Some((streams, rest)) => {
+            let (connections, rest) = rest.split_once(", ").unwrap_or((rest, ""));
+            format!("{streams} streams over {connections} connections, {rest}")
+        }
+        None => rest,
+    };
+    let rate = scenario.strip_prefix("paced_");
+    match rate.and_then(|rest| rest.split('_').next()) {
+        Some(rate) => format!("{rest}: {rate} updates a second"),
+        None => format!("{rest}: as fast as it goes"),
     }
 }
 
@@ -156,11 +162,11 @@ mod tests {
     fn a_scenario_is_described_in_words() {
         assert_eq!(
             described("paced_1000_100x10_tcp_tls"),
-            "1000 updates a second, 100 over 10, TCP, TLS"
+            "100 streams over 10 connections, TCP, TLS: 1000 updates a second"
         );
         assert_eq!(
             described("saturated_1x1_unix_parked"),
-            "as fast as it goes, 1 over 1, Unix socket, parked"
+            "One stream, Unix socket, parked: as fast as it goes"
         );
     }
 

@@ -142,12 +142,13 @@ impl Scenario {
             let ReaderAnswer::Stalled = stalled.hear()? else {
                 return Err(out_of_turn());
             };
-            // Fills every buffer on the way to them.
+            // Fills every buffer on the way to them: a connection's window takes 4,000 updates for each of its streams. Slow
+            // enough for a server that drops what finds a channel full, which then never gets to the window.
             published(
                 &mut server,
                 &ServerCommand::Paced {
-                    updates: 50_000,
-                    interval_ns: 10_000,
+                    updates: 30_000,
+                    interval_ns: 50_000,
                 },
             )?;
             Some(stalled)
@@ -158,6 +159,13 @@ impl Scenario {
         received(&mut readers)?;
         let published = published(&mut server, &self.load(self.duration))?;
         let received = received(&mut readers)?;
+        if published.updates == 0 || received.updates == 0 {
+            let name = implementation.name();
+            return Err(io::Error::other(format!(
+                "{name} published {} updates, and {} were read: nothing to measure",
+                published.updates, received.updates
+            )));
+        }
         let elapsed = received.last_ns.saturating_sub(published.started_ns);
         Ok(Outcome {
             join_ns,

@@ -45,7 +45,7 @@ pub enum ConfigEvent {
 pub struct ConfigSnapshot {
     /// The configuration described.
     pub origin: String,
-    /// In which epoch the sequence counts; 0 from a server that knows no epochs.
+    /// In which epoch the sequence counts; [`Epoch::NONE`] from a server that knows no epochs.
     pub epoch: Epoch,
     /// As of which sequence.
     pub sequence: Sequence,

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 use crate::client::{Client, Connector, Events, Session, StreamError};
 use crate::consumer::ConsumerBuilder;
@@ -122,21 +121,40 @@ impl Attempts {
         connector: &Connector,
     ) -> Result<(Client, Session, Events, Instant), Disconnection> {
         let begun = Instant::now();
-        let limit = self.options.answer_timeout;
         let client = connector.connect().await.map_err(Disconnection::Connect)?;
-        let session = match &self.session {
-            Some(session) => session.clone(),
-            None => {
-                let registering = client.register(&self.options.registration);
-                let answer = within(limit, "answer to registering", registering).await?;
-                answer.map_err(Disconnection::Register)?
-            }
-        };
-        self.session = Some(session.clone());
-        let opening = client.stream(&self.options.name, &session.id);
-        let events = within(limit, "answer to opening the stream", opening).await?;
-        let events = events.map_err(broken)?;
+        let (session, events) = self.open(&client).await?;
         Ok((client, session, events, begun))
+    }
+
+    /// A stream, with the session there is, or with another one if there is none or the server does not know it any more:
+    /// after its restart one connection is enough.
+    async fn open(&mut self, client: &Client) -> Result<(Session, Events), Disconnection> {
+        let limit = self.options.answer_timeout;
+        let known = self.session.take();
+        let was_known = known.is_some();
+        let mut session = match known {
+            Some(session) => session,
+            None => self.register(client).await?,
+        };
+        let name = &self.options.name;
+        let mut opened = open_stream(client, name, &session, limit).await;
+        if was_known
+            && opened
+                .as_ref()
+                .is_err_and(Disconnection::is_loss_of_session)
+        {
+            session = self.register(client).await?;
+            opened = open_stream(client, name, &session, limit).await;
+        }
+        self.session = Some(session.clone());
+        opened.map(|events| (session, events))
+    }
+
+    async fn register(&self, client: &Client) -> Result<Session, Disconnection> {
+        let registering = client.register(&self.options.registration);
+        let limit = self.options.answer_timeout;
+        let answer = within(limit, "answer to registering", registering).await?;
+        answer.map_err(Disconnection::Register)
     }
 
     /// Applies events until there are no more.
@@ -267,8 +285,15 @@ async fn within<T>(
         })
 }
 
-fn broken(status: Status) -> Disconnection {
-    Disconnection::Stream(StreamError::Status(status))
+async fn open_stream(
+    client: &Client,
+    name: &str,
+    session: &Session,
+    limit: Duration,
+) -> Result<Events, Disconnection> {
+    let opening = client.stream(name, &session.id);
+    let answer = within(limit, "answer to opening the stream", opening).await?;
+    answer.map_err(|status| Disconnection::Stream(StreamError::Status(status)))
 }
 
 /// Whatever a server asks for.

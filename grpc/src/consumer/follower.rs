@@ -72,7 +72,7 @@ impl Follower {
         let head = engine.head();
         if head.epoch() == epoch {
             // A server without epochs counts from the start again whenever it starts again.
-            if sequence < head.sequence() && epoch != WITHOUT_EPOCHS {
+            if sequence < head.sequence() && epoch != Epoch::NONE {
                 return Err(Disconnection::Behind {
                     reached: head.sequence(),
                     found: sequence,
@@ -139,9 +139,6 @@ fn follow(
         Err(_) => Ok(Taken::Closed),
     }
 }
-
-/// What a server that knows no epochs is taken to send.
-const WITHOUT_EPOCHS: Epoch = Epoch::new(0);
 
 /// Updates in a batch, at most: twice as many as the largest configurations have settings. A larger one is worth a
 /// snapshot.

@@ -156,6 +156,7 @@ impl Saver {
 mod tests {
     use super::*;
     use configstream_engine::settings::{Key, Setting, Source};
+    use std::time::UNIX_EPOCH;
     use tokio::runtime;
 
     fn state(text: &str) -> Resolved {
@@ -197,5 +198,23 @@ mod tests {
         drop(runtime);
         let (saved, _) = file.load().unwrap().unwrap();
         assert_eq!(saved.sequence.get(), 2);
+    }
+    #[tokio::test]
+    async fn what_is_stale_is_saved_with_the_time_at_which_it_was_true() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SnapshotFile {
+            path: dir.path().join("replica"),
+            max_age: Duration::from_secs(3_600),
+        };
+        let replica = Arc::new(Replica::new(1));
+        replica.describe("o".into());
+        replica.begin(state("y"), Epoch::new(1), Sequence::new(1));
+        let true_at =
+            UNIX_EPOCH + Duration::from_secs(UNIX_EPOCH.elapsed().unwrap().as_secs() - 60);
+        replica.set_restored(true_at);
+        Saver::new(file.clone(), Duration::ZERO, replica)
+            .save()
+            .await;
+        assert_eq!(file.load().unwrap().unwrap().1, true_at);
     }
 }

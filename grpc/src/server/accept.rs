@@ -238,7 +238,7 @@ fn protocol(limits: &Limits, beside: Beside) -> http2::Builder<Beside> {
         .initial_stream_window_size(RECEIVE_WINDOW_BYTES)
         .initial_connection_window_size(RECEIVE_WINDOW_BYTES)
         .keep_alive_interval(limits.keepalive_interval)
-        .keep_alive_timeout(limits.keepalive_timeout);
+        .keep_alive_timeout(limits.answer_timeout());
     builder
 }
 

@@ -75,9 +75,10 @@ impl<S: Resolution> EventBody<S> {
         )
     }
 
+    /// The last piece may stay with the transport for want of a window, while nothing waits here.
     fn rest_of_frame(&mut self) -> Poll<Option<Frame<Bytes>>> {
         let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
-        Poll::Ready(Some(Frame::data(piece)))
+        Poll::Ready(Some(Frame::data(self.unread.watch(piece))))
     }
 }
 
@@ -93,8 +94,8 @@ impl<S: Resolution> Body for EventBody<S> {
         if this.finished {
             return Poll::Ready(None);
         }
-        // The transport takes a piece before there is a window for it, and asks again once it is sent: only then was it
-        // handed over.
+        // The transport takes a piece before there is a window for it, and asks again once there was one for a part of it:
+        // only then was the piece handed over.
         this.stream.polled(!this.rest.is_empty());
         let piece = this.next_piece(cx);
         if piece.is_ready() {

@@ -118,11 +118,18 @@ impl Limits {
         self
     }
 
-    /// How often a connection is pinged, and how long the answer may take before the connection is dropped.
+    /// How often a connection is pinged, and how long the answer may take before the connection is dropped. The answer may
+    /// always take as long as the [`stall_timeout`](Self::stall_timeout): a process that is stopped cannot answer, and is not
+    /// to lose its connection if it wakes before that.
     pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.keepalive_interval = interval;
         self.keepalive_timeout = timeout;
         self
+    }
+
+    /// How long a ping's answer may take.
+    pub(crate) fn answer_timeout(&self) -> Duration {
+        self.keepalive_timeout.max(self.stall_timeout)
     }
 
     /// Size of a request's headers. Larger ones are refused.

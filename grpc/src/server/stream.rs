@@ -71,18 +71,20 @@ impl<S: Resolution> EventStream<S> {
     fn frame(&mut self, event: &Event<S>) -> Result<Bytes, Refusal> {
         match event {
             Event::Snapshot(snapshot) => {
-                // Sequences compare within an epoch only, and clients in the field compare across streams of theirs.
+                let next = Position {
+                    epoch: snapshot.epoch(),
+                    sequence: snapshot.sequence(),
+                };
+                // Sequences compare within an epoch only, and clients in the field compare across streams of theirs. Where
+                // there are no epochs, as over a replica of a server that has none, a step back begins one.
                 if self
                     .position
-                    .is_some_and(|last| last.epoch != snapshot.epoch())
+                    .is_some_and(|last| last.epoch != next.epoch || last >= next)
                 {
                     return Err(Refusal::NewEpoch);
                 }
                 let frame = self.core.encoder.snapshot(snapshot.version())?;
-                self.position = Some(Position {
-                    epoch: snapshot.epoch(),
-                    sequence: snapshot.sequence(),
-                });
+                self.position = Some(next);
                 self.report_snapshot(snapshot);
                 Ok(frame)
             }

@@ -116,6 +116,23 @@ async fn a_session_that_the_stream_finds_lost() {
 }
 
 #[tokio::test]
+async fn a_session_that_a_restarted_server_does_not_know_takes_one_connection() {
+    let end = |events, end| Script { events, end };
+    let gone = Status::unavailable("the server is shutting down");
+    let unknown = Status::permission_denied("session_id 'session-1' not found");
+    let server = Scripted::start([
+        end(vec![snapshot(1, 1)], End::With(Some(gone))),
+        end(vec![], End::Refused(unknown)),
+        hang([snapshot(2, 2)]),
+    ])
+    .await;
+    let consumer = builder(server.connector.clone()).start();
+    until_value(&consumer, 2).await;
+    // A handshake is what costs: the second connection is the last.
+    assert_eq!((server.connections(), server.registered()), (2, 2));
+}
+
+#[tokio::test]
 async fn a_session_that_refreshing_finds_lost() {
     let server = Scripted::start([hang([snapshot(1, 1)]), hang([snapshot(2, 2)])]).await;
     server.told.forget.store(1, Ordering::Relaxed);
@@ -169,6 +186,8 @@ async fn a_stream_that_ends_with_any_status() {
     until_value(&consumer, 100).await;
     assert_eq!(server.streams(), 18);
     assert!(consumer.state().is_ready());
+    // Once, and after the two that tell that the session is lost.
+    assert_eq!(server.registered(), 3);
 }
 
 #[tokio::test]
@@ -285,6 +304,54 @@ async fn a_server_that_never_answers_a_registration() {
         "the server is silent: no answer to registering within 50ms"
     );
     until_value(&consumer, 1).await;
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_the_opening_of_a_stream() {
+    let unanswered = Script {
+        events: vec![],
+        end: End::Unanswered,
+    };
+    let server = Scripted::start([unanswered, hang([snapshot(1, 1)])]).await;
+    let consumer = builder(server.connector.clone())
+        .answer_timeout(Duration::from_millis(50))
+        .start();
+    let cause = next_cause(&mut consumer.states()).await;
+    assert!(
+        cause
+            .to_string()
+            .contains("no answer to opening the stream within"),
+        "{cause}"
+    );
+    until_value(&consumer, 1).await;
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_a_refresh() {
+    let server = Scripted::start([hang([snapshot(1, 1)]), hang([snapshot(2, 2)])]).await;
+    server.told.ignore_refreshes.store(1, Ordering::Relaxed);
+    let consumer = builder(server.connector.clone())
+        .answer_timeout(Duration::from_millis(200))
+        .start();
+    consumer.wait_ready(LONG).await.unwrap();
+    let cause = next_cause(&mut consumer.states()).await;
+    assert!(
+        cause.to_string().contains("no answer to refreshing within"),
+        "{cause}"
+    );
+    until_value(&consumer, 2).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_begin_with_a_snapshot() {
+    let server = Scripted::start([hang([update(1, 1, 0)]), hang([snapshot(2, 2)])]).await;
+    let consumer = builder(server.connector.clone()).start();
+    let cause = next_cause(&mut consumer.states()).await;
+    assert!(
+        matches!(cause, Disconnection::Stream(StreamError::NoSnapshot)),
+        "{cause}"
+    );
+    until_value(&consumer, 2).await;
 }
 
 #[tokio::test]

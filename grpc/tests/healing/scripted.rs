@@ -39,6 +39,10 @@ pub struct Script {
 pub enum End {
     /// With this; nothing is an OK.
     With(Option<Status>),
+    /// It is not even opened.
+    Refused(Status),
+    /// Nobody says whether it is opened.
+    Unanswered,
     /// Never.
     Hang,
 }
@@ -57,6 +61,9 @@ pub struct Told {
     pub forget: AtomicU64,
     /// Registrations that get no answer.
     pub ignore: AtomicU64,
+    /// Refreshes that get no answer.
+    pub ignore_refreshes: AtomicU64,
+    pub connections: AtomicU64,
     pub registered: AtomicU64,
     pub streams: AtomicU64,
 }
@@ -72,9 +79,11 @@ impl Scripted {
         told.scripts.lock().unwrap().extend(scripts);
         let tls = TlsAcceptor::from(Arc::new(pem.identity().server_config()));
         let routes = Routes::new(AgentSecureServer::from_arc(Arc::new(Agent(told.clone()))));
+        let counted = told.clone();
         tokio::spawn(async move {
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
+                counted.connections.fetch_add(1, Ordering::Relaxed);
                 let (tls, routes) = (tls.clone(), routes.clone());
                 tokio::spawn(async move {
                     let Ok(socket) = tls.accept(socket).await else {
@@ -92,6 +101,10 @@ impl Scripted {
 
     pub fn streams(&self) -> u64 {
         self.told.streams.load(Ordering::Relaxed)
+    }
+
+    pub fn connections(&self) -> u64 {
+        self.told.connections.load(Ordering::Relaxed)
     }
 
     pub fn registered(&self) -> u64 {
@@ -162,6 +175,9 @@ impl AgentSecure for Agent {
         &self,
         _: Request<RefreshRemoteAgentRequest>,
     ) -> Result<Response<RefreshRemoteAgentResponse>, Status> {
+        if take(&self.0.ignore_refreshes) {
+            std::future::pending::<()>().await;
+        }
         if take(&self.0.forget) {
             return Err(Status::not_found("no remote agent found with session ID"));
         }
@@ -183,6 +199,8 @@ impl AgentSecure for Agent {
         let events = stream::iter(events).map(Ok);
         Ok(Response::new(match end {
             End::With(status) => Box::pin(events.chain(stream::iter(status.map(Err)))),
+            End::Refused(status) => return Err(status),
+            End::Unanswered => std::future::pending().await,
             End::Hang => Box::pin(events.chain(stream::pending())),
         }))
     }

@@ -37,7 +37,8 @@ pub struct ConfigSnapshot {
     pub sequence_id: i32,
     #[prost(message, repeated, tag = "3")]
     pub settings: ::prost::alloc::vec::Vec<ConfigSetting>,
-    /// The lifetime of the sequence counter; sequences compare only within one. An addition of this project.
+    /// The lifetime of the sequence counter; sequences compare only within one. 0, or not there: no epoch, the counter begins
+    /// anew whenever the server does. An addition of this project.
     #[prost(uint64, tag = "100")]
     pub epoch: u64,
 }

@@ -230,3 +230,19 @@ fn a_place_that_cannot_be_written_is_an_error() {
     case.file.path = case.file.path.join("nowhere").join("replica");
     case.file.save(&frame(), SystemTime::now()).unwrap_err();
 }
+
+#[test]
+fn whoever_reads_while_it_is_written_finds_the_old_one_or_the_new_one() {
+    let case = Case::saved(SystemTime::now());
+    let file = case.file.clone();
+    let writer = thread::spawn(move || {
+        for _ in 0..100 {
+            file.save(&frame(), SystemTime::now()).unwrap();
+        }
+    });
+    while !writer.is_finished() {
+        let (snapshot, _) = case.file.load().unwrap().unwrap();
+        assert_eq!(snapshot.sequence.get(), 7);
+    }
+    writer.join().unwrap();
+}
