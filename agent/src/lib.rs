@@ -11,6 +11,7 @@ pub mod duration;
 pub mod environment;
 pub mod exit;
 pub mod granted;
+pub mod guides;
 pub mod http;
 pub mod json;
 pub mod known;

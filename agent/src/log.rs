@@ -75,10 +75,7 @@ pub fn start(style: Style, level: LevelFilter) {
     let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let lines = match style {
-        Style::Text => lines
-            .fmt_fields(fields())
-            .with_ansi(io::stderr().is_terminal())
-            .boxed(),
+        Style::Text => lines.fmt_fields(fields()).with_ansi(has_colour()).boxed(),
         Style::Journal => lines
             .fmt_fields(fields())
             .with_ansi(false)
@@ -202,6 +199,12 @@ where
         write!(writer, "<{priority}>")?;
         self.0.format_event(context, writer, event)
     }
+}
+
+/// Whether a terminal reads, and nobody has asked for plain text (<https://no-color.org>).
+fn has_colour() -> bool {
+    let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !plain
 }
 
 /// Whether standard error goes to the journal: systemd names the device and inode that it has put there.

@@ -51,7 +51,7 @@ async fn watch(mut subscription: Subscription<Oven>) -> i32 {
     last
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = Engine::builder(Oven(20)).build()?;
     let (one, other) = (engine.subscribe(), engine.subscribe());
 

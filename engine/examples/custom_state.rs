@@ -98,7 +98,7 @@ impl fmt::Display for Leaderboard {
     }
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let score = |player: &str, points| Change::Score {
         player: player.to_owned(),
         points,

@@ -51,7 +51,7 @@ fn follow(subscription: Subscription<Counters>) -> Counters {
     counters
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = Engine::builder(Counters::default())
         .ring_capacity(64)
         .build()?;

@@ -26,7 +26,8 @@ pub(crate) fn client() -> Command {
     program(env!("CARGO_BIN_EXE_config-stream-client"))
 }
 
-fn program(path: &str) -> Command {
+/// A program without what this environment says to ours.
+pub(crate) fn program(path: &str) -> Command {
     let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         let shown = name.to_string_lossy();

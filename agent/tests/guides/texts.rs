@@ -1,0 +1,165 @@
+//! The troubleshooting guide knows every text with which the server refuses, and every exit code.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use regex::Regex;
+
+use super::page::{PAGES, Page, workspace};
+use super::support::{Agent, Done, configstream};
+
+fn source(path: &str) -> String {
+    fs::read_to_string(workspace().join(path)).unwrap()
+}
+
+/// Text as it reads when its lines are broken elsewhere.
+fn flowing(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What the server says when it refuses, with `<name>` where a value stands: the literals of `status.rs`.
+fn statuses() -> Vec<String> {
+    let source = source("grpc/src/status.rs");
+    let display = source
+        .split_once("impl fmt::Display for Refusal")
+        .and_then(|(_, rest)| rest.split_once("\n}\n"))
+        .map(|(body, _)| body)
+        .expect("status.rs has the texts");
+    let register_first = Regex::new("const REGISTER_FIRST: &str =\\s*\"([^\"]+)\"").unwrap();
+    let register_first = &register_first.captures(&source).unwrap()[1];
+    let literal = Regex::new(r#""((?:[^"\\]|\\.)*)""#).unwrap();
+    let value = Regex::new(r"\{(\w+)(:[^}]*)?\}").unwrap();
+    literal
+        .captures_iter(display)
+        .map(|found| {
+            let text = found[1]
+                .replace("{REGISTER_FIRST}", register_first)
+                .replace("\\\"", "\"");
+            value.replace_all(&text, "<$1>").into_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn every_status_text_is_explained() {
+    let guide = flowing(&Page::open("agent/guides/troubleshooting.md").text);
+    let statuses = statuses();
+    assert!(statuses.len() >= 20, "{statuses:?}");
+    let missing: Vec<_> = statuses
+        .iter()
+        .filter(|text| !guide.contains(text.as_str()))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "agent/guides/troubleshooting.md does not explain {missing:#?}"
+    );
+}
+
+#[test]
+fn every_exit_code_is_explained() {
+    let guide = Page::open("agent/guides/troubleshooting.md");
+    let table = guide.section("Exit codes");
+    let code = Regex::new(r"(?m)^    (\w+) = (\d+),$").unwrap();
+    let exits = source("agent/src/exit.rs");
+    let codes: Vec<_> = code.captures_iter(&exits).collect();
+    assert!(codes.len() >= 12);
+    for found in codes {
+        let row = format!("| {} | ", &found[2]);
+        assert!(
+            table.contains(&row),
+            "no row for {} = {}",
+            &found[1],
+            &found[2]
+        );
+    }
+}
+
+/// Texts beside the statuses that people search for: what the log, the client and the tools say when something is wrong.
+#[test]
+fn what_logs_and_clients_say_is_explained() {
+    let guide = flowing(&Page::open("agent/guides/troubleshooting.md").text);
+    for (path, texts) in [
+        (
+            "grpc/src/server/stream.rs",
+            &[
+                "Discontinuity detected for subscriber",
+                "Dropping config update for subscriber",
+            ][..],
+        ),
+        ("grpc/src/server/accept.rs", &["Refused a handshake"]),
+        (
+            "grpc/src/client/events.rs",
+            &[
+                "the first event was not a snapshot",
+                "the server ended the stream without a reason",
+            ],
+        ),
+        (
+            "grpc/src/consumer/state.rs",
+            &["the server is silent", "the server is behind"],
+        ),
+        (
+            "agent/src/sources/file.rs",
+            &["the last good configuration stays in force"],
+        ),
+        ("agent/src/cli/target.rs", &["cannot reach the agent"]),
+    ] {
+        let source = source(path);
+        for text in texts {
+            assert!(
+                source.contains(text),
+                "{path} does not say {text:?} any more"
+            );
+            assert!(guide.contains(text), "the guide does not explain {text:?}");
+        }
+    }
+}
+
+/// `configstream VERB --flag` in passing is a verb and a flag that are there.
+#[test]
+fn commands_in_passing_are_spelled_right() {
+    let mut seen = 0;
+    for page in PAGES.map(Page::open) {
+        for span in &page.spans {
+            let mut words = span
+                .split_whitespace()
+                .skip_while(|word| *word != "configstream");
+            let Some(verb) = words.nth(1) else { continue };
+            if verb == "help" || !verb.starts_with(|first: char| first.is_ascii_lowercase()) {
+                continue;
+            }
+            let help = Done::of(configstream().args([verb, "--help"]));
+            assert_eq!(help.code, Some(0), "{}: `{span}`: {}", page.path, help.err);
+            for flag in words.filter(|word| word.starts_with("--") && word.len() > 2) {
+                let flag = flag.split('=').next().unwrap_or(flag);
+                assert!(
+                    help.out.contains(flag),
+                    "{}: `{span}` has no {flag}",
+                    page.path
+                );
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 5, "the pages name {seen} commands in passing");
+}
+
+/// Whoever copies an alert gets one that can ring.
+#[test]
+fn every_metric_of_the_operating_guide_is_there() {
+    let root = tempfile::tempdir().unwrap();
+    let agent = Agent::start(root.path(), &[]);
+    let (_, metrics) = agent.page("/metrics");
+    let guide = Page::open("agent/guides/operating.md");
+    let name = Regex::new(r"\bconfigstream_[a-z_]+").unwrap();
+    let named: BTreeSet<_> = name
+        .find_iter(guide.section("Alerts"))
+        .map(|found| found.as_str())
+        .filter(|name| !name.starts_with("configstream_consumer_"))
+        .collect();
+    assert!(named.len() >= 8, "{named:?}");
+    for name in named {
+        let line = format!("\n{name} ");
+        assert!(metrics.contains(&line), "no metric {name} in\n{metrics}");
+    }
+}
