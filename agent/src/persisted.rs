@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Values stand there as they are, secrets too, and so only the owner can read the file. It holds at most
-//! [`MAX_CHANGES`] and [`MAX_BYTES`], is replaced in one step ([`atomic_file`]), and is written whole each time: a
+//! [`MAX_CHANGES`] and [`MAX_BYTES`], is replaced in one step (`atomic_file`), and is written whole each time: a
 //! persisted change costs a sync of the disk, and time in proportion to all that is persisted.
 //!
 //! A file that is damaged, or not one of these, keeps the agent from starting: to go on without it would silently take

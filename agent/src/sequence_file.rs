@@ -18,7 +18,7 @@
 //!
 //! # Durability
 //!
-//! The file is replaced in one step ([`atomic_file`]); only then are the sequences handed out. A crash at any point
+//! The file is replaced in one step (`atomic_file`); only then are the sequences handed out. A crash at any point
 //! leaves the old file or the new one, and each is at or above everything used.
 
 use std::error::Error;

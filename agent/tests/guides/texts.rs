@@ -86,7 +86,7 @@ fn what_logs_and_clients_say_is_explained() {
                 "Dropping config update for subscriber",
             ][..],
         ),
-        ("grpc/src/server/accept.rs", &["Refused a handshake"]),
+        ("grpc/src/server/core.rs", &["Refused a handshake"]),
         (
             "grpc/src/client/events.rs",
             &[
