@@ -306,13 +306,7 @@ fn no_verb_shows_a_secret() {
             "echo \"got $CONFIGSTREAM_VALUE\"",
         ],
     );
-    agent.until("the watch is there", |agent| {
-        agent.status()["agents"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|one| one["last_sequence_sent"].is_u64())
-    });
+    until_watched(&agent);
     let client = Lines::of(
         crate::support::client()
             .args(["--max-samples", "1000", "--ipc-address"])
@@ -369,6 +363,17 @@ fn watch(agent: &Agent, arguments: &[&str]) -> Lines {
     Lines::of(command.args(arguments))
 }
 
+/// Returns when a stream of the agent has been handed its first event.
+fn until_watched(agent: &Agent) {
+    agent.until("the watch is there", |agent| {
+        agent.status()["agents"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["last_sequence_sent"].is_u64())
+    });
+}
+
 #[test]
 fn a_watch_of_changes_shows_no_snapshot_and_runs_a_command_for_each_change() {
     let root = tempfile::tempdir().unwrap();
@@ -390,13 +395,7 @@ fn a_watch_of_changes_shows_no_snapshot_and_runs_a_command_for_each_change() {
             "3",
         ],
     );
-    agent.until("the watch is there", |agent| {
-        agent.status()["agents"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|one| one["last_sequence_sent"].is_u64())
-    });
+    until_watched(&agent);
     let mut sequences = Vec::new();
     for verb in [
         vec!["set", "mine.key", "a b"],
