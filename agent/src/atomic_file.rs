@@ -8,7 +8,7 @@
 //! perhaps only until the power goes.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -55,6 +55,24 @@ pub(crate) fn write_by_steps(
     reached(Step::Renamed)?;
     let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Reads a file, but no more than so many bytes; nothing if there is none.
+pub(crate) fn read(path: &Path, most_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(most_bytes).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Lines of text with a last line by which damage shows: their CRC-32.
+pub(crate) fn sealed(lines: &str) -> String {
+    let checksum = crc32fast::hash(lines.as_bytes());
+    format!("{lines}crc32 {checksum:08x}\n")
 }
 
 const MODE: u32 = 0o600;

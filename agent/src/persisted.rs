@@ -22,8 +22,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -317,8 +316,7 @@ fn render(changes: &Changes) -> String {
         text += &serde_json::to_string(&line).unwrap_or_default();
         text.push('\n');
     }
-    let checksum = crc32fast::hash(text.as_bytes());
-    text + &format!("crc32 {checksum:08x}\n")
+    atomic_file::sealed(&text)
 }
 
 /// What a file holds; nothing if there is none.
@@ -327,15 +325,9 @@ fn read(path: &Path) -> Result<Changes, PersistError> {
         path: path.to_owned(),
         error,
     };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Changes::new()),
-        Err(error) => return Err(unreadable(error)),
+    let Some(bytes) = atomic_file::read(path, MAX_BYTES + 1).map_err(unreadable)? else {
+        return Ok(Changes::new());
     };
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
     parse(&bytes).map_err(|why| PersistError::Corrupt {
         path: path.to_owned(),
         why,
@@ -361,7 +353,7 @@ fn parse(bytes: &[u8]) -> Result<Changes, &'static str> {
         .ok_or("it is cut short")?
         + 1;
     let (content, last) = text.split_at(end);
-    if last != format!("crc32 {:08x}\n", crc32fast::hash(content.as_bytes())) {
+    if text != atomic_file::sealed(content) {
         return Err("its checksum does not fit its content");
     }
     let mut changes = Changes::new();

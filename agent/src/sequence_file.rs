@@ -23,8 +23,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -217,9 +216,7 @@ fn reservation(needed: u64) -> u64 {
 }
 
 fn render(epoch: u64, used: u64) -> String {
-    let body = format!("{FIRST_LINE}\nepoch {epoch}\nused-up-to {used}\n");
-    let checksum = crc32fast::hash(body.as_bytes());
-    format!("{body}crc32 {checksum:08x}\n")
+    atomic_file::sealed(&format!("{FIRST_LINE}\nepoch {epoch}\nused-up-to {used}\n"))
 }
 
 /// Epoch and sequence of a file, if there is one.
@@ -228,15 +225,9 @@ fn read(path: &Path) -> Result<Option<(u64, u64)>, SequenceFileError> {
         path: path.to_owned(),
         error,
     };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unreadable(error)),
+    let Some(bytes) = atomic_file::read(path, LONGEST).map_err(unreadable)? else {
+        return Ok(None);
     };
-    let mut bytes = Vec::new();
-    file.take(LONGEST)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
     let corrupt = |why| SequenceFileError::Corrupt {
         path: path.to_owned(),
         why,
