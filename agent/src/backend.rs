@@ -11,6 +11,7 @@ use configstream_grpc::{
 };
 use tonic::async_trait;
 
+use crate::granted;
 use crate::known::Known;
 use crate::resolver::{ResolveError, ResolverHandle, Wish};
 use crate::scalar;
@@ -43,7 +44,7 @@ impl Backend {
         }
     }
 
-    /// The change asked for, with values of the types that their keys have.
+    /// The change asked for, with values of the types that their keys have, and that the agent itself can live by.
     fn change(&self, edits: Vec<Edit>, requested_by: &str) -> Result<Change, AdminError> {
         let who: Arc<str> = match requested_by {
             "" => "somebody".into(),
@@ -53,6 +54,9 @@ impl Backend {
         let change = |edit| match edit {
             Edit::Set { source, key, value } => {
                 let value = self.known.fit(&key, value).map_err(AdminError::Rejected)?;
+                if let Some(why) = granted::unfit(key.as_str(), &value) {
+                    return Err(AdminError::Rejected(why));
+                }
                 let provenance = Provenance::runtime_at(who.clone(), now);
                 Ok(Change::set(source, key, value).with_provenance(provenance))
             }

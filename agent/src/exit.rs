@@ -22,6 +22,8 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::narration::say;
+
 /// Why a program ends, other than well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -109,7 +111,7 @@ impl Failure {
     /// Prints the error the way every program of ours does, and gives the exit code.
     #[must_use]
     pub fn report(&self) -> ExitCode {
-        eprintln!("error: {self}");
+        say(format_args!("error: {self}"));
         self.exit.into()
     }
 }

@@ -19,8 +19,9 @@
 //! | `config_stream.keepalive_interval`, `.keepalive_timeout` | [`Limits::keepalive`] | the next connection |
 //!
 //! Zero is refused everywhere: a server that grants nothing serves nobody. What is refused keeps the agent from starting,
-//! but for `log_level`, which then stays `info`. While it runs, what was in force stays; the log says so once, and status
-//! shows it until the setting is good again. What is refused still streams: it is a setting like any other.
+//! but for `log_level`, which then stays `info`. While it runs, somebody who sets it is told [why not](unfit), and nothing
+//! changes. What comes from elsewhere, such as a file, still streams, since it is a setting like any other; but what was in
+//! force stays, the log says so once, and status shows it until the setting is good again.
 //!
 //! Beside these the agent lives by `secret_keys` ([`secrets`](crate::secrets)) and by nothing else of its configuration.
 //! Where it listens, its run directory and the prefix of environment variables are arguments, and hold until it ends.
@@ -41,6 +42,7 @@ pub use self::follow::{RefusedSettings, follow};
 use self::rules::{LOG_LEVEL, RULES, Rule};
 use crate::exit::{Exit, Failure};
 use crate::log;
+use crate::secrets::{SECRET_KEYS, Secrets};
 
 /// What the agent lives by.
 #[derive(Clone, Debug)]
@@ -129,6 +131,23 @@ struct Taken {
     newest: Option<Value>,
     good: Option<Value>,
     refused: Option<RefusedSetting>,
+}
+
+/// Why the agent cannot live by a value of one of its own settings, and what to do; none if it can, or if the setting is
+/// none of its own. It does not say what was given.
+pub(crate) fn unfit(key: &str, value: &Value) -> Option<String> {
+    if key == SECRET_KEYS {
+        let why = Secrets::fault(value)?;
+        return Some(format!(
+            "{why}; write patterns such as *_token or vault.key"
+        ));
+    }
+    let rule = RULES.iter().find(|rule| rule.key == key)?;
+    let fits = (rule.read)(value, Granted::default()).is_some();
+    (!fits).then(|| {
+        let demand = (rule.demand)();
+        format!("`{key}` is a setting of the agent itself, which cannot live by this value; write {demand}")
+    })
 }
 
 /// What came of a setting that has changed.
@@ -272,6 +291,45 @@ mod tests {
         let known = defaults();
         for rule in &RULES {
             assert!(known.resolved().get(rule.key).is_some(), "{}", rule.key);
+        }
+    }
+
+    #[test]
+    fn a_value_is_unfit_only_for_the_settings_that_the_agent_lives_by() {
+        let second = Value::duration(Duration::from_secs(1));
+        let list = |item: &str| Value::list([item.into()]).unwrap();
+        for (key, value) in [
+            ("log_level", "Debug".into()),
+            ("config_stream.stall_timeout", second),
+            ("secret_keys", list("*_token")),
+            ("secret_keys", Value::list([]).unwrap()),
+            ("site", "bananas".into()),
+        ] {
+            assert_eq!(unfit(key, &value), None, "{key}");
+        }
+        for (key, value, part) in [
+            ("log_level", "bananas".into(), "; write one of off,"),
+            (
+                "config_stream.stall_timeout",
+                0.into(),
+                "; write a span of time above zero",
+            ),
+            (
+                "config_stream.ring_capacity",
+                i64::MAX.into(),
+                "; write a number above zero and at most",
+            ),
+            ("secret_keys", "x".into(), "is no list; write"),
+            ("secret_keys", list("a..b"), "item 1 of"),
+            (
+                "secret_keys",
+                Value::list(vec!["a".into(); 1_000]).unwrap(),
+                "has 1000 patterns; keep to",
+            ),
+        ] {
+            let why = unfit(key, &value).unwrap();
+            assert!(why.contains(part) && why.contains(key), "{why}");
+            assert!(!why.contains("bananas"), "{why}");
         }
     }
 

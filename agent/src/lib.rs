@@ -18,6 +18,7 @@ pub mod known;
 mod last_changed;
 pub mod listen;
 pub mod log;
+mod narration;
 mod open_files;
 pub mod persisted;
 pub mod recent;

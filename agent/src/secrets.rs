@@ -89,6 +89,16 @@ impl Secrets {
         }
     }
 
+    /// What is wrong with a list, if anything is.
+    pub(crate) fn fault(list: &Value) -> Option<String> {
+        match read(list) {
+            (Err(why), _) => Some(why),
+            (Ok(patterns), None) => compile(&patterns).err(),
+            // What follows is what hides meanwhile.
+            (Ok(_), Some(warning)) => warning.split_once("; ").map(|(what, _)| what.to_owned()),
+        }
+    }
+
     /// The known defaults, for when there is no state yet.
     #[must_use]
     pub fn known() -> &'static Self {

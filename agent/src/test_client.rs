@@ -24,6 +24,7 @@ use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::json;
 use crate::listen;
+use crate::narration::say;
 use crate::secrets::{SECRET_KEYS, Secrets};
 
 /// The command line of `config-stream-client`.
@@ -93,7 +94,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Ok(verdict) if verdict.is_good() => ExitCode::SUCCESS,
         Ok(_) => Exit::Failed.into(),
         Err(failure) => {
-            eprintln!("error: {failure}");
+            say(format_args!("error: {failure}"));
             // Whatever kept it from being set up, the verdict is the same.
             Exit::Failed.into()
         }
@@ -201,7 +202,7 @@ impl Cli {
                 }
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => {
-                    eprintln!("the stream ended: {error}");
+                    say(format_args!("the stream ended: {error}"));
                     verdict.broken |=
                         !matches!(error, StreamError::Status(_) | StreamError::EndedQuietly);
                     return Ok(());

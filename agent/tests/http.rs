@@ -228,26 +228,26 @@ fn who_listens_for_other_machines_is_warned_and_answers_to_any_name() {
 #[test]
 fn recent_changes_are_told_newest_first_and_without_values() {
     let root = tempfile::tempdir().unwrap();
-    let (agent, config) = start_with_file(root.path(), "log_level: secret-one\n");
+    let (agent, config) = start_with_file(root.path(), "site: secret-one\n");
     let before = agent.status();
     assert_eq!(before["recent_changes"], json!([]));
-    agent.verb(&["set", "log_level", "secret-two"]).json();
+    agent.verb(&["set", "site", "secret-two"]).json();
     agent.verb(&["set", "mine.text", "secret-three"]).json();
-    agent.verb(&["unset", "log_level"]).json();
+    agent.verb(&["unset", "site"]).json();
     agent.verb(&["unset", "mine.text"]).json();
     let told = |agent: &Agent, total: u64| agent.status()["changes_total"] == total;
     agent.until("four changes", |agent| told(agent, 4));
-    fs::write(&config, "log_level: secret-four\n").unwrap();
+    fs::write(&config, "site: secret-four\n").unwrap();
     agent.until("five changes", |agent| told(agent, 5));
     let status = agent.status();
     assert_eq!(
         changes(&status),
         [
-            ("set", "log_level", "file", None),
+            ("set", "site", "file", None),
             ("vanished", "mine.text", "agent-runtime", None),
-            ("unset", "log_level", "file", Some("agent-runtime")),
+            ("unset", "site", "file", Some("agent-runtime")),
             ("set", "mine.text", "agent-runtime", None),
-            ("set", "log_level", "agent-runtime", None),
+            ("set", "site", "agent-runtime", None),
         ]
     );
     let sequences: Vec<_> = status["recent_changes"]

@@ -80,7 +80,7 @@ fn layers_stand_in_their_order_and_explain_where_they_come_from() {
     let agent = Agent::start_with(&root.path().join("run"), &arguments, |command| {
         command.env("DD_LOG_LEVEL", "from-env")
     });
-    agent.verb(&["set", "log_level", "from-runtime"]).json();
+    agent.verb(&["set", "log_level", "debug"]).json();
     let explained = agent.verb(&["explain", "log_level"]);
     let layers: Vec<serde_json::Value> = explained
         .out
@@ -103,7 +103,7 @@ fn layers_stand_in_their_order_and_explain_where_they_come_from() {
             ("default", "info", false),
             ("file", "from-file", false),
             ("environment-variable", "from-env", false),
-            ("agent-runtime", "from-runtime", false),
+            ("agent-runtime", "debug", false),
             ("cli", "from-cli", true),
         ]
     );

@@ -13,6 +13,7 @@ use super::shown::Shown;
 use super::target::{Target, refused};
 use crate::exit::{Exit, Failure};
 use crate::known::Known;
+use crate::narration::say;
 use crate::yaml::{self, Document, FileError};
 
 /// What `configstream apply` takes.
@@ -73,10 +74,10 @@ pub(super) async fn apply(
             object["dry_run"] = Json::Bool(true);
             return output.object(&object);
         }
-        eprintln!(
+        say(format_args!(
             "{} of {count} keys would change, {same} are so already; nothing was changed",
             reply.differences.len()
-        );
+        ));
         return Ok(());
     }
     let done = format!(

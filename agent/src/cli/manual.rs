@@ -8,6 +8,7 @@ use clap_mangen::Man;
 
 use super::output::Output;
 use crate::exit::{Exit, Failure};
+use crate::narration::say;
 
 /// What `configstream man` takes.
 #[derive(Clone, Debug, Args)]
@@ -29,7 +30,7 @@ pub(super) fn man(command: Command, output: Output, options: &ManOptions) -> Res
     if let Some(dir) = &options.dir {
         clap_mangen::generate_to(command, dir)
             .map_err(|error| failed(format!("cannot write into {}", dir.display()), error))?;
-        eprintln!("manual pages are in {}", dir.display());
+        say(format_args!("manual pages are in {}", dir.display()));
         return Ok(());
     }
     let mut command = command.disable_help_subcommand(true);

@@ -1,9 +1,13 @@
 //! What goes to standard output, and how it looks.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::thread;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value as Json;
 
 use crate::exit::{Exit, Failure};
@@ -109,6 +113,39 @@ impl Output {
                 "cannot write to standard output",
                 error,
                 "give it room",
+            )),
+        }
+    }
+
+    /// Also ends the program quietly when its reader goes while there is nothing to write. For verbs that write now and
+    /// then; takes a thread.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread to give.
+    pub(super) fn end_with_reader(self) -> Result<(), Failure> {
+        let watch = || {
+            let stdout = io::stdout();
+            // No event is asked for: that the other end has gone is told all the same, and of a file there is nothing to tell.
+            let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+            while let Ok(_) | Err(Errno::EINTR) = poll(&mut polled, PollTimeout::NONE) {
+                match polled[0].revents() {
+                    Some(told) if told.intersects(PollFlags::POLLERR | PollFlags::POLLHUP) => {
+                        std::process::exit(0)
+                    }
+                    Some(told) if told.contains(PollFlags::POLLNVAL) => return,
+                    _ => {}
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("reader".to_owned());
+        match thread.spawn(watch) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Failure::new(
+                Exit::Failed,
+                "cannot start a thread",
+                error,
+                "free some",
             )),
         }
     }

@@ -114,10 +114,15 @@ pub(crate) fn refused(what: &str, status: &Status) -> Failure {
     {
         return Failure::new(exit, what, why, mend);
     }
+    // So does a value that cannot be.
+    let (why, mend) = match (status.code(), status.message().rsplit_once("; ")) {
+        (Code::InvalidArgument, Some((why, mend))) => (why, mend),
+        _ => (status.message(), mend),
+    };
     Failure::new(
         exit,
         what,
-        format_args!("{} ({:?})", status.message(), status.code()),
+        format_args!("{why} ({:?})", status.code()),
         mend,
     )
 }

@@ -10,6 +10,7 @@ use super::output::{Output, printable};
 use super::shown::Shown;
 use super::target::{Target, refused};
 use crate::exit::{Exit, Failure};
+use crate::narration::say;
 
 /// `configstream get`.
 pub(super) async fn get(target: &Target, output: Output, key: &Key) -> Result<(), Failure> {
@@ -94,11 +95,11 @@ pub(super) async fn list(target: &Target, output: Output, prefix: &str) -> Resul
         ]
     });
     output.table(["setting", "value", "source"], rows)?;
-    eprintln!(
+    say(format_args!(
         "{} settings as of sequence {}",
         reply.settings.len(),
         reply.sequence
-    );
+    ));
     Ok(())
 }
 
@@ -155,7 +156,7 @@ pub(super) async fn agents(target: &Target, output: Output) -> Result<(), Failur
             .try_for_each(|agent| output.object(&agent_json(agent)));
     }
     if agents.is_empty() {
-        eprintln!("no remote agent is registered");
+        say(format_args!("no remote agent is registered"));
         return Ok(());
     }
     streams_table(output, &agents)

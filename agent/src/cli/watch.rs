@@ -18,6 +18,7 @@ use self::view::View;
 use super::output::{Output, printable};
 use super::target::Target;
 use crate::exit::{Exit, Failure};
+use crate::narration::say;
 
 /// What `configstream watch` takes.
 #[derive(Clone, Debug, Args)]
@@ -43,6 +44,7 @@ pub(super) async fn watch(
     output: Output,
     options: &WatchOptions,
 ) -> Result<(), Failure> {
+    output.end_with_reader()?;
     let exec = options.exec.clone().map(Exec::new);
     let mut view = View::new(
         output,
@@ -61,11 +63,12 @@ pub(super) async fn watch(
         .ring_capacity(BURST)
         .start();
     let mut states = consumer.states();
+    let mut narrator = Narrator::default();
     let mut subscription = loop {
         match consumer.subscribe() {
             Ok(subscription) => break subscription,
             Err(error) => match states.next().await {
-                Some(state) => tell(Some(state)),
+                Some(state) => narrator.tell(&state),
                 None => {
                     return Err(Failure::new(
                         Exit::Failed,
@@ -82,7 +85,7 @@ pub(super) async fn watch(
             event = poll_fn(|cx| subscription.poll_next(cx)) => event,
             () = turn(&mut view.exec) => continue,
             state = states.next() => {
-                tell(state);
+                state.iter().for_each(|state| narrator.tell(state));
                 continue;
             }
         };
@@ -107,26 +110,50 @@ async fn turn(exec: &mut Option<Exec>) {
     }
 }
 
-/// Says why nothing comes, if that is so.
-fn tell(state: Option<ConsumerState>) {
-    let (cause, retry_in) = match state {
-        Some(ConsumerState::Connecting {
-            cause: Some(cause),
-            retry_in,
-        }) => (cause, retry_in),
-        Some(ConsumerState::Stale {
-            cause, retry_in, ..
-        }) => (cause, retry_in),
-        _ => return,
-    };
-    let why: Vec<_> = cause
-        .to_string()
-        .lines()
-        .take(2)
-        .map(|line| printable(line.trim()))
-        .collect();
-    let retry_in = retry_in.as_secs_f64();
-    eprintln!("{}; again in {retry_in:.1} s", why.join("; "));
+/// Says why nothing comes, once for each cause, however often it is tried again.
+#[derive(Debug, Default)]
+struct Narrator {
+    /// Why nothing comes, as it was said; empty while all is well.
+    said: String,
+}
+
+impl Narrator {
+    fn tell(&mut self, state: &ConsumerState) {
+        if let Some(line) = self.line(state) {
+            say(format_args!("{line}"));
+        }
+    }
+
+    /// What there is to say, if anything is new.
+    fn line(&mut self, state: &ConsumerState) -> Option<String> {
+        let (cause, retry_in) = match state {
+            ConsumerState::Connecting {
+                cause: Some(cause),
+                retry_in,
+            }
+            | ConsumerState::Stale {
+                cause, retry_in, ..
+            } => (cause, retry_in.as_secs_f64()),
+            ConsumerState::Ready => {
+                let was_away = !std::mem::take(&mut self.said).is_empty();
+                return was_away.then(|| "the stream is back".to_owned());
+            }
+            _ => return None,
+        };
+        let why: Vec<_> = cause
+            .to_string()
+            .lines()
+            .take(2)
+            .map(|line| printable(line.trim()))
+            .collect();
+        let why = why.join("; ");
+        if why == self.said {
+            return None;
+        }
+        let line = format!("{why}; again in {retry_in:.1} s, and on until it works");
+        self.said = why;
+        Some(line)
+    }
 }
 
 fn registration() -> Registration {
@@ -142,3 +169,50 @@ const NAME: &str = "configstream-watch";
 /// Updates that may come faster than they can be shown, before a snapshot stands in for some: more than what is on its
 /// way from the agent at any time, so that what it could send is shown.
 const BURST: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use configstream_grpc::consumer::Disconnection;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once_until_it_is_another_or_all_is_well() {
+        let mut narrator = Narrator::default();
+        let silent = |awaited| Disconnection::Silent {
+            awaited,
+            waited: Duration::from_secs(1),
+        };
+        let mut told = |cause: Option<Disconnection>, seconds| {
+            let retry_in = Duration::from_secs(seconds);
+            narrator.line(&match cause {
+                Some(cause) if seconds % 2 == 0 => ConsumerState::Connecting {
+                    cause: Some(cause),
+                    retry_in,
+                },
+                Some(cause) => ConsumerState::Stale {
+                    cause,
+                    since: SystemTime::now(),
+                    retry_in,
+                },
+                None => ConsumerState::Ready,
+            })
+        };
+        assert_eq!(told(None, 0), None);
+        let first = told(Some(silent("one answer")), 1).unwrap();
+        assert!(
+            first.contains("one answer") && first.contains("; again in 1.0 s"),
+            "{first}"
+        );
+        for seconds in [2, 4, 5] {
+            assert_eq!(told(Some(silent("one answer")), seconds), None);
+        }
+        assert!(told(Some(silent("another")), 6).is_some());
+        assert!(told(Some(silent("one answer")), 7).is_some());
+        assert_eq!(told(None, 0).as_deref(), Some("the stream is back"));
+        assert_eq!(told(None, 0), None);
+        assert!(told(Some(silent("one answer")), 8).is_some());
+    }
+}

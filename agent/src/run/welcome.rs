@@ -4,6 +4,7 @@ use configstream_grpc::Address;
 
 use super::{Agent, Options};
 use crate::log;
+use crate::narration::say;
 
 impl Agent {
     /// Says that it serves, and where.
@@ -11,7 +12,7 @@ impl Agent {
         let listening: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
         let listening = listening.join(", ");
         if log::is_for_people() {
-            eprintln!("{}", self.welcome(options, &listening));
+            say(format_args!("{}", self.welcome(options, &listening)));
         } else {
             let head = self.engine.head();
             tracing::info!(

@@ -26,3 +26,4 @@ mod thousand;
 mod verbs;
 mod view;
 mod wait;
+mod watching;

@@ -28,7 +28,9 @@ fn change(agent: &mut Agent, key: &str, value: &str) {
 #[test]
 fn the_log_gets_louder_and_quieter_while_the_agent_runs() {
     let root = tempfile::tempdir().unwrap();
-    let mut agent = Agent::start(root.path(), &[]);
+    let mut agent = Agent::start_with(root.path(), &[], |command| {
+        command.env("DD_LOG_LEVEL", "loud")
+    });
     // What the agent says of a change, once all that it said before has been read.
     let says = |agent: &mut Agent| {
         agent.signal(Signal::SIGHUP);
@@ -48,16 +50,19 @@ fn the_log_gets_louder_and_quieter_while_the_agent_runs() {
     change(&mut agent, "log_level", "INFO");
     assert_eq!(says(&mut agent), 0);
 
-    // What is no level is refused, and said to be, once.
-    agent.verb(&["set", "log_level", "loud"]).json();
-    let line = agent.until_said("`log_level` of agent-runtime");
+    // What is no level is refused, and said to be: at the start, and when it comes to light again.
+    agent.verb(&["unset", "log_level"]).json();
+    let line = agent.until_said("`log_level` of environment-variable");
     assert!(
         line.contains(" WARN ") && line.contains("critical, error, warn"),
         "{line}"
     );
     assert_eq!(says(&mut agent), 0);
     let status = agent.verb(&["status"]).out;
-    assert!(status.contains("`log_level` of agent-runtime"), "{status}");
+    assert!(
+        status.contains("`log_level` of environment-variable"),
+        "{status}"
+    );
     agent.verb(&["set", "log_level", "error"]).json();
     agent.until("it is in force", |agent| {
         agent.status()["refused_settings"] == json!([])
@@ -65,7 +70,7 @@ fn the_log_gets_louder_and_quieter_while_the_agent_runs() {
     agent.signal(Signal::SIGTERM);
     let said = agent.said();
     let count = |what: &str| said.iter().filter(|line| line.contains(what)).count();
-    assert_eq!(count("`log_level` of agent-runtime"), 1);
+    assert_eq!(count("`log_level` of environment-variable"), 2);
     assert_eq!(count("SIGTERM: stopping"), 0);
 }
 
@@ -291,9 +296,10 @@ fn bad_values_keep_what_was_and_show_until_they_are_mended() {
 #[test]
 fn a_list_of_secrets_that_is_wrong_is_told_and_hides_more() {
     let root = tempfile::tempdir().unwrap();
-    let mut agent = Agent::start(root.path(), &[]);
+    let mut agent = Agent::start_with(root.path(), &[], |command| {
+        command.env("DD_SECRET_KEYS", "mine,a..b")
+    });
     agent.verb(&["set", "api_key", "hunter2"]).json();
-    agent.verb(&["set", "secret_keys", "[mine, 'a..b']"]).json();
     let line = agent.until_said("item 2 of `secret_keys` is no pattern");
     assert!(
         line.contains("WARN") && line.contains("the known defaults hide as well"),
@@ -301,4 +307,74 @@ fn a_list_of_secrets_that_is_wrong_is_told_and_hides_more() {
     );
     let shown = agent.verb(&["get", "api_key"]);
     assert!(!shown.out.contains("hunter2"), "{shown:?}");
+}
+
+#[test]
+fn a_value_that_the_agent_cannot_live_by_is_refused_to_whoever_sets_it() {
+    let root = tempfile::tempdir().unwrap();
+    let agent = Agent::start(root.path(), &[]);
+    let before = agent.sequence();
+    let file = root.path().join("changes.yaml");
+    fs::write(&file, "mine.other: 1\nlog_level: bananas\n").unwrap();
+    let file = file.display().to_string();
+    for (arguments, parts) in [
+        (
+            &["set", "log_level", "bananas"][..],
+            [
+                "`log_level` is a setting of the agent itself",
+                "to do: write one of off,",
+            ],
+        ),
+        (
+            &[
+                "set",
+                "log_level",
+                "bananas",
+                "--source",
+                "default",
+                "--persist",
+            ],
+            ["InvalidArgument", "to do: write one of off,"],
+        ),
+        (
+            &["set", "config_stream.ring_capacity", "0"],
+            [
+                "`config_stream.ring_capacity`",
+                "to do: write a number above zero",
+            ],
+        ),
+        (
+            &["set", "secret_keys", "['a..b']"],
+            [
+                "item 1 of `secret_keys` is no pattern",
+                "to do: write patterns",
+            ],
+        ),
+        (
+            &["apply", &file],
+            [
+                "`log_level` is a setting of the agent itself",
+                "to do: write one of off,",
+            ],
+        ),
+        (
+            &["apply", &file, "--dry-run"],
+            [
+                "`log_level` is a setting of the agent itself",
+                "to do: write one of off,",
+            ],
+        ),
+    ] {
+        let said = agent.verb(arguments);
+        assert_eq!(said.code, Some(10), "{arguments:?}: {said:?}");
+        for part in parts {
+            assert!(
+                said.err.contains(part),
+                "{arguments:?}: {said:?} lacks {part}"
+            );
+        }
+    }
+    assert_eq!(agent.sequence(), before);
+    assert_eq!(agent.status()["refused_settings"], json!([]));
+    assert_eq!(agent.verb(&["get", "mine.other"]).code, Some(11));
 }

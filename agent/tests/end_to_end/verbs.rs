@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value as Json, json};
 
 use crate::support::{Agent, Done, Lines, configstream};
+use crate::watching::{until_watched, watch};
 
 /// Every line of output, which is JSON.
 fn lines(done: &Done) -> Vec<Json> {
@@ -357,81 +358,6 @@ fn no_verb_shows_a_secret() {
     }
 }
 
-fn watch(agent: &Agent, arguments: &[&str]) -> Lines {
-    let mut command = configstream();
-    command.arg("watch").arg("--run-dir").arg(&agent.run_dir);
-    Lines::of(command.args(arguments))
-}
-
-/// Returns when a stream of the agent has been handed its first event.
-fn until_watched(agent: &Agent) {
-    agent.until("the watch is there", |agent| {
-        agent.status()["agents"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|one| one["last_sequence_sent"].is_u64())
-    });
-}
-
-#[test]
-fn a_watch_of_changes_shows_no_snapshot_and_runs_a_command_for_each_change() {
-    let root = tempfile::tempdir().unwrap();
-    let agent = Agent::start(root.path(), &[]);
-    agent.verb(&["set", "mine.key", "0"]).json();
-    let log = root.path().join("log");
-    let command = format!(
-        "echo \"$CONFIGSTREAM_KEY=${{CONFIGSTREAM_VALUE-gone}} $CONFIGSTREAM_SOURCE $CONFIGSTREAM_SEQUENCE\" >> {}; exit 3",
-        log.display()
-    );
-    let watch = watch(
-        &agent,
-        &[
-            "mine",
-            "--only-changes",
-            "--exec",
-            &command,
-            "--events",
-            "3",
-        ],
-    );
-    until_watched(&agent);
-    let mut sequences = Vec::new();
-    for verb in [
-        vec!["set", "mine.key", "a b"],
-        vec!["set", "log_level", "debug"],
-        vec!["set", "mine.list", "[1, x]"],
-        vec!["unset", "mine.key"],
-    ] {
-        sequences.push(agent.verb(&verb).json()["sequence"].clone());
-    }
-    assert_eq!(
-        watch.next(),
-        json!({ "event": "update", "sequence": sequences[0], "key": "mine.key", "source": "agent-runtime", "value": "a b" })
-    );
-    assert_eq!(watch.next()["value"], json!([1, "x"]));
-    assert_eq!(
-        watch.next(),
-        json!({ "event": "vanished", "sequence": sequences[3], "key": "mine.key" })
-    );
-    let said = watch.wait();
-    assert!(
-        said.contains("the command for mine.list ended: exit status: 3"),
-        "{said}"
-    );
-    let log = fs::read_to_string(log).unwrap();
-    let ran: Vec<&str> = log.lines().collect();
-    // The command may be slower than the changes; what a key ended in is never missed.
-    assert!(
-        ran.contains(&format!("mine.list=[1,\"x\"] agent-runtime {}", sequences[2]).as_str()),
-        "{log}"
-    );
-    assert!(
-        ran.contains(&format!("mine.key=gone  {}", sequences[3]).as_str()),
-        "{log}"
-    );
-}
-
 #[test]
 fn init_writes_what_a_first_start_needs_and_never_overwrites() {
     let root = tempfile::tempdir().unwrap();
@@ -523,30 +449,6 @@ fn every_verb_has_a_manual_page_and_the_exit_codes_are_in_it() {
             "{shell}"
         );
     }
-}
-
-#[test]
-fn a_reader_that_has_gone_ends_a_verb_quietly() {
-    let root = tempfile::tempdir().unwrap();
-    let agent = Agent::start(root.path(), &[]);
-    let program = env!("CARGO_BIN_EXE_configstream");
-    for verb in ["list", "watch --events 1", "man", "completions bash"] {
-        let script = format!(
-            "set -o pipefail; {program} --run-dir {} {verb} | head -c 1 >&2",
-            root.path().display()
-        );
-        let piped = Done::of(
-            Command::new("bash")
-                .args(["-c", &script])
-                .env("RUST_LOG", "off"),
-        );
-        assert_eq!(piped.code, Some(0), "{verb}: {piped:?}");
-        assert!(
-            !piped.err.contains("error") && !piped.err.contains("panicked"),
-            "{piped:?}"
-        );
-    }
-    drop(agent);
 }
 
 #[test]

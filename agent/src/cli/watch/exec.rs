@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 use tokio::process::{Child, Command};
 
 use crate::json;
+use crate::narration::say;
 
 /// One change, as the command gets it.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,8 +116,8 @@ impl Exec {
 /// Says how a run ended.
 fn tell(key: &str, ended: io::Result<ExitStatus>) {
     match ended {
-        Ok(status) => eprintln!("the command for {key} ended: {status}"),
-        Err(error) => eprintln!("the command for {key} could not run: {error}"),
+        Ok(status) => say(format_args!("the command for {key} ended: {status}")),
+        Err(error) => say(format_args!("the command for {key} could not run: {error}")),
     }
 }
 

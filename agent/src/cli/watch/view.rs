@@ -12,6 +12,7 @@ use super::exec::{Changed, Exec};
 use crate::exit::Failure;
 use crate::json;
 use crate::known::Known;
+use crate::narration::say;
 use crate::secrets::{SECRET_KEYS, Secrets};
 
 type Shown = BTreeMap<String, Arc<Setting>>;
@@ -81,10 +82,10 @@ impl<'a> View<'a> {
         let changes = before.as_ref().map(|before| differences(before, &settings));
         if self.only_changes {
             let Some(changes) = changes else {
-                eprintln!(
+                say(format_args!(
                     "{} settings as of sequence {sequence}; changes show as they come",
                     settings.len()
-                );
+                ));
                 return Ok(());
             };
             for (key, setting) in changes {
@@ -136,9 +137,9 @@ impl<'a> View<'a> {
         match changes {
             // The first one: all that was asked for, or how to ask.
             None if self.prefixes.is_empty() => {
-                eprintln!(
+                say(format_args!(
                     "changes show below as they come; name sections to see their settings now: configstream watch apm_config"
-                );
+                ));
                 Ok(())
             }
             None => settings
