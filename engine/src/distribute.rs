@@ -253,10 +253,10 @@ impl<S: State> Distributor<S> {
         fence(Ordering::SeqCst); // step 6: F3, partner of P in `Waiter::arm`
         for member in table.due.drain(..) {
             // step 7
-            for waiter in table.members[member].waiters() {
-                if let Some(waker) = waiter.take() {
-                    keep_first(panic, || waker.wake());
-                }
+            let member = &table.members[member];
+            wake(member.mailbox().waiter(), panic);
+            if let Some(set) = &member.wait_set {
+                wake(set.waiter(), panic);
             }
         }
         table.give_back_room();
@@ -365,6 +365,13 @@ impl<S: State> Distributor<S> {
     }
 }
 
+/// Wakes who waits there, if somebody does.
+fn wake(waiter: &Waiter, panic: &mut Option<Box<dyn Any + Send>>) {
+    if let Some(waker) = waiter.take() {
+        keep_first(panic, || waker.wake());
+    }
+}
+
 /// Runs somebody else's code: a waker, or the drop of states and updates. A panic in it must not keep us from going on;
 /// the first one is kept.
 fn keep_first(panic: &mut Option<Box<dyn Any + Send>>, theirs: impl FnOnce()) {
@@ -411,12 +418,6 @@ impl<S: State> Member<S> {
         wait_set: Option<WaitSet>,
     ) -> Self {
         Self { producer, wait_set }
-    }
-
-    /// Where somebody may wait for it: at the subscription itself, and at its set.
-    fn waiters(&self) -> impl Iterator<Item = &Waiter> {
-        let at_set = self.wait_set.iter().map(WaitSet::waiter);
-        std::iter::once(self.mailbox().waiter()).chain(at_set)
     }
 
     fn mailbox(&self) -> &Mailbox {
