@@ -71,7 +71,19 @@ fn build(arguments: &[&str]) -> io::Result<Vec<(String, PathBuf)>> {
         name: String,
     }
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let output = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    // What `cargo run` has set about this package. There are build scripts that look at it, and seeing it come and go, cargo
+    // would build nearly everything anew at each start.
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|of| name.starts_with(of))
+        {
+            command.env_remove(&*name);
+        }
+    }
+    let output = command
         .args(arguments)
         .args(["--package", env!("CARGO_PKG_NAME"), "--features", "peers"])
         .arg("--message-format=json-render-diagnostics")
