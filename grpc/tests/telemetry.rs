@@ -7,8 +7,10 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use configstream_proto::datadog::remoteagent::v1::remote_agent_client::RemoteAgentClient;
+use configstream_proto::datadog::remoteagent::v1::{Event, ReportRemoteAgentEventRequest};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use support::{Host, eventually, expect_snapshot, expect_update, within_deadline};
+use support::{BEARER, Host, eventually, expect_snapshot, expect_update, request, within_deadline};
 use tokio::io::AsyncWriteExt;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -149,6 +151,31 @@ async fn a_flood_of_strangers_does_not_flood_the_log() {
     .await;
     let lines = log.text().matches("Refused a handshake: ").count();
     // Ten a second, however long it took.
+    let most = 10 * (begun.elapsed().as_secs() + 1);
+    assert!((1..=most).contains(&(lines as u64)), "{lines} of {most}");
+}
+
+#[tokio::test]
+async fn a_flood_of_reports_does_not_flood_the_log() {
+    let log = Log::default();
+    let _logging = log.install();
+    let host = Host::start().await;
+    let (_, session) = host.session().await;
+    let channel = host.channel(host.pem.identity().client_config()).await;
+    let mut remote = RemoteAgentClient::new(channel.unwrap());
+    let event = Event {
+        message: "all is well".into(),
+        details: None,
+    };
+    let report = ReportRemoteAgentEventRequest {
+        session_id: session.id.clone(),
+        events: vec![event; 1_000],
+    };
+    let begun = Instant::now();
+    let token = [("authorization", BEARER)];
+    let reporting = remote.report_remote_agent_event(request(report, &token));
+    reporting.await.unwrap();
+    let lines = log.text().matches(" reports: all is well").count();
     let most = 10 * (begun.elapsed().as_secs() + 1);
     assert!((1..=most).contains(&(lines as u64)), "{lines} of {most}");
 }

@@ -102,6 +102,7 @@ impl<S: Resolution> ServerBuilder<S> {
             connections: Default::default(),
             refused_handshakes: Default::default(),
             handshake_log: Default::default(),
+            report_log: Default::default(),
             refused_connections: Default::default(),
         });
         let (health, routes) = routes(&core);

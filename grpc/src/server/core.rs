@@ -33,6 +33,8 @@ pub(crate) struct Core<S: Resolution> {
     pub(crate) connections: AtomicU64,
     pub(crate) refused_handshakes: AtomicU64,
     pub(crate) handshake_log: Sparing,
+    /// What remote agents report goes to the log.
+    pub(crate) report_log: Sparing,
     pub(crate) refused_connections: AtomicU64,
 }
 

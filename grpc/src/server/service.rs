@@ -177,11 +177,15 @@ impl<S: Resolution> RemoteAgent for RemoteAgents<S> {
         let report = request.into_inner();
         let agent = self.0.registry.registration(&report.session_id)?;
         for event in report.events {
-            tracing::info!(
-                "Remote agent '{}' reports: {}",
-                agent.display_name,
-                event.message
-            );
+            // A peer can report as fast as it likes; the log is for the others, too.
+            if let Some(unsaid) = self.0.report_log.admit() {
+                tracing::info!(
+                    unsaid,
+                    "Remote agent '{}' reports: {}",
+                    agent.display_name,
+                    event.message
+                );
+            }
         }
         Ok(Response::new(ReportRemoteAgentEventResponse {}))
     }

@@ -1,4 +1,4 @@
-//! Log lines that strangers cause: some of them are enough.
+//! Log lines that peers cause: some of them are enough.
 
 use std::time::Duration;
 
