@@ -11,9 +11,9 @@
 //! Nothing here shows the value of a setting, and nothing changes anything: there is GET and HEAD.
 //!
 //! Who asks needs no credentials, so little is granted: one request per connection, in so much [time](Grants::patience),
-//! on so many [connections](Grants::connections) at a time. Whoever comes then waits until one is done or cut. The page is
-//! no exception: it asks for `/status` once a second, so that who watches holds nothing here in between, and is cut like anybody
-//! if he does not read.
+//! on so many [connections](Grants::connections) at a time. Whoever comes then takes the place of who has been here longest, so
+//! that nobody keeps a probe out. The page is no exception: it asks for `/status` once a second, so that who watches holds
+//! nothing here in between, and is cut like anybody if he does not read.
 //!
 //! A web page from elsewhere can make a browser ask here. So on loopback only [names](Hosts) that mean this machine are answered
 //! (421 otherwise), and each answer says what may not be done with it.

@@ -2,7 +2,7 @@
 //!
 //! Between the browser and the agent stands a relay that counts what is asked for, and decides what happens before each
 //! answer, so that nothing here depends on how fast anything is. The browser's clock stands still while it waits for an
-//! answer.
+//! answer. The window is narrow, and the relay puts a [`PROBE`] behind the script of the page.
 
 mod support;
 
@@ -14,6 +14,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
+use configstream_grpc::Registration;
+use configstream_grpc::consumer::{Access, Consumer};
 use nix::sys::signal::Signal;
 use support::{Agent, Done, Lines, client};
 
@@ -43,7 +45,7 @@ fn look(agent: &Agent, before: impl Fn(usize) -> bool) -> Shown {
         Done::of(
             Command::new("chromium")
                 .args(["--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"])
-                .arg("--virtual-time-budget=6500")
+                .args(["--virtual-time-budget=6500", "--window-size=500,900"])
                 .arg(format!("--user-data-dir={}", profile.path().display()))
                 .arg(format!("http://{address}/")),
         )
@@ -57,7 +59,8 @@ fn look(agent: &Agent, before: impl Fn(usize) -> bool) -> Shown {
         *times += 1;
         if path != "/status" || before(*times) {
             let agent = agent.http.clone();
-            thread::spawn(move || relay(browser, &agent, &head));
+            let behind = if path == "/page.js" { PROBE } else { "" };
+            thread::spawn(move || relay(browser, &agent, &head, behind));
         }
     }
     let done = browser.join().unwrap();
@@ -84,11 +87,27 @@ fn request(browser: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     Some((path, head))
 }
 
-fn relay(mut browser: TcpStream, agent: &str, head: &[u8]) {
+/// Says in the page how much wider it is than the window.
+const PROBE: &str = "
+setInterval(() => { document.body.dataset.wider = document.documentElement.scrollWidth - innerWidth; }, 300);
+";
+
+/// Passes on what an agent answers, with something behind it.
+fn relay(mut browser: TcpStream, agent: &str, head: &[u8], behind: &str) {
     let mut agent = TcpStream::connect(agent).unwrap();
     agent.write_all(head).unwrap();
+    let mut answer = Vec::new();
+    agent.read_to_end(&mut answer).unwrap();
+    if !behind.is_empty() {
+        let text = String::from_utf8(answer).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let length = format!("content-length: {}", body.len());
+        let longer = format!("content-length: {}", body.len() + behind.len());
+        let head = head.replace(&length, &longer);
+        answer = format!("{head}\r\n\r\n{body}{behind}").into_bytes();
+    }
     // A browser may go before it has read all.
-    let _ = std::io::copy(&mut agent, &mut browser);
+    let _ = browser.write_all(&answer);
 }
 
 fn remote_agent(agent: &Agent, name: &str) -> Lines {
@@ -113,6 +132,9 @@ impl Shown {
         for part in parts {
             assert!(self.page.contains(part), "lacks {part:?}: {}", self.page);
         }
+        let wider = self.page.split_once("data-wider=\"").expect("the probe").1;
+        let wider: i64 = wider.split('"').next().unwrap().parse().unwrap();
+        assert!(wider <= 0, "wider than the window by {wider}");
     }
 }
 
@@ -139,7 +161,7 @@ fn a_change_shows_without_a_reload_and_names_stay_text() {
     shown.demand(&[
         ">Live</p>",
         "All is well",
-        "<title>configstream</title>",
+        "<title>core-agent · configstream</title>",
         ">mine.number</code>",
         "<bdi>&lt;script&gt;document.title = 1&lt;/script&gt;</bdi>",
     ]);
@@ -162,7 +184,7 @@ fn a_lost_connection_shows_and_what_was_known_stays() {
         "configstream run",
         "What is shown below is as of",
         "embedded example",
-        "<title>(1) configstream</title>",
+        "<title>(1) core-agent · configstream</title>",
     ]);
 }
 
@@ -200,7 +222,7 @@ fn what_is_refused_shows_without_the_value() {
         "core.yaml:1:20: `forwarder_timeout` is a duration, but `********` is not",
         "<strong>The value of remote_agent.registry.idle_timeout is refused</strong>: it has to be ",
         "It is set by agent-runtime (at run time by ",
-        "<title>(2) configstream</title>",
+        "<title>(2) core.yaml · configstream</title>",
     ]);
     assert!(!shown.page.contains("hunter2"), "{}", shown.page);
 }
@@ -242,4 +264,36 @@ fn who_lags_shows_first_and_in_the_verdict() {
         "{}",
         shown.page
     );
+}
+
+#[test]
+#[ignore = "needs chromium: .ci/run page"]
+fn long_names_do_not_make_the_page_wider_than_the_window() {
+    let root = tempfile::tempdir().unwrap();
+    let agent = Agent::start(root.path(), &[]);
+    let long = "n".repeat(200);
+    let mut registration = Registration::new(long.clone());
+    registration.flavor.clone_from(&long);
+    registration.pid.clone_from(&long);
+    let address = std::fs::read_to_string(agent.run_dir.join("address")).unwrap();
+    let access = Access::files(
+        address.trim().parse().unwrap(),
+        agent.run_dir.join("ipc_cert.pem"),
+        agent.run_dir.join("auth_token"),
+    );
+    let remote = Consumer::builder(access, registration)
+        .start_thread()
+        .unwrap();
+    let key = format!("mine.{}", "k".repeat(200));
+    agent.verb(&["set", &key, "1"]).json();
+    agent.until("it follows", |agent| {
+        agent.status()["server"]["streams"] == 1 && agent.status()["changes_total"] == 1
+    });
+    let shown = look(&agent, |_| true);
+    shown.demand(&[
+        &format!("<bdi>{long}</bdi>"),
+        &format!("<bdi>{long}, process {long}</bdi>"),
+        &format!(">{key}</code>"),
+    ]);
+    drop(remote);
 }

@@ -27,7 +27,8 @@ const PATHS: [(&str, &str); 8] = [
 /// What each answer has to carry, refusals included.
 const HEADERS: [&str; 7] = [
     "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
-     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+     require-trusted-types-for 'script'; trusted-types 'none'",
     "x-content-type-options: nosniff",
     "referrer-policy: no-referrer",
     "cache-control: no-store",
@@ -406,7 +407,7 @@ fn of_many_agents_those_furthest_behind_are_shown_first() {
 }
 
 #[test]
-fn who_takes_every_place_and_says_nothing_holds_up_the_others_for_a_while_only() {
+fn who_takes_every_place_and_says_nothing_keeps_nobody_out_and_is_cut() {
     let root = tempfile::tempdir().unwrap();
     let agent = Agent::start(root.path(), &[]);
     let silent: Vec<TcpStream> = (0..64)
@@ -416,7 +417,7 @@ fn who_takes_every_place_and_says_nothing_holds_up_the_others_for_a_while_only()
             stream
         })
         .collect();
-    // Behind all of them.
+    // One more than there are places.
     assert_eq!(get(&agent, "/healthz").code, 200);
     for mut stream in silent {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -9,6 +9,7 @@ use crate::{
     state::State,
     subscription::Subscription,
     sync::Arc,
+    wait_set::WaitSet,
 };
 
 /// Makes an [`Engine`].
@@ -27,6 +28,7 @@ pub struct SubscriptionBuilder<'a, S: State> {
     engine: &'a Engine<S>,
     name: Option<Arc<str>>,
     capacity: usize,
+    wait_set: Option<WaitSet>,
 }
 
 impl<S: State> EngineBuilder<S> {
@@ -88,6 +90,7 @@ impl<'a, S: State> SubscriptionBuilder<'a, S> {
             engine,
             name: None,
             capacity,
+            wait_set: None,
         }
     }
 
@@ -104,9 +107,16 @@ impl<'a, S: State> SubscriptionBuilder<'a, S> {
         self
     }
 
+    /// Wakes `set`, too, whenever this subscription has something to hand out. Default: none.
+    pub fn wait_set(mut self, set: &WaitSet) -> Self {
+        self.wait_set = Some(set.clone());
+        self
+    }
+
     /// The subscription. Costs the ring's allocation and O(log n) in the registry; publishers do not notice.
     pub fn subscribe(self) -> Subscription<S> {
-        self.engine.subscribe_with(self.name, self.capacity)
+        self.engine
+            .subscribe_with(self.name, self.capacity, self.wait_set)
     }
 }
 
@@ -126,6 +136,7 @@ impl<S: State> fmt::Debug for SubscriptionBuilder<'_, S> {
         f.debug_struct("SubscriptionBuilder")
             .field("name", &self.name)
             .field("capacity", &self.capacity)
+            .field("wait_set", &self.wait_set)
             .finish_non_exhaustive()
     }
 }

@@ -12,7 +12,7 @@
 //! 5. store `distributed`;
 //! 6. `fence(SeqCst)` F3;
 //! 7. wake those members that were served, or newly set lagging, and wait (one that was lagging already does not: nobody
-//!    parks while lagging). A waker that panics does not stop the round; the first panic resumes after step 9;
+//!    parks while lagging), at the subscription or at a set of several. A waker that panics does not stop the round; the first panic resumes after step 9;
 //! 8. give the role back, by `swap`;
 //! 9. load the head again: if it is newer than what this round distributed, try to take the role again.
 //!
@@ -71,6 +71,8 @@ use crate::{
     state::State,
     sync::{Arc, ArcCell, AtomicBool, AtomicI64, AtomicU64, Exclusive, Ordering, Padded, fence},
     version::{Labelled, Version},
+    wait_set::WaitSet,
+    waiter::Waiter,
 };
 
 /// The table of members, and the right to touch it.
@@ -101,14 +103,16 @@ struct Table<S: State> {
     due: Vec<usize>,
 }
 
-struct Member<S: State> {
+/// One subscription, as the distributor has it.
+pub(crate) struct Member<S: State> {
     producer: Producer<Shared<Labelled<S>>, Mailbox>,
+    wait_set: Option<WaitSet>,
 }
 
 /// A node of the joiners' list.
 struct Joiner<S: State> {
     /// `None` in the list's end, and once the distributor has taken it.
-    producer: Exclusive<Option<Producer<Shared<Labelled<S>>, Mailbox>>>,
+    member: Exclusive<Option<Member<S>>>,
     next: Option<Arc<Joiner<S>>>,
 }
 
@@ -133,7 +137,7 @@ struct Leavings<S: State> {
 impl<S: State> Distributor<S> {
     pub(crate) fn new() -> Self {
         let nobody = Arc::new(Joiner {
-            producer: Exclusive::new(None),
+            member: Exclusive::new(None),
             next: None,
         });
         Self {
@@ -154,12 +158,12 @@ impl<S: State> Distributor<S> {
     }
 
     /// Adds a subscription, from the next round on. Lock-free; O(1), whatever the number of members.
-    pub(crate) fn join(&self, producer: Producer<Shared<Labelled<S>>, Mailbox>) {
+    pub(crate) fn join(&self, member: Member<S>) {
         // Relaxed: decides only when memory is swept.
         self.live.fetch_add(1, Ordering::Relaxed);
         let mut current = self.joiners.load();
         let mut node = Arc::new(Joiner {
-            producer: Exclusive::new(Some(producer)),
+            member: Exclusive::new(Some(member)),
             next: Some(current.clone()),
         });
         // Sync point J: pairs with the swap in `take_joiners`.
@@ -249,10 +253,11 @@ impl<S: State> Distributor<S> {
         fence(Ordering::SeqCst); // step 6: F3, partner of P in `Waiter::arm`
         for member in table.due.drain(..) {
             // step 7
-            let Some(waker) = table.members[member].mailbox().waiter().take() else {
-                continue;
-            };
-            keep_first(panic, || waker.wake());
+            let member = &table.members[member];
+            wake(member.mailbox().waiter(), panic);
+            if let Some(set) = &member.wait_set {
+                wake(set.waiter(), panic);
+            }
         }
         table.give_back_room();
         Leavings {
@@ -271,8 +276,7 @@ impl<S: State> Distributor<S> {
         // Sync point J: pairs with the compare-and-swap in `join`.
         let mut node = self.joiners.swap(self.nobody.clone());
         while let Some(next) = node.next.clone() {
-            let producer = node.producer.with(Option::take);
-            members.extend(producer.map(|producer| Member { producer }));
+            members.extend(node.member.with(Option::take));
             node = next;
         }
     }
@@ -361,6 +365,13 @@ impl<S: State> Distributor<S> {
     }
 }
 
+/// Wakes who waits there, if somebody does.
+fn wake(waiter: &Waiter, panic: &mut Option<Box<dyn Any + Send>>) {
+    if let Some(waker) = waiter.take() {
+        keep_first(panic, || waker.wake());
+    }
+}
+
 /// Runs somebody else's code: a waker, or the drop of states and updates. A panic in it must not keep us from going on;
 /// the first one is kept.
 fn keep_first(panic: &mut Option<Box<dyn Any + Send>>, theirs: impl FnOnce()) {
@@ -402,6 +413,13 @@ impl Drop for Role<'_> {
 }
 
 impl<S: State> Member<S> {
+    pub(crate) fn new(
+        producer: Producer<Shared<Labelled<S>>, Mailbox>,
+        wait_set: Option<WaitSet>,
+    ) -> Self {
+        Self { producer, wait_set }
+    }
+
     fn mailbox(&self) -> &Mailbox {
         self.producer.beside()
     }
@@ -426,5 +444,5 @@ impl<S: State> fmt::Debug for Distributor<S> {
     }
 }
 
-/// Members for which a table keeps room always, 24 bytes each.
+/// Members for which a table keeps room always, 32 bytes each.
 const SMALL_TABLE: usize = 16;

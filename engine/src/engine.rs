@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     builder::{EngineBuilder, SubscriptionBuilder},
-    distribute::Distributor,
+    distribute::{Distributor, Member},
     error::{Closed, FollowError, PublishError},
     mailbox::Mailbox,
     registry::Registry,
@@ -20,6 +20,7 @@ use crate::{
     subscription::Subscription,
     sync::{Arc, ArcCell, AtomicU64, AtomicUsize, Ordering, Padded},
     version::{Draft, Labels, Version},
+    wait_set::WaitSet,
 };
 
 /// Publishes a [`State`]: one head, any number of subscriptions.
@@ -262,6 +263,7 @@ impl<S: State> Engine<S> {
         &self,
         name: Option<Arc<str>>,
         capacity: usize,
+        wait_set: Option<WaitSet>,
     ) -> Subscription<S> {
         let core = &self.core;
         let mailbox = Mailbox::new(core.registry.next_id(), name);
@@ -269,7 +271,7 @@ impl<S: State> Engine<S> {
         // Relaxed: it only bounds the chain.
         core.largest_ring.fetch_max(capacity, Ordering::Relaxed);
         core.registry.enter(consumer.observer());
-        core.distributor.join(producer);
+        core.distributor.join(Member::new(producer, wait_set));
         Subscription::new(core.clone(), consumer)
     }
 

@@ -82,6 +82,7 @@ mod stats;
 mod subscription;
 mod sync;
 mod version;
+mod wait_set;
 mod waiter;
 
 pub use builder::{EngineBuilder, SubscriptionBuilder};
@@ -93,3 +94,4 @@ pub use state::{Replica, State, Transition};
 pub use stats::{EngineStats, SubscriptionStats};
 pub use subscription::{Event, Snapshot, SnapshotReason, Subscription, SubscriptionObserver};
 pub use version::{Update, Version};
+pub use wait_set::WaitSet;

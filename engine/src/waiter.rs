@@ -1,4 +1,4 @@
-//! Waiting without losing a wake-up: one consumer, one distributor.
+//! Waiting without losing a wake-up: one consumer, one distributor, or one of each engine.
 //!
 //! Contract (invariant I8): if the distributor makes something available, passes a fence, and wakes what
 //! [`Waiter::take`] gives, and the consumer calls [`Waiter::arm`] and then finds nothing available, then the consumer's
@@ -13,6 +13,15 @@
 //! 2. F3 before P: the consumer's look finds what was made available, and it does not park.
 //!
 //! A waker taken is an old one only if a later `arm` has yet to store its own; that `arm` looks afterwards.
+//!
+//! # Several subscriptions, one waiter
+//! A [`WaitSet`](crate::WaitSet) is armed **before** its consumer looks, and stays so until a distributor takes the waker. Let
+//! L be the consumer's last look into one subscription, which found nothing, P the fence of the last `arm` before it, and let
+//! a distributor make something available there that L did not see. It did so after P's look could begin, so F3 before P is
+//! out (case 2: L, after P, would have seen it), and P comes before F3: the distributor reads `waiting` as that `arm` left it
+//! and takes the waker, or finds that somebody took it since. Whoever took it wakes the consumer, which arms again and looks
+//! again, after L: the same holds for that look. With several distributors, of several engines, one takes the waker and
+//! the others find it taken; each has made its own available before.
 //!
 //! Models: `loom-tests/tests/wake.rs`.
 

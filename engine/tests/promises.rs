@@ -6,7 +6,7 @@ use configstream_engine::{
     BuildError, Closed, Committed, Engine, EngineBuilder, EngineStats, Epoch, Event, FollowError,
     Memo, NextTimeoutError, PublishError, Sequence, Snapshot, SnapshotReason, Subscription,
     SubscriptionBuilder, SubscriptionObserver, SubscriptionStats, Transition, TryNextError, Update,
-    Version,
+    Version, WaitSet,
 };
 
 mod ledger;
@@ -40,6 +40,8 @@ const _: () = {
     cheap_handle::<Event<Ledger>>();
     cheap_handle::<Snapshot<Ledger>>();
     cheap_handle::<Update<Ledger>>();
+    cheap_handle::<WaitSet>();
+    shared_by_threads::<WaitSet>();
     cheap_handle::<EngineStats>();
     cheap_handle::<SubscriptionStats>();
     plain_value::<Committed>();

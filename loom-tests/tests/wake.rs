@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use configstream_engine::model::Waiter;
+use configstream_engine::{WaitSet, model::Waiter};
 use configstream_loom_tests::{
     Follower,
     Step::{Jump, Up},
@@ -121,6 +121,74 @@ fn the_last_waker_is_the_one_that_is_woken() {
         }
         assert!(matches!(polled, Poll::Ready(Some(_))));
         let _engine = publishing.join().unwrap();
+    });
+}
+
+/// A set of two subscriptions, armed once for both before they are looked at; one is served, the other only set lagging.
+///
+/// Weakened: F3 removed; only who waits at the subscription itself is woken: each deadlocks.
+#[test]
+fn a_set_loses_no_wakeup_of_any_of_its_subscriptions() {
+    check(|| {
+        let engine = engine(1);
+        let set = WaitSet::new();
+        let mut followers = [2, 1].map(|capacity| {
+            let builder = engine.subscription().capacity(capacity);
+            let mut follower = Follower::new(builder.wait_set(&set).subscribe());
+            follower.step();
+            follower
+        });
+        let publishing = thread::spawn(move || {
+            engine.publish_batch(&[Up, Up]).unwrap();
+            engine
+        });
+        let (bell, waker) = Bell::new();
+        while followers
+            .iter()
+            .any(|follower| follower.seen.unwrap().0 < 2)
+        {
+            set.arm(&waker);
+            followers.iter_mut().for_each(Follower::drain);
+            if followers
+                .iter()
+                .any(|follower| follower.seen.unwrap().0 < 2)
+            {
+                bell.0.wait();
+            }
+        }
+        let _engine = publishing.join().unwrap();
+        assert_eq!((followers[0].updates, followers[1].snapshots), (2, 2));
+    });
+}
+
+/// A set of subscriptions to two engines, whose rounds meet at it.
+///
+/// Weakened: P removed: deadlocks.
+#[test]
+fn two_engines_wake_one_set() {
+    check(|| {
+        let engines = [engine(1), engine(1)];
+        let set = WaitSet::new();
+        let mut followers = engines.each_ref().map(|engine| {
+            let mut follower = Follower::new(engine.subscription().wait_set(&set).subscribe());
+            follower.step();
+            follower
+        });
+        let publishing = engines.map(|engine| {
+            thread::spawn(move || {
+                engine.publish(&Up).unwrap();
+                engine
+            })
+        });
+        let (bell, waker) = Bell::new();
+        while followers.iter().any(|follower| follower.updates < 1) {
+            set.arm(&waker);
+            followers.iter_mut().for_each(Follower::drain);
+            if followers.iter().any(|follower| follower.updates < 1) {
+                bell.0.wait();
+            }
+        }
+        let _engines = publishing.map(|thread| thread.join().unwrap());
     });
 }
 

@@ -34,6 +34,7 @@ async function poll() {
 
 /// Hidden pages do not look, so that a forgotten tab costs nothing; one that comes to be seen looks at once.
 async function run() {
+  document.getElementById("connection").textContent = "Connecting…";
   let wake = () => {};
   document.addEventListener("visibilitychange", () => wake());
   for (;;) {
@@ -59,7 +60,8 @@ function show() {
   }
   const found = status ? troubles() : [];
   const problems = [...lostConnection(), ...found];
-  document.title = (problems.length ? `(${problems.length}) ` : "") + "configstream";
+  // Of many tabs, which one is in trouble, and whose it is.
+  document.title = (problems.length ? `(${problems.length}) ` : "") + (status ? `${status.origin} · ` : "") + "configstream";
   fill("verdict", problems.length
     ? problems.map((problem) => el("p", { class: "problem" }, ...problem))
     : [el("p", { class: "fine" }, "All is well: every source is in force, and every stream keeps up.")]);
@@ -86,7 +88,7 @@ function troubles() {
   for (const source of status.sources.filter((source) => !source.healthy)) {
     found.push([
       strong(`The newest content of ${source.source} is refused`), " since ", time(source.failing_since),
-      "; the last good content stays in force. ", code(source.error), " Mend it: it is read again by itself.",
+      "; the last good content stays in force. ", code(source.error), ". Mend it: it is read again by itself.",
     ]);
   }
   for (const { key, why, source, provenance } of status.refused_settings) {
@@ -100,7 +102,8 @@ function troubles() {
     const least = behind.length === status.agents.length && status.agents_total > behind.length ? "At least " : "";
     found.push([
       strong(`${least}${number(behind.length)} of ${count(status.agents_total, "remote agent")} behind`),
-      ": ", el("bdi", {}, worst.display_name), ` by ${count(distance(worst), "update")}. `,
+      ": ", el("bdi", {}, worst.display_name),
+      worst.last_sequence_sent === null ? " waits for its first snapshot. " : ` by ${count(distance(worst), "update")}. `,
       "It does not take what its stream offers; once it does, it gets what it lacks, and need not be restarted.",
     ]);
   }
@@ -137,7 +140,7 @@ function agents() {
       const kind = [agent.flavor, agent.pid && `process ${agent.pid}`].filter(Boolean).join(", ");
       return { class: state.class, cells: [
         [el("b", { class: "clamped", title: agent.display_name }, el("bdi", {}, agent.display_name)),
-          kind ? el("small", {}, el("bdi", {}, kind)) : ""],
+          kind ? el("small", { class: "clamped", title: kind }, el("bdi", {}, kind)) : ""],
         [el("span", { class: `badge ${state.class}`, title: state.meaning }, state.name)],
         [agent.last_sequence_sent === null ? "none yet" : number(agent.last_sequence_sent)],
         [number(distance(agent))], [number(agent.dropped)], [number(agent.resyncs)], [number(agent.streams)],

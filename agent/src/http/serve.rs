@@ -1,7 +1,10 @@
 //! Who may ask, and for how long: a bound for everything that a peer without credentials can take.
+//!
+//! Probes ask here whether the agent lives, so nobody must be able to keep them out. When every place is taken, the one who
+//! has been here longest makes room: an answer takes milliseconds, and who needs longer than 64 others do is in no hurry.
 
+use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,14 +13,14 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 /// What those who ask are granted.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "hosts build it")]
 pub struct Grants {
-    /// Connections at a time.
+    /// Connections at a time. One more cuts the oldest.
     pub connections: usize,
     /// How long a connection may take from the first byte asked to the last one answered.
     pub patience: Duration,
@@ -39,30 +42,32 @@ pub async fn serve(
     grants: Grants,
     stopped: impl Future<Output = ()>,
 ) {
-    let places = Arc::new(Semaphore::new(grants.connections));
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     let connections = GracefulShutdown::new();
     let mut stopped = pin!(stopped);
     let mut http = http1::Builder::new();
     http.keep_alive(false).max_buf_size(BUFFER_BYTES);
     loop {
-        let admit = async {
-            let place = places.clone().acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            admitted = admit => admitted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = &mut stopped => break,
         };
         match accepted {
             Ok((stream, _)) => {
+                open.retain(|connection| !connection.is_finished());
+                if open.len() >= grants.connections
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
                 let service = TowerToHyperService::new(app.clone());
                 let connection = http.serve_connection(TokioIo::new(stream), service);
                 let connection = connections.watch(connection);
-                tokio::spawn(async move {
+                let connection = tokio::spawn(async move {
                     // However it ends: what was to be said has been said, or cannot be.
                     let _ = timeout(grants.patience, connection).await;
-                    drop(place);
                 });
+                open.push_back(connection.abort_handle());
             }
             Err(error) => {
                 // Out of descriptors, mostly. Trying again at once would only burn the processor.
@@ -118,43 +123,70 @@ mod tests {
         answer
     }
 
+    /// Somebody who begins to ask, and says no more.
+    async fn silent(address: std::net::SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+        stream
+    }
+
+    async fn is_cut(stream: &mut TcpStream) {
+        let read = timeout(Duration::from_secs(20), stream.read_u8());
+        // An end, or a reset if something was not read.
+        read.await.expect("an end in time").unwrap_err();
+    }
+
     #[tokio::test]
-    async fn those_who_say_nothing_are_cut_and_the_next_one_gets_an_answer() {
+    async fn those_who_say_nothing_are_cut() {
         let grants = Grants {
-            connections: 2,
+            connections: 64,
             patience: Duration::from_millis(50),
         };
         let (address, _stop) = serving(grants).await;
-        let mut silent = Vec::new();
+        let mut silent = silent(address).await;
+        is_cut(&mut silent).await;
+    }
+
+    #[tokio::test]
+    async fn who_takes_every_place_keeps_nobody_out() {
+        let grants = Grants {
+            connections: 2,
+            patience: Duration::from_secs(3600),
+        };
+        let (address, _stop) = serving(grants).await;
+        let mut others = Vec::new();
         for _ in 0..5 {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
-            silent.push(stream);
+            others.push(silent(address).await);
         }
-        // Behind five others for two places.
         assert!(ask(address).await.starts_with("HTTP/1.1 200"));
-        for mut stream in silent {
-            let ended = stream.read_u8().await.unwrap_err();
-            assert_eq!(ended.kind(), std::io::ErrorKind::UnexpectedEof);
+        // The oldest have made room; the newest is still there.
+        for oldest in &mut others[..4] {
+            is_cut(oldest).await;
         }
+        others[4].write_all(b"Host: x\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        others[4].read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
     }
 
     #[tokio::test]
     async fn those_who_do_not_read_their_answer_are_cut() {
         let grants = Grants {
-            connections: 1,
-            patience: Duration::from_secs(1),
+            connections: 64,
+            patience: Duration::from_millis(200),
         };
         let (address, _stop) = serving(grants).await;
         let mut deaf = TcpStream::connect(address).await.unwrap();
         let request = b"GET /much HTTP/1.1\r\nHost: x\r\n\r\n";
         deaf.write_all(request).await.unwrap();
-        // There is one place, and it becomes free.
-        assert!(ask(address).await.starts_with("HTTP/1.1 200"));
-        let mut answer = Vec::new();
-        let read = timeout(Duration::from_secs(20), deaf.read_to_end(&mut answer));
-        let _ = read.await.expect("an end in time");
-        assert!(answer.len() < 64 << 20, "cut in the middle");
+        // Nothing is read. That the other side has gone shows when more is said to it.
+        let gone = async {
+            while deaf.write_all(b"?").await.is_ok() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let gone = timeout(Duration::from_secs(20), gone);
+        gone.await.expect("an end in time");
     }
 
     #[tokio::test]

@@ -22,23 +22,30 @@ pub(crate) enum Kind {
     Watch,
     /// Something else that stays, until the page ends. It has begun when it says this.
     Stays(&'static str),
+    /// Works on a machine with systemd: [`System`](super::system::System) plays it.
+    System,
     /// Another step runs it.
     Elsewhere,
 }
 
-/// What begins like this is run by another step of CI, or by nobody for the reason given.
+/// What another step of CI runs, or nobody for the reason given: the command as a whole, but for what stands for a
+/// comment, or for any arguments.
 const ELSEWHERE: &[(&str, &str)] = &[
     (
         "cargo test --workspace --all-features",
         "`.ci/run tests`: this test is a part of it",
     ),
     (
-        "cargo run -p configstream-engine --example",
-        "`.ci/run tests` builds the examples, and engine/tests/examples.rs runs what they do",
+        "cargo run -p configstream-engine --example threads",
+        "engine/tests/examples.rs runs what it does",
     ),
     (
-        "cargo build --release",
-        "minutes with link-time optimisation: `.ci/run instructions` builds and runs that profile",
+        "cargo run -p configstream-engine --example async --features stream",
+        "the same",
+    ),
+    (
+        "cargo run -p configstream-engine --example custom_state",
+        "the same",
     ),
     (
         "cargo bench -p configstream-benches --features peers",
@@ -53,7 +60,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "`.ci/run tests`: the tests of benches/src/reach.rs",
     ),
     (
-        "cargo compare FILE",
+        "cargo compare FILE… FILE",
         "`.ci/run tests`: benches/tests/compare.rs runs it",
     ),
     (
@@ -61,26 +68,26 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "by hand: it writes README's table, which benches/tests/readme.rs checks",
     ),
     (
-        "python3 -m venv ",
+        "python3 -m venv agent-env",
         "`.ci/interop` makes an environment with the same packages",
     ),
     (
-        "agent-env/bin/",
-        "`.ci/interop`: agent/tests/interop/python/test_guide.py runs the guide's set-up",
+        "agent-env/bin/pip install …",
+        "agent/tests/interop/python/test_guide.py compares it with what is installed there",
     ),
     (
-        "PYTHONPATH=wire ",
-        "`.ci/interop`: agent/tests/interop/python/test_guide.py runs this very command",
+        "agent-env/bin/python -m grpc_tools.protoc …",
+        "agent/tests/interop/python/test_guide.py runs this very command",
     ),
     (
-        "sudo ",
-        "what needs root and systemd: agent/tests/end_to_end/service_manager.rs plays systemd's part",
-    ),
-    (
-        "journalctl ",
-        "needs systemd: agent/tests/end_to_end/log.rs looks at what the journal gets",
+        "PYTHONPATH=wire agent-env/bin/python remote_agent.py …",
+        "the same",
     ),
 ];
+
+/// A build that takes minutes with link-time optimisation: `.ci/run instructions` builds and runs that profile. What it makes
+/// is there without it.
+pub(crate) const RELEASE: &str = "cargo build --release -p configstream-agent";
 
 /// Programs of the system that pages use.
 const TOOLS: &[&str] = &[
@@ -139,8 +146,19 @@ fn exit(text: &str) -> i32 {
 
 /// What to do with a command. `None`: it is none that a page may hold.
 pub(crate) fn kind(text: &str) -> Option<Kind> {
-    if ELSEWHERE.iter().any(|(begin, _)| text.starts_with(begin)) {
+    let bare = text.split("  #").next().unwrap_or(text).trim();
+    let elsewhere = |known: &str| match known.strip_suffix('…') {
+        Some(begin) => bare.starts_with(begin),
+        None => bare == known,
+    };
+    if ELSEWHERE.iter().any(|(known, _)| elsewhere(known)) {
         return Some(Kind::Elsewhere);
+    }
+    if bare.starts_with("sudo ") || bare.starts_with("journalctl ") {
+        return Some(Kind::System);
+    }
+    if bare == RELEASE {
+        return Some(Kind::Once);
     }
     let mut words = text
         .split_whitespace()
@@ -207,7 +225,15 @@ fn a_block_is_read_as_a_shell_would() {
         [Some(Kind::Agent), Some(Kind::Once), Some(Kind::Once)]
     );
     assert_eq!(kind("configstrem run"), None);
-    assert_eq!(kind("cargo run -p configstream-grpc"), None);
+    for wrong in [
+        "cargo run -p configstream-grpc",
+        "cargo run -p configstream-engine --example thread",
+        "cargo build --release -p configstream-agents",
+        "cargo test --workspace --all-feature",
+    ] {
+        assert_eq!(kind(wrong), None, "{wrong}");
+    }
+    assert_eq!(kind("cargo full   # all of that"), Some(Kind::Elsewhere));
     assert_eq!(
         kind("cargo run --bin configstream -- watch shop"),
         Some(Kind::Watch)

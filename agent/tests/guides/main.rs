@@ -3,10 +3,12 @@
 //! What the pages may do, and what is demanded of them:
 //! * A block marked `sh` holds commands. Each is run, in order, page by page, with a home directory of its own; one that
 //!   ends with anything but 0, or but the N of a comment `# exits with N`, fails the test. [`commands`] says which commands
-//!   there may be, which of them stay (`run`, `watch`), and which are run by another step of CI.
+//!   there may be, which of them stay (`run`, `watch`), and which are run by another step of CI. What needs root and systemd
+//!   is done in a root directory by [`system`].
 //! * A block marked `text` right below one of commands is what the last of them prints on a terminal; marked `text watch`,
 //!   what the newest `watch` shows next; `text agent`, what the agent says next; `text program`, what another program that
-//!   stays says next. [`expected`] compares, and says what may differ.
+//!   stays says next. [`expected`] compares, and says what may differ. What another step compares is marked
+//!   `text elsewhere`, and what nothing prints `text picture`; any other `text` fails the test.
 //! * The ports 5001 and 5002 stand for those that the agent of the test got.
 
 #[path = "../support/mod.rs"]
@@ -17,6 +19,7 @@ mod expected;
 mod guarantees;
 mod page;
 mod reader;
+mod system;
 mod terminal;
 mod texts;
 

@@ -8,14 +8,16 @@ use std::process::Command as Program;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::commands::{self, Command, Kind};
+use super::commands::{self, Command, Kind, RELEASE};
 use super::expected;
 use super::page::{Block, Page, is_there, workspace};
+use super::system::System;
 use super::terminal::Terminal;
 
 /// A person with an empty home directory, and a clone of the repository to stand in.
 pub(crate) struct Reader {
     root: TempDir,
+    system: System,
     agent: Option<Terminal>,
     watch: Option<Terminal>,
     /// Whatever else stays.
@@ -41,10 +43,14 @@ impl Reader {
         // What they write lands beside the repository's files, not among them.
         for entry in fs::read_dir(workspace()).unwrap() {
             let entry = entry.unwrap();
+            if entry.file_name() == "target" {
+                continue;
+            }
             let link = root.path().join("configstream").join(entry.file_name());
             symlink(entry.path(), link).unwrap();
         }
         let reader = Self {
+            system: System::new(root.path().join("system")),
             root,
             agent: None,
             watch: None,
@@ -81,9 +87,15 @@ impl Reader {
         script(
             "cargo",
             format!(
-                "[ \"$1\" = run ] || exit 64\n\
+                "if [ \"cargo $*\" = '{RELEASE}' ]; then\n\
+                     mkdir -p target/release && exec ln -sf '{configstream}' '{client}' target/release/\n\
+                 fi\n\
+                 [ \"$1\" = run ] || exit 64\n\
                  kind=$2 name=$3; shift 3; [ \"$1\" != -- ] || shift\n\
-                 [ \"$kind\" = --bin ] || exec '{}'/\"$name\" \"$@\"\n\
+                 if [ \"$kind\" = --example ]; then\n\
+                     [ -x '{0}'/\"$name\" ] || echo 'not built: `cargo test --test guides` builds no examples' >&2\n\
+                     exec '{0}'/\"$name\" \"$@\"\n\
+                 fi\n\
                  CALLED_AS=target/debug/$name exec \"$name\" \"$@\"\n",
                 examples.display()
             ),
@@ -106,7 +118,12 @@ impl Reader {
                 "text program" => self.shows(&place, &block.text, Last::Other),
                 "text agent" => self.shows(&place, &block.text, Last::Agent),
                 "text" if block.adjoins => self.has_printed(&place, block),
-                "text" | "yaml" | "rust" | "rust,no_run" | "python" | "ini" | "" => {}
+                "text" => panic!(
+                    "{place}: not right below a command, so nobody can say what prints it; mark it `text watch`, \
+                     `text agent`, `text program`, `text elsewhere`, or `text picture` if nothing prints it"
+                ),
+                "text picture" | "text elsewhere" | "toml" | "yaml" | "rust" | "rust,no_run"
+                | "python" => {}
                 other => panic!("{place}: no block is marked {other:?}; commands are `sh`"),
             }
         }
@@ -123,6 +140,13 @@ impl Reader {
             for word in command.text.split_whitespace() {
                 assert_ne!(is_there(word), Some(false), "{place}\nnothing is at {word}");
             }
+            self.last = Last::Nothing;
+            return;
+        }
+        if kind == Kind::System {
+            let folder = self.root.path().join("configstream");
+            let done = self.system.carry_out(&command.text, &folder);
+            done.unwrap_or_else(|fault| panic!("{place}\ndoes not work: {fault}"));
             self.last = Last::Nothing;
             return;
         }
@@ -147,7 +171,7 @@ impl Reader {
             Kind::Agent => "log_level debug",
             Kind::Watch => "snapshot",
             Kind::Stays(mark) => mark,
-            Kind::Elsewhere => unreachable!("dealt with above"),
+            Kind::System | Kind::Elsewhere => unreachable!("dealt with above"),
         };
         // Waits without taking anything: what it says may be shown on the page.
         let begun = terminal.until(|said| said.contains(mark).then_some(0));
@@ -205,7 +229,9 @@ impl Reader {
 
     fn has_printed(&mut self, place: &str, block: &Block) {
         match std::mem::replace(&mut self.last, Last::Nothing) {
-            Last::Nothing => {}
+            Last::Nothing => panic!(
+                "{place}: the command above is not run here, so nobody compares this: mark it `text elsewhere`"
+            ),
             Last::Printed(printed) => assert!(
                 expected::matches(&self.real(&block.text), &printed),
                 "{place}\nis not what it prints:\n{printed}"

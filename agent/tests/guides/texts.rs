@@ -1,12 +1,13 @@
 //! The troubleshooting guide knows every text with which the server refuses, and every exit code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use regex::Regex;
+use serde_json::Value as Json;
 
 use super::page::{PAGES, Page, workspace};
-use super::support::{Agent, Done, configstream};
+use super::support::{Agent, Done, Lines, configstream};
 
 fn source(path: &str) -> String {
     fs::read_to_string(workspace().join(path)).unwrap()
@@ -162,4 +163,84 @@ fn every_metric_of_the_operating_guide_is_there() {
         let line = format!("\n{name} ");
         assert!(metrics.contains(&line), "no metric {name} in\n{metrics}");
     }
+}
+
+/// Whoever reads `/status` by a program finds each field as the guide says, and no other.
+#[test]
+fn every_field_of_the_status_is_documented_with_its_type() {
+    let root = tempfile::tempdir().unwrap();
+    let config = root.path().join("core.yaml");
+    fs::write(&config, "log_level: info\n").unwrap();
+    let arguments = ["--config", &config.display().to_string()];
+    let agent = Agent::start(&root.path().join("run"), &arguments);
+    let mut watch = configstream();
+    let watch = Lines::of(watch.arg("--run-dir").arg(&agent.run_dir).arg("watch"));
+    watch.next();
+    // Everything that is told only when there is something to tell.
+    agent.verb(&["set", "log_level", "warn"]).json();
+    agent.verb(&["unset", "log_level"]).json();
+    let own = "remote_agent.registry.idle_timeout";
+    agent.verb(&["set", own, "0s"]).json();
+    fs::write(&config, "log_level: [\n").unwrap();
+    agent.until("the setting and the file are refused", |agent| {
+        let status = agent.status();
+        status["refused_settings"][0].is_object()
+            && status["sources"][1]["error"].is_string()
+            && status["changes_total"] == 3
+    });
+    let mut found = BTreeMap::new();
+    flatten("", &agent.status(), &mut found);
+
+    let guide = Page::open("agent/guides/operating.md");
+    let row = Regex::new(r"(?m)^\| `([^`]+)` \| ([^|]+) \| ").unwrap();
+    let documented: BTreeMap<_, _> = row
+        .captures_iter(guide.section("The fields of `/status`"))
+        .map(|row| (row[1].to_owned(), row[2].to_owned()))
+        .collect();
+    assert!(
+        found.keys().eq(documented.keys()),
+        "told, but not documented: {:?}; documented, but not told: {:?}",
+        found
+            .keys()
+            .filter(|field| !documented.contains_key(*field))
+            .collect::<Vec<_>>(),
+        documented
+            .keys()
+            .filter(|field| !found.contains_key(*field))
+            .collect::<Vec<_>>()
+    );
+    for (field, kinds) in found {
+        for kind in kinds {
+            assert!(
+                documented[&field].split(" or ").any(|may| may == kind),
+                "`{field}` is {kind}, not {}",
+                documented[&field]
+            );
+        }
+    }
+    drop(watch);
+}
+
+/// The types that each field has, by its path: `a.b`, and `a[].b` for what is in a list.
+fn flatten(path: &str, value: &Json, found: &mut BTreeMap<String, BTreeSet<&'static str>>) {
+    let kind = match value {
+        Json::Object(fields) => {
+            let dot = if path.is_empty() { "" } else { "." };
+            for (name, field) in fields {
+                flatten(&format!("{path}{dot}{name}"), field, found);
+            }
+            return;
+        }
+        Json::Array(items) => {
+            for item in items {
+                flatten(&format!("{path}[]"), item, found);
+            }
+            return;
+        }
+        Json::Null => "null",
+        Json::Bool(_) => "boolean",
+        Json::Number(_) => "number",
+        Json::String(_) => "text",
+    };
+    found.entry(path.to_owned()).or_default().insert(kind);
 }

@@ -90,6 +90,10 @@
 //! `waiting` is cleared under the slot's lock. Cleared before, the store could overtake the one in W1 of the consumer that
 //! holds the lock, and the next round would find nobody waiting.
 //!
+//! A consumer of several subscriptions can wait at one set: W1 and P once, then C1 to C3 of each, then the park. The
+//! claim holds for each of them by the same two cases, since each is looked at after P. A waker that was taken meanwhile is
+//! a wake-up that is due, after which the consumer starts over with W1.
+//!
 //! # Race 5: two publishers
 //!
 //! The compare-and-swap makes versions a chain, each made from the one before; so sequences are unique and contiguous. A

@@ -171,6 +171,7 @@ impl<S: Resolution> Acceptor<S> {
         let connection = Connection {
             hang_up: hang_up.clone(),
             unread: Unread::default(),
+            turns: together.turns(),
         };
         let service = service_fn(|request| self.call(request, &connection));
         let stream = Corked::new(stream);

@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame};
 use tonic::Status;
@@ -43,13 +42,13 @@ impl<S: Resolution> EventBody<S> {
         }
     }
 
-    fn next_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
+    fn next_piece(&mut self) -> Poll<Option<Frame<Bytes>>> {
         if !self.rest.is_empty() {
             return self.rest_of_frame();
         }
         let mut ready = Gathered::default();
         while self.end.is_none() && ready.has_room() {
-            match Pin::new(&mut self.stream).poll_next(cx) {
+            match self.stream.next() {
                 Poll::Pending if ready.len() == 0 => return Poll::Pending,
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(frame))) if frame.len() > GATHERED_BYTES => {
@@ -88,7 +87,7 @@ impl<S: Resolution> Body for EventBody<S> {
 
     fn poll_frame(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
         if this.finished {
@@ -97,7 +96,7 @@ impl<S: Resolution> Body for EventBody<S> {
         // The transport takes a piece before there is a window for it, and asks again once there was one for a part of it:
         // only then was the piece handed over.
         this.stream.polled(!this.rest.is_empty());
-        let piece = this.next_piece(cx);
+        let piece = this.next_piece();
         if piece.is_ready() {
             this.stream.gave();
         }

@@ -5,15 +5,13 @@
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Waker;
 use std::time::Instant;
 
 use configstream_engine::SubscriptionStats;
-use futures_util::task::AtomicWaker;
 use metrics::Counter;
-use tokio_util::sync::CancellationToken;
 
 use crate::server::progress::{Position, Progress};
+use crate::server::service::Connection;
 use crate::status::Refusal;
 
 /// One open stream of configuration events.
@@ -23,15 +21,14 @@ pub(crate) struct OpenStream {
     pub(crate) opened: Instant,
     /// Reads the subscription's figures; a closure, since only the stream cares what state is replicated.
     figures: Box<dyn Fn() -> SubscriptionStats + Send + Sync>,
-    /// Drops the connection that the stream runs over, and all else that does.
-    connection: CancellationToken,
+    /// What the stream runs over, with all else that does.
+    connection: Connection,
     pub(crate) progress: Progress,
     /// A frame has been handed over in part.
     unfinished: AtomicBool,
     /// How many dropped updates the metric has heard of.
     reported_dropped: AtomicU64,
     end: OnceLock<Refusal>,
-    waker: AtomicWaker,
 }
 
 impl OpenStream {
@@ -39,7 +36,7 @@ impl OpenStream {
         name: String,
         session_id: String,
         opened: Instant,
-        connection: CancellationToken,
+        connection: Connection,
         figures: impl Fn() -> SubscriptionStats + Send + Sync + 'static,
     ) -> Self {
         Self {
@@ -52,30 +49,23 @@ impl OpenStream {
             unfinished: AtomicBool::new(false),
             reported_dropped: AtomicU64::new(0),
             end: OnceLock::new(),
-            waker: AtomicWaker::new(),
         }
     }
 
     /// Tells the stream to end with `reason`. The first reason stays.
     pub(crate) fn end(&self, reason: Refusal) {
         let _ = self.end.set(reason);
-        self.waker.wake();
+        self.connection.turns.everyone.wake_by_ref();
         self.progress.finish();
     }
 
     /// Hangs up on the peer: for a stream that takes nothing, and so cannot be told anything.
     pub(crate) fn hang_up(&self) {
-        self.connection.cancel();
+        self.connection.hang_up.cancel();
     }
 
     /// Why the stream has to end, if it has to.
     pub(crate) fn end_reason(&self) -> Option<&Refusal> {
-        self.end.get()
-    }
-
-    /// Likewise, and `waker` hears of a reason that comes later.
-    pub(crate) fn ended(&self, waker: &Waker) -> Option<&Refusal> {
-        self.waker.register(waker);
         self.end.get()
     }
 

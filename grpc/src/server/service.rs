@@ -33,15 +33,17 @@ use crate::server::body::EventBody;
 use crate::server::core::Core;
 use crate::server::open_stream::OpenStream;
 use crate::server::stream::EventStream;
+use crate::server::together::Turns;
 use crate::server::unread::Unread;
 use crate::status::Refusal;
 
 /// What a request runs over; the accept loop puts it into each.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Connection {
     /// Drops it.
     pub(crate) hang_up: CancellationToken,
     pub(crate) unread: Unread,
+    pub(crate) turns: Turns,
 }
 
 /// The call that streams.
@@ -99,16 +101,20 @@ impl<S: Resolution> AgentSecure<S> {
         } else {
             message.name
         };
+        let connection = parts.extensions.get::<Connection>().cloned();
+        let connection = connection.ok_or_else(|| Status::internal("not over a connection"))?;
         let mut subscription = core.engine.subscription().name(name.as_str());
+        subscription = subscription.wait_set(&connection.turns.updates);
         if let Some(updates) = core.bounds.granted().limits.ring_capacity {
             subscription = subscription.capacity(updates);
         }
         let subscription = subscription.subscribe();
         let observer = subscription.observer();
-        let connection = parts.extensions.get::<Connection>();
-        let Connection { hang_up, unread } = connection.cloned().unwrap_or_default();
+        let unread = connection.unread.clone();
         let opened = core.registry.now();
-        let open = OpenStream::new(name, session_id, opened, hang_up, move || observer.stats());
+        let open = OpenStream::new(name, session_id, opened, connection, move || {
+            observer.stats()
+        });
         let stream = EventStream::open(core, subscription, Arc::new(open))?;
 
         let mut response = http::Response::new(Body::new(EventBody::new(stream, unread)));

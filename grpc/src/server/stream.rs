@@ -8,14 +8,12 @@
 //! * What a stream holds is bounded by its ring and one frame, which it shares with every other stream.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use bytes::Bytes;
 use configstream_engine::settings::Resolution;
-use configstream_engine::{Event, Snapshot, SnapshotReason, Subscription};
-use futures_util::Stream;
+use configstream_engine::{Event, Snapshot, SnapshotReason, Subscription, TryNextError};
 
 use crate::server::core::Core;
 use crate::server::open_stream::OpenStream;
@@ -66,6 +64,25 @@ impl<S: Resolution> EventStream<S> {
     /// The transport has been given something, which it has yet to send.
     pub(crate) fn gave(&self) {
         self.open.gave();
+    }
+
+    /// The next frame, or the reason to end. Pending without a waker: updates, and reasons to end, give every stream of the
+    /// connection a turn (`together.rs`).
+    pub(crate) fn next(&mut self) -> Poll<Option<Result<Bytes, Refusal>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if let Some(reason) = self.open.end_reason() {
+            return self.end(reason.clone());
+        }
+        match self.subscription.try_next() {
+            Ok(event) => match self.frame(&event) {
+                Ok(frame) => Poll::Ready(Some(Ok(frame))),
+                Err(reason) => self.end(reason),
+            },
+            Err(TryNextError::Empty) => Poll::Pending,
+            Err(_) => self.end(Refusal::EngineClosed),
+        }
     }
 
     fn frame(&mut self, event: &Event<S>) -> Result<Bytes, Refusal> {
@@ -126,33 +143,6 @@ impl<S: Resolution> EventStream<S> {
         self.ended = true;
         tracing::debug!(subscriber = self.open.name, %reason, "config stream ends");
         Poll::Ready(Some(Err(reason)))
-    }
-}
-
-impl<S: Resolution> Stream for EventStream<S> {
-    type Item = Result<Bytes, Refusal>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        if this.ended {
-            return Poll::Ready(None);
-        }
-        let next = match this.open.end_reason() {
-            None => this.subscription.poll_next(cx),
-            Some(_) => Poll::Pending,
-        };
-        match next {
-            Poll::Ready(None) => this.end(Refusal::EngineClosed),
-            Poll::Ready(Some(event)) => match this.frame(&event) {
-                Ok(frame) => Poll::Ready(Some(Ok(frame))),
-                Err(reason) => this.end(reason),
-            },
-            // Only who has nothing to send waits for a reason to end.
-            Poll::Pending => match this.open.ended(cx.waker()).cloned() {
-                Some(reason) => this.end(reason),
-                None => Poll::Pending,
-            },
-        }
     }
 }
 

@@ -5,16 +5,22 @@
 //! the executor puts the stream beside its connection: every stream that has something hands it over, then the
 //! connection is polled once, and writes what there is.
 //!
-//! A stream never waits for another. One without window to send into is pending and is not polled; one that always has
-//! more hands over no more than its send buffer takes, and the connection has its turn after each stream had some.
+//! A publish nearly always has something for every stream of a connection. So their subscriptions wait at one
+//! [`WaitSet`]: a publish wakes the connection, once, and then every stream has a turn. Whoever has something for one
+//! stream alone, such as room to send into, asks for a turn of that stream.
+//!
+//! A stream never waits for another. One without window to send into is pending and does nothing in its turn; one that
+//! always has more hands over no more than its send buffer takes, and the connection has its turn after each stream had
+//! some.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 
+use configstream_engine::WaitSet;
 use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::{FuturesUnordered, Stream};
 use hyper::rt::Executor;
 use tokio::io::AsyncWrite;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -39,21 +45,66 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Beside {
 pub(crate) struct Together {
     /// As many as the connection may have streams, at most.
     arrived: UnboundedReceiver<BoxFuture<'static, ()>>,
-    streams: FuturesUnordered<BoxFuture<'static, ()>>,
+    streams: Vec<Running>,
+    everyone: Everyone,
     for_streams: Arc<Bell>,
     for_connection: Arc<Bell>,
+}
+
+struct Running {
+    stream: BoxFuture<'static, ()>,
+    turn: Arc<Turn>,
+    waker: Waker,
+}
+
+/// A turn of all streams.
+struct Everyone {
+    /// Where their subscriptions wait. Armed before they look for updates, so that what comes after they looked, and found
+    /// nothing, asks for another turn.
+    updates: WaitSet,
+    turn: Arc<Turn>,
+    waker: Waker,
+}
+
+/// What stream events hold on to, of the connection they run over.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns {
+    /// For their subscriptions: they need not wait themselves.
+    pub(crate) updates: WaitSet,
+    /// Gives all of them a turn.
+    pub(crate) everyone: Waker,
+}
+
+/// A waker that asks for a turn.
+struct Turn {
+    asked: AtomicBool,
+    bell: Arc<Bell>,
 }
 
 impl Together {
     pub(crate) fn new() -> (Beside, Self) {
         let (beside, arrived) = unbounded_channel();
+        let for_streams = Arc::new(Bell::default());
+        let turn = Turn::of(&for_streams);
         let together = Self {
             arrived,
-            streams: FuturesUnordered::new(),
-            for_streams: Arc::default(),
+            streams: Vec::new(),
+            everyone: Everyone {
+                updates: WaitSet::new(),
+                waker: Waker::from(turn.clone()),
+                turn,
+            },
+            for_streams,
             for_connection: Arc::default(),
         };
         (Beside(beside), together)
+    }
+
+    pub(crate) fn turns(&self) -> Turns {
+        Turns {
+            updates: self.everyone.updates.clone(),
+            everyone: self.everyone.waker.clone(),
+        }
     }
 
     /// Polls the streams, then the connection, which may bring new ones, then lets go what it wrote to `transport`.
@@ -76,7 +127,7 @@ impl Together {
         }
         let mut again = transport.release(&mut for_connection);
         while let Poll::Ready(Some(stream)) = self.arrived.poll_recv(&mut for_connection) {
-            self.streams.push(stream);
+            self.streams.push(Running::new(stream, &self.for_streams));
             again = true;
         }
         let quiet = self.for_streams.rest() & self.for_connection.rest();
@@ -86,17 +137,76 @@ impl Together {
         Poll::Pending
     }
 
-    /// Lets every stream hand over what it has. Handing over wakes the stream itself, and `FuturesUnordered` returns
-    /// after two such, so it is asked as often as there are streams.
+    /// Lets every stream that has asked for a turn hand over what it has. Handing over asks for one more, which most need
+    /// only to find that there is nothing left, so there are two.
     fn poll_streams(&mut self) {
-        let waker = Waker::from(self.for_streams.clone());
-        let mut cx = Context::from_waker(&waker);
-        for _ in 0..=self.streams.len() {
+        for _ in 0..2 {
             self.for_streams.listen();
-            while let Poll::Ready(Some(())) = Pin::new(&mut self.streams).poll_next(&mut cx) {}
+            let everyone = self.everyone.turn.take();
+            if everyone {
+                self.everyone.updates.arm(&self.everyone.waker);
+            }
+            self.streams.retain_mut(|running| {
+                let asked = running.turn.take();
+                !(asked || everyone) || running.poll().is_pending()
+            });
             if !self.for_streams.has_rung() {
                 break;
             }
+        }
+    }
+}
+
+impl Drop for Together {
+    fn drop(&mut self) {
+        // Subscriptions may outlive the connection in the engine's table, until the next publish.
+        self.everyone.updates.disarm();
+    }
+}
+
+impl Running {
+    fn new(stream: BoxFuture<'static, ()>, bell: &Arc<Bell>) -> Self {
+        let turn = Turn::of(bell);
+        Self {
+            stream,
+            waker: Waker::from(turn.clone()),
+            turn,
+        }
+    }
+
+    fn poll(&mut self) -> Poll<()> {
+        self.stream
+            .as_mut()
+            .poll(&mut Context::from_waker(&self.waker))
+    }
+}
+
+impl Turn {
+    /// One that has been asked for: the first.
+    fn of(bell: &Arc<Bell>) -> Arc<Self> {
+        Arc::new(Self {
+            asked: AtomicBool::new(true),
+            bell: bell.clone(),
+        })
+    }
+
+    /// Whether it was asked for. The next has to be asked for anew.
+    fn take(&self) -> bool {
+        // Relaxed: who asked before the bell was listened to is seen by that; who asks after it rings again.
+        // AcqRel: what was there before it was asked for is seen by who takes it; pairs with `wake_by_ref`.
+        self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // AcqRel: pairs with `take`. Who finds it asked for leaves the ringing to whoever asked.
+        if !self.asked.swap(true, Ordering::AcqRel) {
+            self.bell.wake_by_ref();
         }
     }
 }
@@ -205,6 +315,39 @@ mod tests {
                 "connection"
             ]
         );
+    }
+
+    #[test]
+    fn a_turn_for_everyone_is_one_and_one_asked_for_by_a_stream_is_its_own() {
+        let (beside, mut together) = Together::new();
+        let everyone = together.turns().everyone;
+        let (wakers, task) = (Arc::default(), Arc::new(Task::default()));
+        let logs = [Log::default(), Log::default()];
+        for log in &logs {
+            beside.execute(stream(log, &wakers));
+        }
+        let (transport, _far) = duplex(64);
+        let transport = Corked::new(transport);
+        let waker = Waker::from(task.clone());
+        let mut connection = std::pin::pin!(pending::<()>());
+        let mut poll = || {
+            let mut cx = Context::from_waker(&waker);
+            let polled = together.poll(connection.as_mut(), &transport, &mut cx);
+            assert!(polled.is_pending());
+            logs.each_ref().map(|log| log.take().len())
+        };
+        poll();
+        assert_eq!(poll(), [2, 2], "and once more for having handed over");
+        let first = wakers.lock().unwrap()[0].clone();
+
+        let before = task.0.load(Ordering::Relaxed);
+        first.wake();
+        assert_eq!(poll(), [1, 0]);
+        everyone.wake_by_ref();
+        everyone.wake_by_ref();
+        assert_eq!(poll(), [1, 1]);
+        assert_eq!(poll(), [0, 0]);
+        assert_eq!(task.0.load(Ordering::Relaxed), before + 2);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Sessions and streams against a clock that stands still until it is moved, and sweeps that come when they are called.
 
-use std::task::Waker;
 use std::time::Duration;
 
 use configstream_engine::settings::{Change, Key, Settings, Source};
@@ -9,6 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::server::limits::Limits;
+use crate::server::service::Connection;
+use crate::server::together::Together;
+use crate::server::unread::Unread;
 
 const IDLE: Duration = Sessions::DEFAULT_IDLE_TIMEOUT;
 const STALL: Duration = Duration::from_secs(90);
@@ -55,19 +57,25 @@ impl Desk {
     fn open(&self, session_id: &str) -> Reader {
         let subscription = self.engine.subscribe();
         let observer = subscription.observer();
-        let connection = CancellationToken::new();
+        let hang_up = CancellationToken::new();
+        let (_, together) = Together::new();
+        let connection = Connection {
+            hang_up: hang_up.clone(),
+            unread: Unread::default(),
+            turns: together.turns(),
+        };
         let open = Arc::new(OpenStream::new(
             "stream".into(),
             session_id.into(),
             self.registry.now(),
-            connection.clone(),
+            connection,
             move || observer.stats(),
         ));
         self.registry.attach(open.clone()).unwrap();
         Reader {
             open,
             subscription,
-            connection,
+            connection: hang_up,
         }
     }
 
@@ -95,7 +103,7 @@ impl Reader {
     }
 
     fn ended(&self) -> Option<Refusal> {
-        self.open.ended(Waker::noop()).cloned()
+        self.open.end_reason().cloned()
     }
 }
 

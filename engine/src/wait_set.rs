@@ -1,0 +1,109 @@
+//! One waker for many subscriptions.
+
+use std::{fmt, task::Waker};
+
+use crate::{sync::Arc, waiter::Waiter};
+
+/// Where one task or thread waits for many subscriptions at once, for the price of one wake-up.
+///
+/// Given to [`SubscriptionBuilder::wait_set`](crate::SubscriptionBuilder::wait_set), to any number of subscriptions, of
+/// any engines. Whatever would wake one of them wakes the set, once until it is [armed](Self::arm) again: a publisher pays
+/// for a waker per set in place of one per subscription. What waits at a subscription itself is woken as ever.
+///
+/// # Contract
+/// Arm, **then** look into each subscription of the set ([`try_next`](crate::Subscription::try_next) until there is nothing).
+/// Who finds nothing in any may rest: the waker is woken when there is something in one. Once it has been woken, arm again
+/// before looking again.
+///
+/// The last waker given is the one that is woken. Clones are the same set.
+///
+/// # Examples
+///
+/// ```
+/// use std::{sync::Arc, task::{Wake, Waker}, thread};
+/// use configstream_engine::{Engine, Event, State, Transition, WaitSet};
+/// # #[derive(Clone)]
+/// # struct Total(i64);
+/// # impl State for Total {
+/// #     type Change = i64;
+/// #     type Update = i64;
+/// #     type Rejection = std::convert::Infallible;
+/// #     fn apply(&self, change: &i64) -> Result<Transition<Self>, Self::Rejection> {
+/// #         Ok(Transition::new(Total(self.0 + change), vec![*change]))
+/// #     }
+/// # }
+///
+/// struct Unpark(thread::Thread);
+///
+/// impl Wake for Unpark {
+///     fn wake(self: Arc<Self>) {
+///         self.0.unpark();
+///     }
+/// }
+///
+/// let (left, right) = (Engine::builder(Total(0)).build()?, Engine::builder(Total(0)).build()?);
+/// let set = WaitSet::new();
+/// let mut both = [&left, &right].map(|engine| engine.subscription().wait_set(&set).subscribe());
+/// let waker = Waker::from(Arc::new(Unpark(thread::current())));
+///
+/// thread::spawn(move || {
+///     left.publish(&3)?;
+///     right.publish(&4)
+/// });
+/// let mut totals = [0, 0];
+/// while totals != [3, 4] {
+///     set.arm(&waker);
+///     for (subscription, total) in both.iter_mut().zip(&mut totals) {
+///         while let Ok(event) = subscription.try_next() {
+///             match event {
+///                 Event::Snapshot(snapshot) => *total = snapshot.state().0,
+///                 Event::Update(update) => *total += *update,
+///                 _ => {}
+///             }
+///         }
+///     }
+///     if totals != [3, 4] {
+///         thread::park();
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct WaitSet(Arc<Waiter>);
+
+impl WaitSet {
+    /// A set that nobody waits at.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Waiter::new()))
+    }
+
+    /// Asks that `waker` be woken when one of the subscriptions has something to hand out; it stays asked until then.
+    ///
+    /// # Progress
+    /// Takes a lock that a publisher only tries: it may wait for as long as that takes to move one pointer out.
+    pub fn arm(&self, waker: &Waker) {
+        self.0.arm(waker);
+    }
+
+    /// Takes the request back, and drops the waker.
+    pub fn disarm(&self) {
+        drop(self.0.clear());
+    }
+
+    pub(crate) fn waiter(&self) -> &Waiter {
+        &self.0
+    }
+}
+
+impl Default for WaitSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for WaitSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitSet").finish_non_exhaustive()
+    }
+}
