@@ -110,7 +110,8 @@ enum Verb {
     },
     /// Make the changes of a file as one: all of them or none.
     Apply(ApplyOptions),
-    /// Show every layer that holds a setting, and where it has it from.
+    /// Show every layer that holds a setting, and where it has it from. A table starts with the one that wins; JSON starts
+    /// with the lowest.
     Explain {
         /// The setting.
         #[arg(value_parser = parse_key)]

@@ -293,7 +293,7 @@ impl Agent {
     /// Reads the configuration files again, and returns once it is decided what came of it; the log says what.
     pub async fn reload(&self) {
         match &self.files {
-            // Fails only if so many looks at the files wait that this one is not needed.
+            // Fails only if the agent stops meanwhile.
             Some(files) => drop(files.reload().await),
             None => tracing::info!("nothing to reload: there is no configuration file"),
         }

@@ -26,10 +26,12 @@ pub(super) struct ChangeOptions {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     wait: Option<Duration>,
     /// Change it only if the setting (of a file: each of its settings) has not changed after this sequence, which `get`
-    /// and `list` tell; otherwise exit with 13.
+    /// and `list` tell; otherwise exit with 13. Only what streams counts: a change in a layer beneath the one that wins
+    /// is none.
     #[arg(long, value_name = "[EPOCH:]SEQUENCE", value_parser = parse_moment)]
     if_sequence: Option<Moment>,
     /// Change it only if nothing at all has changed after this sequence, which `status` tells; otherwise exit with 13.
+    /// Here, too, only what streams counts.
     #[arg(long, value_name = "[EPOCH:]SEQUENCE", value_parser = parse_moment)]
     if_head: Option<Moment>,
     /// Keep the change over a restart of the agent.

@@ -46,11 +46,13 @@ pub use listing::{MAX_FILES, MAX_TOTAL_BYTES};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use configstream_engine::settings::{Assignment, Change, Source};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use self::listing::{Looks, Texts};
@@ -84,16 +86,18 @@ pub fn load(paths: &[PathBuf], known: &Known) -> Result<Vec<Assignment>, FileErr
 /// Watches configuration files from a thread of its own. Dropping it ends the thread.
 pub struct FileSource {
     wake: Sender<Wake>,
+    asked: Asked,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 enum Wake {
-    /// Something happened in a watched directory.
-    Changed,
-    /// Somebody asks for a reload, and to be told when it is decided.
-    Reload(oneshot::Sender<()>),
+    /// Something happened in a watched directory, or somebody asks for a reload.
+    Look,
     Stop,
 }
+
+/// Who asks for a reload, and is to be told when it is decided. One reload serves all who have asked before it.
+type Asked = Arc<Mutex<Vec<oneshot::Sender<()>>>>;
 
 impl FileSource {
     /// Starts to watch. The files have been loaded already; what happened to them since is noticed.
@@ -107,15 +111,18 @@ impl FileSource {
         resolver: ResolverHandle,
         report: SourceReport,
     ) -> io::Result<Self> {
-        // One place for each kind of wake-up, and some: a wake-up that finds no room has company that does the same.
+        // A wake-up that finds no room has company that does the same.
         let (wake, woken) = crossbeam_channel::bounded(4);
+        let asked = Asked::default();
         let events = wake.clone();
         let worker = Worker::new(paths, known, resolver, report, Watching::new(events));
+        let wishes = asked.clone();
         let thread = thread::Builder::new()
             .name("config-files".to_owned())
-            .spawn(move || worker.run(&woken))?;
+            .spawn(move || worker.run(&woken, &wishes))?;
         Ok(Self {
             wake,
+            asked,
             thread: Some(thread),
         })
     }
@@ -124,7 +131,11 @@ impl FileSource {
     /// gives resolves once that is decided.
     pub fn reload(&self) -> oneshot::Receiver<()> {
         let (done, decided) = oneshot::channel();
-        let _ = self.wake.try_send(Wake::Reload(done));
+        // First the wish, then the wake-up: one that waits already, and leaves no room, will find it.
+        self.asked.lock().push(done);
+        if let Err(TrySendError::Disconnected(_)) = self.wake.try_send(Wake::Look) {
+            self.asked.lock().clear();
+        }
         decided
     }
 }
@@ -200,24 +211,30 @@ impl Worker {
         }
     }
 
-    fn run(mut self, woken: &Receiver<Wake>) {
+    fn run(mut self, woken: &Receiver<Wake>, asked: &Asked) {
         self.watching.watch(&self.paths);
         // Between the first load and the watch something may have happened.
         self.read_now(false);
         let mut wait = POLL_INTERVAL;
         loop {
-            let reload = match woken.recv_timeout(wait) {
-                Ok(Wake::Changed) | Err(RecvTimeoutError::Timeout) => None,
-                Ok(Wake::Reload(done)) => Some(done),
-                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            };
+            match woken.recv_timeout(wait) {
+                Ok(Wake::Look) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    // Whoever waits hears that nothing will come.
+                    asked.lock().clear();
+                    return;
+                }
+            }
             self.watching.watch(&self.paths);
             wait = POLL_INTERVAL;
-            if let Some(done) = reload {
+            let wishes = std::mem::take(&mut *asked.lock());
+            if !wishes.is_empty() {
                 self.seen = None;
                 self.read_now(true);
-                // Nobody may wait for it any more.
-                let _ = done.send(());
+                for done in wishes {
+                    // Nobody may wait for it any more.
+                    let _ = done.send(());
+                }
             } else if let Some(sooner) = self.look() {
                 wait = sooner;
             }
@@ -390,16 +407,56 @@ mod tests {
     use crate::resolver::Resolver;
     use crate::sequence_file::SequenceFile;
 
-    #[test]
-    fn files_that_do_not_come_to_rest_are_reported_once_and_read_when_they_do() {
-        let root = tempfile::tempdir().unwrap();
-        let saved = SequenceFile::open(&root.path().join("sequence")).unwrap();
+    fn resolver(root: &Path) -> Resolver {
+        let saved = SequenceFile::open(&root.join("sequence")).unwrap();
         let engine = Engine::builder(Settings::default())
             .start_at(saved.epoch(), saved.start())
             .sequence_limit(saved.limit())
             .build()
             .unwrap();
-        let resolver = Resolver::start(engine, saved).unwrap();
+        Resolver::start(engine, saved).unwrap()
+    }
+
+    #[test]
+    fn a_wish_to_reload_is_granted_though_no_wake_up_finds_room() {
+        let root = tempfile::tempdir().unwrap();
+        let resolver = resolver(root.path());
+        let path = root.path().join("core.yaml");
+        fs::write(&path, "a: 1\n").unwrap();
+        let (wake, woken) = crossbeam_channel::bounded(4);
+        while wake.try_send(Wake::Look).is_ok() {}
+        let source = FileSource {
+            wake: wake.clone(),
+            asked: Asked::default(),
+            thread: None,
+        };
+        let wishes = [source.reload(), source.reload(), source.reload()];
+        let report = SourceReport::default();
+        let worker = Worker::new(
+            vec![path],
+            Known::embedded(),
+            resolver.handle(),
+            report.clone(),
+            Watching::new(wake),
+        );
+        let asked = source.asked.clone();
+        let thread = thread::spawn(move || worker.run(&woken, &asked));
+        for wish in wishes {
+            wish.blocking_recv().unwrap();
+        }
+        // The look at the start, and one reload for all who asked.
+        assert_eq!(report.state().loads, 2);
+        let late = source.asked.clone();
+        drop(source);
+        thread.join().unwrap();
+        assert!(late.lock().is_empty());
+        drop(resolver.stop());
+    }
+
+    #[test]
+    fn files_that_do_not_come_to_rest_are_reported_once_and_read_when_they_do() {
+        let root = tempfile::tempdir().unwrap();
+        let resolver = resolver(root.path());
         let path = root.path().join("core.yaml");
         fs::write(&path, "a: 1\n").unwrap();
         let (events, _woken) = crossbeam_channel::bounded(4);

@@ -52,7 +52,7 @@ impl Watching {
                 };
                 if matters {
                     // No room: as many wake-ups wait already, and each of them looks.
-                    let _ = events.try_send(Wake::Changed);
+                    let _ = events.try_send(Wake::Look);
                 }
             };
             match new_debouncer(GATHERED, None, handler) {
