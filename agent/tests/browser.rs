@@ -207,21 +207,21 @@ fn what_is_refused_shows_without_the_value() {
     std::fs::write(&config, "log_level: info\n").unwrap();
     let arguments = ["--config", &config.display().to_string()];
     let agent = Agent::start(&root.path().join("run"), &arguments);
-    std::fs::write(&config, "forwarder_timeout: hunter2\n").unwrap();
-    agent.until("it is refused", |agent| {
-        agent.status()["sources"][1]["healthy"] == false
-    });
     let own = "remote_agent.registry.idle_timeout";
-    agent.verb(&["set", own, "0s"]).json();
-    agent.until("so is the setting", |agent| {
+    std::fs::write(&config, format!("log_level: info\n{own}: 0s\n")).unwrap();
+    agent.until("the setting is refused", |agent| {
         agent.status()["refused_settings"][0]["key"] == own
+    });
+    std::fs::write(&config, "forwarder_timeout: hunter2\n").unwrap();
+    agent.until("so is the file", |agent| {
+        agent.status()["sources"][1]["healthy"] == false
     });
     let shown = look(&agent, |_| true);
     shown.demand(&[
         "<strong>The newest content of file is refused</strong>",
         "core.yaml:1:20: `forwarder_timeout` is a duration, but `********` is not",
         "<strong>The value of remote_agent.registry.idle_timeout is refused</strong>: it has to be ",
-        "It is set by agent-runtime (at run time by ",
+        "It is set by file (",
         "<title>(2) core.yaml · configstream</title>",
     ]);
     assert!(!shown.page.contains("hunter2"), "{}", shown.page);
