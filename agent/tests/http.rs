@@ -333,7 +333,11 @@ fn a_refused_file_leaves_the_agent_ready_and_shows_why_without_the_value() {
     assert!(mended["last_error_at"].as_str() < mended["loaded_at"].as_str());
     assert_eq!(get(&agent, "/readyz").body, "ready\n");
     let own = "remote_agent.registry.idle_timeout";
-    agent.verb(&["set", own, "0s"]).json();
+    fs::write(
+        &config,
+        "apm_config:\n  enabled: false\nremote_agent:\n  registry:\n    idle_timeout: 0s\n",
+    )
+    .unwrap();
     let line = format!("\n{own}: the last good value stays in force: it has to be ");
     agent.until("the value is refused", |agent| {
         get(agent, "/readyz").body.contains(&line)

@@ -17,7 +17,7 @@ fn set_streams_one_update_with_the_type_of_the_known_default() {
     }
     for (key, text, value) in [
         ("log_level", "debug", json!("debug")),
-        ("log_level", "5", json!("5")),
+        ("site", "5", json!("5")),
         ("apm_config.enabled", "false", json!(false)),
         ("check_runners", "7", json!(7)),
         ("check_runner_utilization_threshold", "1", json!(1)),
