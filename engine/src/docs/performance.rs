@@ -45,8 +45,9 @@
 //! Publishing to 512 parked tasks of one tokio runtime takes 14.0 µs, where tokio's `broadcast` takes 8.1; until all have
 //! received it and wait again, 39 µs against 56 (`--bench parked`). A profile showed the wake itself, about 4 ns a task in
 //! warm caches, as most of what `broadcast` does while it publishes, and a third of what is done here: its receivers then do
-//! one by one what is done here before the wake. So publishing cannot cost half of that, whatever else is spared. Tried, and
-//! left out:
+//! one by one what is done here before the wake. So publishing cannot cost half of that, whatever else is spared, unless there
+//! are fewer to wake: where one task reads many subscriptions, a [`WaitSet`](crate::WaitSet) makes their wake-ups one. What is
+//! left of a publish are the rings. Tried, and left out:
 //!
 //! * a waiter of one atomic state instead of a flag and a lock that is only tried: saves one read-modify-write of two, about
 //!   1.4 ns, and needs a third file with unsafe code;
