@@ -19,7 +19,7 @@
 //! | `config_stream.keepalive_interval`, `.keepalive_timeout` | [`Limits::keepalive`] | the next connection |
 //!
 //! Zero is refused everywhere: a server that grants nothing serves nobody. What is refused keeps the agent from starting,
-//! but for `log_level`, which then stays `info`. While it runs, somebody who sets it is told [why not](unfit), and nothing
+//! but for `log_level`, which then stays `info`. While it runs, somebody who sets it is told why not, and nothing
 //! changes. What comes from elsewhere, such as a file, still streams, since it is a setting like any other; but what was in
 //! force stays, the log says so once, and status shows it until the setting is good again.
 //!
