@@ -3,7 +3,7 @@
 //! Figures are from `cargo run --release -p configstream-benches --bin load -- all`: server and readers in processes of
 //! their own on a 2-core virtual machine (AMD EPYC, Linux 6, Rust 1.95), updates of 125 bytes, 350 settings, beside a naive
 //! server in the same run: tonic's generated service on its stock server, over `tokio::sync::broadcast`. Medians of two
-//! runs; absolute figures move by a third from run to run, quotients by a tenth or two.
+//! or three runs; absolute figures move by a third from run to run, quotients by a tenth or two.
 //!
 //! | | this server | naive | quotient |
 //! | --- | --- | --- | --- |
@@ -17,9 +17,9 @@
 //! | … socket writes per publish | 10.0 | 92 | 0.11 |
 //! | … p50, p99 | 151 µs, 298 µs | 389 µs, 740 µs | 0.38, 0.40 |
 //! | paced, with TLS: processor time, p50 | 2.0 µs, 153 µs | 6.1 µs, 368 µs | 0.25, 0.32 |
-//! | paced, over a Unix socket: processor time, p50 | 1.9 µs, 149 µs | 3.4 µs, 234 µs | 0.42, 0.47 |
+//! | paced, over a Unix socket: processor time, p50 | 1.25 µs, 108 µs | 3.15 µs, 215 µs | 0.40, 0.50 |
 //! | paced, a connection per stream: processor time, p50 | 6.3 µs, 467 µs | 6.0 µs, 449 µs | 1.0, 1.0 |
-//! | publish with 512 parked streams over 8 connections, p50 | 44 µs | 25 µs | **1.75** |
+//! | publish with 512 parked streams over 8 connections, p50 | 19 µs | 25 µs | 0.74 |
 //! | memory per idle stream, 1,000 over 10 connections, all included | 4.3 KiB | 28 KiB | 0.15 |
 //! | 1,000 streams have a snapshot of 350 settings | 15 ms | 55 ms | 0.27 |
 //!
