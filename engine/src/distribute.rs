@@ -12,7 +12,8 @@
 //! 5. store `distributed`;
 //! 6. `fence(SeqCst)` F3;
 //! 7. wake those members that were served, or newly set lagging, and wait (one that was lagging already does not: nobody
-//!    parks while lagging), at the subscription or at a set of several. A waker that panics does not stop the round; the first panic resumes after step 9;
+//!    parks while lagging), at the subscription or at a set of several. A waker that panics does not stop the round; the
+//!    first panic resumes after step 9;
 //! 8. give the role back, by `swap`;
 //! 9. load the head again: if it is newer than what this round distributed, try to take the role again.
 //!

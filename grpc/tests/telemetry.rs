@@ -149,10 +149,7 @@ async fn a_flood_of_strangers_does_not_flood_the_log() {
         host.handle.stats().refused_handshakes == 200
     })
     .await;
-    let lines = log.text().matches("Refused a handshake: ").count();
-    // Ten a second, however long it took.
-    let most = 10 * (begun.elapsed().as_secs() + 1);
-    assert!((1..=most).contains(&(lines as u64)), "{lines} of {most}");
+    log.demand_few("Refused a handshake: ", begun);
 }
 
 #[tokio::test]
@@ -175,9 +172,7 @@ async fn a_flood_of_reports_does_not_flood_the_log() {
     let token = [("authorization", BEARER)];
     let reporting = remote.report_remote_agent_event(request(report, &token));
     reporting.await.unwrap();
-    let lines = log.text().matches(" reports: all is well").count();
-    let most = 10 * (begun.elapsed().as_secs() + 1);
-    assert!((1..=most).contains(&(lines as u64)), "{lines} of {most}");
+    log.demand_few(" reports: all is well", begun);
 }
 
 #[derive(Clone, Default)]
@@ -191,6 +186,13 @@ impl Log {
             .with_writer(self.clone())
             .finish();
         tracing::subscriber::set_default(subscriber)
+    }
+
+    /// Ten lines a second that say so, however long it took, and one at least.
+    fn demand_few(&self, what: &str, begun: Instant) {
+        let lines = self.text().matches(what).count();
+        let most = 10 * (begun.elapsed().as_secs() + 1);
+        assert!((1..=most).contains(&(lines as u64)), "{lines} of {most}");
     }
 
     fn text(&self) -> String {

@@ -143,18 +143,16 @@ fn a_set_loses_no_wakeup_of_any_of_its_subscriptions() {
             engine
         });
         let (bell, waker) = Bell::new();
-        while followers
-            .iter()
-            .any(|follower| follower.seen.unwrap().0 < 2)
-        {
+        loop {
             set.arm(&waker);
             followers.iter_mut().for_each(Follower::drain);
             if followers
                 .iter()
-                .any(|follower| follower.seen.unwrap().0 < 2)
+                .all(|follower| follower.seen.unwrap().0 == 2)
             {
-                bell.0.wait();
+                break;
             }
+            bell.0.wait();
         }
         let _engine = publishing.join().unwrap();
         assert_eq!((followers[0].updates, followers[1].snapshots), (2, 2));
@@ -181,12 +179,13 @@ fn two_engines_wake_one_set() {
             })
         });
         let (bell, waker) = Bell::new();
-        while followers.iter().any(|follower| follower.updates < 1) {
+        loop {
             set.arm(&waker);
             followers.iter_mut().for_each(Follower::drain);
-            if followers.iter().any(|follower| follower.updates < 1) {
-                bell.0.wait();
+            if followers.iter().all(|follower| follower.updates == 1) {
+                break;
             }
+            bell.0.wait();
         }
         let _engines = publishing.map(|thread| thread.join().unwrap());
     });

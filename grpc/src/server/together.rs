@@ -46,7 +46,9 @@ pub(crate) struct Together {
     /// As many as the connection may have streams, at most.
     arrived: UnboundedReceiver<BoxFuture<'static, ()>>,
     streams: Vec<Running>,
-    everyone: Everyone,
+    turns: Turns,
+    /// A turn of all streams: what `turns.everyone` asks for.
+    everyone: Arc<Turn>,
     for_streams: Arc<Bell>,
     for_connection: Arc<Bell>,
 }
@@ -57,19 +59,11 @@ struct Running {
     waker: Waker,
 }
 
-/// A turn of all streams.
-struct Everyone {
-    /// Where their subscriptions wait. Armed before they look for updates, so that what comes after they looked, and found
-    /// nothing, asks for another turn.
-    updates: WaitSet,
-    turn: Arc<Turn>,
-    waker: Waker,
-}
-
-/// What stream events hold on to, of the connection they run over.
+/// What streams of events hold on to, of the connection they run over.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns {
-    /// For their subscriptions: they need not wait themselves.
+    /// Where their subscriptions wait. Armed before they look for updates, so that what comes after they looked, and found
+    /// nothing, asks for another turn.
     pub(crate) updates: WaitSet,
     /// Gives all of them a turn.
     pub(crate) everyone: Waker,
@@ -85,15 +79,15 @@ impl Together {
     pub(crate) fn new() -> (Beside, Self) {
         let (beside, arrived) = unbounded_channel();
         let for_streams = Arc::new(Bell::default());
-        let turn = Turn::of(&for_streams);
+        let everyone = Turn::of(&for_streams);
         let together = Self {
             arrived,
             streams: Vec::new(),
-            everyone: Everyone {
+            turns: Turns {
                 updates: WaitSet::new(),
-                waker: Waker::from(turn.clone()),
-                turn,
+                everyone: Waker::from(everyone.clone()),
             },
+            everyone,
             for_streams,
             for_connection: Arc::default(),
         };
@@ -101,10 +95,7 @@ impl Together {
     }
 
     pub(crate) fn turns(&self) -> Turns {
-        Turns {
-            updates: self.everyone.updates.clone(),
-            everyone: self.everyone.waker.clone(),
-        }
+        self.turns.clone()
     }
 
     /// Polls the streams, then the connection, which may bring new ones, then lets go what it wrote to `transport`.
@@ -142,9 +133,9 @@ impl Together {
     fn poll_streams(&mut self) {
         for _ in 0..2 {
             self.for_streams.listen();
-            let everyone = self.everyone.turn.take();
+            let everyone = self.everyone.take();
             if everyone {
-                self.everyone.updates.arm(&self.everyone.waker);
+                self.turns.updates.arm(&self.turns.everyone);
             }
             self.streams.retain_mut(|running| {
                 let asked = running.turn.take();
@@ -160,7 +151,7 @@ impl Together {
 impl Drop for Together {
     fn drop(&mut self) {
         // Subscriptions may outlive the connection in the engine's table, until the next publish.
-        self.everyone.updates.disarm();
+        self.turns.updates.disarm();
     }
 }
 
