@@ -16,7 +16,7 @@
 //! For channels that are cloned into, the last one gets the update itself, so that no count is raised for nothing. What
 //! none of them offers is raising the count of a shared update once for all its receivers: that is the floor's and ours.
 
-use std::sync::Arc;
+use std::{hint::black_box, sync::Arc};
 
 use super::{CAPACITY, FanOut, Publisher, Receiver};
 
@@ -32,6 +32,13 @@ macro_rules! per_subscriber {
 
             fn open(subscribers: usize) -> (Self::Publisher, Vec<Self::Receiver>) {
                 (0..subscribers).map(|_| $open).unzip()
+            }
+
+            fn come_and_go(publisher: &mut Self::Publisher) {
+                let (sender, receiver) = $open;
+                publisher.push(sender);
+                drop(black_box(receiver));
+                publisher.pop();
             }
         }
 
@@ -82,6 +89,10 @@ macro_rules! shared {
                 let (mut sender, _open_meanwhile) = $open;
                 let receivers = (0..subscribers).map(|_| $subscribe(&mut sender)).collect();
                 (sender, receivers)
+            }
+
+            fn come_and_go(publisher: &mut Self::Publisher) {
+                drop(black_box($subscribe(publisher)));
             }
         }
 
@@ -141,6 +152,13 @@ impl FanOut for Rtrb {
         let (producers, consumers) = rings.unzip();
         let burst = Vec::with_capacity(CAPACITY);
         (RtrbProducers { producers, burst }, consumers)
+    }
+
+    fn come_and_go(publisher: &mut RtrbProducers) {
+        let (producer, consumer) = rtrb::RingBuffer::new(CAPACITY);
+        publisher.producers.push(producer);
+        drop(black_box(consumer));
+        publisher.producers.pop();
     }
 }
 
@@ -226,6 +244,11 @@ impl FanOut for TokioWatch {
         let receivers = (0..subscribers).map(|_| sender.subscribe()).collect();
         (sender, receivers)
     }
+
+    fn come_and_go(publisher: &mut Self::Publisher) {
+        let newest = publisher.subscribe().borrow_and_update().clone();
+        drop(black_box(newest));
+    }
 }
 
 impl Publisher for tokio::sync::watch::Sender<Arc<u64>> {
@@ -243,7 +266,7 @@ impl Receiver for tokio::sync::watch::Receiver<Arc<u64>> {
             return 0;
         }
         let newest = self.borrow_and_update().clone();
-        std::hint::black_box(*newest);
+        black_box(*newest);
         1
     }
 }
