@@ -17,6 +17,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod baseline;
 pub mod compare;
 pub mod contended;
 pub mod fan_out;
