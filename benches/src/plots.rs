@@ -55,7 +55,7 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let (area, legend) = area.split_horizontally(SIZE.0 - 220);
+        let (area, legend) = area.split_horizontally(SIZE.0 - 260);
         let mut chart = ChartBuilder::on(&area)
             .margin(10)
             .x_label_area_size(50)

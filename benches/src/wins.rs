@@ -175,6 +175,13 @@ const REASONS: &[Reason] = &[
             decides about both as much as the implementation does.",
     },
     Reason {
+        groups: &["latency_ratio"],
+        peers: &[],
+        parameters: &[],
+        why: "An implementation's own p99 beside a hundred stalled subscribers, by without them. Here they add a look at a flag of each; a shared ring \
+            has not even that to do. Where the receiver sleeps, p99 is the scheduler's, with and without them.",
+    },
+    Reason {
         groups: &["missed"],
         peers: &[],
         parameters: &[],
