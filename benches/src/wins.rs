@@ -79,21 +79,33 @@ const SHARED: &[&str] = &["tokio_broadcast", "async_broadcast", "bus", "tokio_wa
 
 const REASONS: &[Reason] = &[
     Reason {
-        groups: &["publish_and_receive", "ring", "fan_out", "burst"],
+        groups: &[
+            "publish_and_receive",
+            "ring",
+            "fan_out",
+            "burst",
+            "burst_to_512",
+        ],
         peers: &["tokio_watch"],
         parameters: &[],
         why: "tokio watch keeps the newest value only: of a burst, each receiver takes one update, and the publisher writes one place. \
             Take it where the steps between do not matter.",
     },
     Reason {
-        groups: &["fan_out", "burst"],
+        groups: &["fan_out", "burst", "burst_to_512"],
         peers: SHARED,
         parameters: &[],
         why: "One ring for all: the publisher writes each update once, O(1) in the number of receivers, where a ring of one's own takes a \
             write for each subscription. It pays when they receive, and they share its fate: the slowest loses updates or blocks everybody.",
     },
     Reason {
-        groups: &["fan_out", "burst", "publish_and_receive", "ring"],
+        groups: &[
+            "fan_out",
+            "burst",
+            "burst_to_512",
+            "publish_and_receive",
+            "ring",
+        ],
         peers: &["rtrb", "crossbeam_channel", "flume"],
         parameters: &[],
         why: "With few subscribers or few updates, what is left here is the commit: a version that anybody can read as a snapshot takes a few \

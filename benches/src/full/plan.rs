@@ -23,10 +23,11 @@ pub(super) struct Step {
 }
 
 /// Groups of criterion, the bench of each, and about how many seconds it takes.
-const GROUPS: [(&str, &str, u64); 11] = [
+const GROUPS: [(&str, &str, u64); 12] = [
     ("ring", "ring", 30),
     ("fan_out", "fan_out", 90),
-    ("burst", "fan_out", 60),
+    ("burst", "fan_out", 45),
+    ("burst_to_512", "fan_out", 45),
     ("publish_and_receive", "fan_out", 45),
     ("commit", "commit", 6),
     ("layers", "layers", 17),
