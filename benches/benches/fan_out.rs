@@ -1,8 +1,8 @@
 //! What does it cost to hand updates to many? Nanoseconds for a burst to all.
 //!
 //! `fan_out/<implementation>/<subscribers>`: publishing a burst of 64; `burst/…/<updates>`: publishing to 64 subscribers,
-//! `burst_to_512/…`: to 512; `publish_and_receive/…/<subscribers>`: a burst of 64, and taking it out again, on the same thread. What one more
-//! subscription costs, (T(n) - T(0)) / (n × 64), is measured in pairs: see `paired.rs`.
+//! `burst_to_512/…`: to 512; `publish_and_receive/…/<subscribers>`: a burst of 64, and taking it out again, on the same
+//! thread. What one more subscription costs is measured in pairs: see `paired.rs`.
 
 use std::time::{Duration, Instant};
 

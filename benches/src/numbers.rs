@@ -42,6 +42,7 @@ const OF_ENGINES: &[(&str, &str)] = &[
     ("… 512 subscriptions", "deliver/*/512"),
     ("publish 64 updates to nobody", "fan_out/*/0"),
     ("publish 64 updates to 512, alone", "fan_out/*/512"),
+    ("publish one update to 512, alone", "burst_to_512/*/1"),
     ("publish one update to 512 parked tasks", "parked/*/publish"),
     (
         "… to 512 subscriptions of eight tasks, by wait sets",
