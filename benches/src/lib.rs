@@ -100,7 +100,8 @@ pub fn in_earnest() -> bool {
     env::args().any(|argument| argument == "--bench")
 }
 
-/// How often to measure: just once for a look whether it runs, seldom with `--quick`, by default, or with [`THOROUGHLY`].
+/// How often to measure: just once for a look whether it runs, seldom with `--quick`, by default, or with
+/// `--thoroughly`.
 #[must_use]
 pub fn times(quick: usize, default: usize, thoroughly: usize) -> usize {
     let is_told = |option: &str| env::args().any(|argument| argument == option);
