@@ -9,6 +9,7 @@ mod bounds;
 mod builder;
 mod core;
 mod cork;
+mod feeds;
 mod handle;
 mod handshakes;
 mod limits;
