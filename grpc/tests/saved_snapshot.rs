@@ -32,9 +32,9 @@ async fn what_was_known_is_there_at_once_and_stale_until_the_server_is_back() {
     host.set("a", 1);
     let again = builder(&host, &path);
     let consumer = again.clone().start();
+    let before = SystemTime::now();
     consumer.wait_ready(LONG).await.unwrap();
     let known = consumer.head().unwrap();
-    let before = SystemTime::now();
     within_deadline(consumer.shutdown()).await;
     let (engine, pem, token, address) = (host.engine, host.pem, host.token, host.address);
     within_deadline(host.handle.shutdown(LONG)).await;
