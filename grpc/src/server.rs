@@ -9,7 +9,6 @@ mod bounds;
 mod builder;
 mod core;
 mod cork;
-mod feeds;
 mod handle;
 mod handshakes;
 mod limits;

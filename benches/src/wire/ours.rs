@@ -37,8 +37,6 @@ impl Service for Ours {
         self.engine.publish(&change).expect("a setting that fits");
     }
 
-    /// Of the connections: their streams share a subscription, and have their turns together. One that is left behind all the
-    /// same shows as a resynchronisation.
     fn slowest_lag(&self) -> u64 {
         let subscriptions = self.engine.subscriptions();
         let lags = subscriptions.iter().map(|subscription| subscription.lag);

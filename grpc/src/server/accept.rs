@@ -34,7 +34,6 @@ use crate::server::auth;
 use crate::server::bounds::ServerBounds;
 use crate::server::core::Core;
 use crate::server::cork::Corked;
-use crate::server::feeds::Feeds;
 use crate::server::handshakes::UnderWay;
 use crate::server::limits::Limits;
 use crate::server::preface::{self, Prefaced};
@@ -174,8 +173,7 @@ impl<S: Resolution> Acceptor<S> {
             unread: Unread::default(),
             turns: together.turns(),
         };
-        let feeds = Feeds::new();
-        let service = service_fn(|request| self.call(request, &connection, &feeds));
+        let service = service_fn(|request| self.call(request, &connection));
         let stream = Corked::new(stream);
         let transport = TokioIo::new(stream.clone());
         let mut served = pin!(builder.serve_connection(transport, service));
@@ -199,7 +197,6 @@ impl<S: Resolution> Acceptor<S> {
         &self,
         request: http::Request<Incoming>,
         connection: &Connection,
-        feeds: &Feeds<S>,
     ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send + use<S> {
         let admitted = auth::admit(&self.core.token, request.uri().path(), request.headers());
         if let Err(refusal) = admitted {
@@ -211,7 +208,6 @@ impl<S: Resolution> Acceptor<S> {
         let streams = parts.uri.path() == STREAM_CONFIG_EVENTS;
         let body = Timed::new(body, parts.uri.path(), limit);
         parts.extensions.insert(connection.clone());
-        parts.extensions.insert(feeds.clone());
         let request = http::Request::from_parts(parts, body);
         // Always ready: each route is a service of its own, and none of ours waits.
         let replying = self.routes.clone().call(request);

@@ -31,7 +31,6 @@ use tonic_prost::ProstCodec;
 
 use crate::server::body::EventBody;
 use crate::server::core::Core;
-use crate::server::feeds::Feeds;
 use crate::server::open_stream::OpenStream;
 use crate::server::stream::EventStream;
 use crate::server::together::Turns;
@@ -104,17 +103,19 @@ impl<S: Resolution> AgentSecure<S> {
         };
         let connection = parts.extensions.get::<Connection>().cloned();
         let connection = connection.ok_or_else(|| Status::internal("not over a connection"))?;
-        let feeds = parts.extensions.get::<Feeds<S>>();
-        let feeds = feeds.ok_or_else(|| Status::internal("not over a connection"))?;
-        let capacity = core.bounds.granted().limits.ring_capacity;
-        let reader = feeds.reader(&core.engine, &connection.turns.updates, capacity, &name);
-        let observer = reader.observer();
+        let mut subscription = core.engine.subscription().name(name.as_str());
+        subscription = subscription.wait_set(&connection.turns.updates);
+        if let Some(updates) = core.bounds.granted().limits.ring_capacity {
+            subscription = subscription.capacity(updates);
+        }
+        let subscription = subscription.subscribe();
+        let observer = subscription.observer();
         let unread = connection.unread.clone();
         let opened = core.registry.now();
         let open = OpenStream::new(name, session_id, opened, connection, move || {
             observer.stats()
         });
-        let stream = EventStream::open(core, reader, Arc::new(open))?;
+        let stream = EventStream::open(core, subscription, Arc::new(open))?;
 
         let mut response = http::Response::new(Body::new(EventBody::new(stream, unread)));
         response

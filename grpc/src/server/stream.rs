@@ -14,7 +14,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use configstream_engine::settings::Resolution;
-use configstream_engine::{Event, Reader, Sequence, Snapshot, SnapshotReason, TryNextError};
+use configstream_engine::{Event, Snapshot, SnapshotReason, Subscription, TryNextError};
 
 use crate::server::core::Core;
 use crate::server::open_stream::OpenStream;
@@ -24,7 +24,7 @@ use crate::status::Refusal;
 /// Frames for one subscriber. Ends after its first error. Dropping it unsubscribes.
 pub(crate) struct EventStream<S: Resolution> {
     core: Arc<Core<S>>,
-    reader: Reader<S>,
+    subscription: Subscription<S>,
     open: Arc<OpenStream>,
     /// What the registry knows it by.
     number: u64,
@@ -35,18 +35,11 @@ pub(crate) struct EventStream<S: Resolution> {
     ended: bool,
 }
 
-/// What was taken from the feed.
-enum Taken<S: Resolution> {
-    /// An update, whose frame has been handed on.
-    Update(Sequence),
-    Snapshot(Snapshot<S>),
-}
-
 impl<S: Resolution> EventStream<S> {
-    /// Enters a reader into the registry as a stream.
+    /// Enters a subscription into the registry as a stream.
     pub(crate) fn open(
         core: Arc<Core<S>>,
-        reader: Reader<S>,
+        subscription: Subscription<S>,
         open: Arc<OpenStream>,
     ) -> Result<Self, Refusal> {
         let number = core.registry.attach(open.clone())?;
@@ -58,7 +51,7 @@ impl<S: Resolution> EventStream<S> {
         );
         Ok(Self {
             core,
-            reader,
+            subscription,
             open,
             number,
             position: None,
@@ -81,62 +74,56 @@ impl<S: Resolution> EventStream<S> {
 
     /// Gives the next frame to `take`, or says the reason to end. Pending without a waker: updates, and reasons to end, give
     /// every stream of the connection a turn (`together.rs`).
-    pub(crate) fn next(
-        &mut self,
-        mut take: impl FnMut(&Bytes),
-    ) -> Poll<Option<Result<(), Refusal>>> {
+    pub(crate) fn next(&mut self, take: impl FnOnce(&Bytes)) -> Poll<Option<Result<(), Refusal>>> {
         if self.ended {
             return Poll::Ready(None);
         }
         if let Some(reason) = self.open.end_reason() {
             return self.end(reason.clone());
         }
-        // Under the feed's lock no more than an update's frame is made.
-        let encoder = &self.core.encoder;
-        let next = self.reader.try_next_with(|event| match event {
-            Event::Update(update) => {
-                take(&*encoder.update(update)?);
-                Ok(Taken::Update(update.sequence()))
-            }
-            Event::Snapshot(snapshot) => Ok(Taken::Snapshot(snapshot.clone())),
-            _ => Err(Refusal::EngineClosed),
-        });
-        let taken = match next {
-            Ok(Ok(Taken::Update(sequence))) => {
-                if let Some(position) = &mut self.position {
-                    position.sequence = sequence;
+        match self.subscription.try_next() {
+            Ok(event) => match self.frame(&event) {
+                Ok(frame) => {
+                    take(&frame);
+                    Poll::Ready(Some(Ok(())))
                 }
-                self.updates += 1;
-                Ok(())
-            }
-            Ok(Ok(Taken::Snapshot(snapshot))) => self.snapshot(&snapshot).map(|frame| take(&frame)),
-            Ok(Err(reason)) => Err(reason),
-            Err(TryNextError::Empty) => return Poll::Pending,
-            Err(_) => Err(Refusal::EngineClosed),
-        };
-        match taken {
-            Ok(()) => Poll::Ready(Some(Ok(()))),
-            Err(reason) => self.end(reason),
+                Err(reason) => self.end(reason),
+            },
+            Err(TryNextError::Empty) => Poll::Pending,
+            Err(_) => self.end(Refusal::EngineClosed),
         }
     }
 
-    fn snapshot<'v>(&mut self, snapshot: &'v Snapshot<S>) -> Result<Cow<'v, Bytes>, Refusal> {
-        let next = Position {
-            epoch: snapshot.epoch(),
-            sequence: snapshot.sequence(),
-        };
-        // Sequences compare within an epoch only, and clients in the field compare across streams of theirs. Where there are
-        // no epochs, as over a replica of a server that has none, a step back begins one.
-        if self
-            .position
-            .is_some_and(|last| last.epoch != next.epoch || last >= next)
-        {
-            return Err(Refusal::NewEpoch);
+    fn frame<'e>(&mut self, event: &'e Event<S>) -> Result<Cow<'e, Bytes>, Refusal> {
+        match event {
+            Event::Snapshot(snapshot) => {
+                let next = Position {
+                    epoch: snapshot.epoch(),
+                    sequence: snapshot.sequence(),
+                };
+                // Sequences compare within an epoch only, and clients in the field compare across streams of theirs. Where
+                // there are no epochs, as over a replica of a server that has none, a step back begins one.
+                if self
+                    .position
+                    .is_some_and(|last| last.epoch != next.epoch || last >= next)
+                {
+                    return Err(Refusal::NewEpoch);
+                }
+                let frame = self.core.encoder.snapshot(snapshot.version())?;
+                self.position = Some(next);
+                self.report_snapshot(snapshot);
+                Ok(frame)
+            }
+            Event::Update(update) => {
+                let frame = self.core.encoder.update(update)?;
+                if let Some(position) = &mut self.position {
+                    position.sequence = update.sequence();
+                }
+                self.updates += 1;
+                Ok(frame)
+            }
+            _ => Err(Refusal::EngineClosed),
         }
-        let frame = self.core.encoder.snapshot(snapshot.version())?;
-        self.position = Some(next);
-        self.report_snapshot(snapshot);
-        Ok(frame)
     }
 
     fn report_snapshot(&self, snapshot: &Snapshot<S>) {
