@@ -32,14 +32,8 @@ pub(crate) struct Mailbox {
     pub(crate) name: Option<Arc<str>>,
     /// Up to which ordinal the ring holds updates, as of when lagging was last set: what is beyond comes by a snapshot.
     filled: AtomicU64,
-    pub(crate) told: Told,
-}
-
-/// The most dropped and forced that any onlooker was told.
-#[derive(Default)]
-pub(crate) struct Told {
-    dropped: AtomicU64,
-    forced: AtomicU64,
+    /// The most dropped and forced that any onlooker was told.
+    told: [AtomicU64; 2],
 }
 
 /// Written rarely by both sides, read by the distributor in every round, and by the consumer when it looks for more: on
@@ -66,7 +60,6 @@ pub(crate) struct Flags(u8);
 /// What became of every update, by the consumer's count. Only the consumer stores, so plain stores do.
 ///
 /// The cursor is not kept here: it is `first + delivered + dropped + forced`, which is the accounting equation (I4).
-#[derive(Default)]
 pub(crate) struct Account {
     /// One more than the ordinal of the first snapshot; 0 before it.
     first: AtomicU64,
@@ -103,11 +96,20 @@ impl Mailbox {
                 flags: AtomicU8::new(Flags::LAGGING),
                 waiter: Waiter::new(),
             },
-            account: Account::default(),
+            account: Account {
+                first: AtomicU64::new(0),
+                forced_before: AtomicU64::new(0),
+                delivered: AtomicU64::new(0),
+                dropped: AtomicU64::new(0),
+                forced: AtomicU64::new(0),
+                started: AtomicU64::new(0),
+                snapshots: AtomicU64::new(0),
+                sequence: AtomicU64::new(0),
+            },
             id,
             name,
             filled: AtomicU64::new(0),
-            told: Told::default(),
+            told: [AtomicU64::new(0), AtomicU64::new(0)],
         }
     }
 
@@ -156,6 +158,16 @@ impl Mailbox {
         self.filled.load(Ordering::Relaxed)
     }
 
+    /// The most that any onlooker has been told, this one included: figures that are certain never fall.
+    pub(crate) fn tell(&self, dropped: u64, forced: u64) -> (u64, u64) {
+        let most = |word: &AtomicU64, now: u64| {
+            // Relaxed: one word, whose own order is all that counts.
+            word.fetch_max(now, Ordering::Relaxed).max(now)
+        };
+        let [told_dropped, told_forced] = &self.told;
+        (most(told_dropped, dropped), most(told_forced, forced))
+    }
+
     pub(crate) fn waiter(&self) -> &Waiter {
         &self.signals.waiter
     }
@@ -171,17 +183,6 @@ impl Flags {
 
     pub(crate) fn is_gone(self) -> bool {
         self.0 & Self::GONE != 0
-    }
-}
-
-impl Told {
-    /// The most that any onlooker has been told, this one included: figures that are certain never fall.
-    pub(crate) fn tell(&self, dropped: u64, forced: u64) -> (u64, u64) {
-        let most = |word: &AtomicU64, now: u64| {
-            // Relaxed: one word, whose own order is all that counts.
-            word.fetch_max(now, Ordering::Relaxed).max(now)
-        };
-        (most(&self.dropped, dropped), most(&self.forced, forced))
     }
 }
 
@@ -298,9 +299,9 @@ mod tests {
 
     #[test]
     fn what_was_told_never_falls() {
-        let told = Told::default();
-        assert_eq!(told.tell(3, 1), (3, 1));
-        assert_eq!(told.tell(2, 4), (3, 4));
+        let mailbox = Mailbox::new(1, None);
+        assert_eq!(mailbox.tell(3, 1), (3, 1));
+        assert_eq!(mailbox.tell(2, 4), (3, 4));
     }
 
     #[test]
