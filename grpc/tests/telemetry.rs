@@ -7,11 +7,18 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use configstream_engine::settings::{Key, Source, Value};
+use configstream_engine::{Epoch, Sequence};
+use configstream_grpc::{
+    AdminBackend, AdminError, Applied, ChangeRequest, Explanation, HostStatus,
+};
 use configstream_proto::datadog::remoteagent::v1::remote_agent_client::RemoteAgentClient;
 use configstream_proto::datadog::remoteagent::v1::{Event, ReportRemoteAgentEventRequest};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use support::{BEARER, Host, eventually, expect_snapshot, expect_update, request, within_deadline};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
+use tonic::async_trait;
 use tracing_subscriber::fmt::MakeWriter;
 
 #[tokio::test]
@@ -173,6 +180,66 @@ async fn a_flood_of_reports_does_not_flood_the_log() {
     let reporting = remote.report_remote_agent_event(request(report, &token));
     reporting.await.unwrap();
     log.demand_few(" reports: all is well", begun);
+}
+
+/// Makes every change, but not before it is told to.
+struct Slow {
+    asked: Arc<Notify>,
+    go: Arc<Notify>,
+}
+
+#[async_trait]
+impl AdminBackend for Slow {
+    async fn apply(&self, _: ChangeRequest) -> Result<Applied, AdminError> {
+        self.asked.notify_one();
+        self.go.notified().await;
+        Ok(Applied {
+            epoch: Epoch::new(1),
+            sequence: Sequence::new(1),
+            updates: 1,
+            needs_snapshot: false,
+            differences: Vec::new(),
+            persisted: false,
+        })
+    }
+
+    async fn explain(&self, _: Key) -> Result<Vec<Explanation>, AdminError> {
+        Ok(Vec::new())
+    }
+
+    async fn status(&self) -> HostStatus {
+        HostStatus::default()
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_logged_though_whoever_made_it_hangs_up() {
+    let log = Log::default();
+    let _logging = log.install();
+    let (asked, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let backend = Arc::new(Slow {
+        asked: asked.clone(),
+        go: go.clone(),
+    });
+    let host = Host::start_with(|server| server.admin(backend)).await;
+    let client = host.client().await;
+    let key = Key::parse("a").unwrap();
+    tokio::select! {
+        answer = client.set(Source::Cli, &key, &Value::Bool(true), "mallory") => panic!("{answer:?}"),
+        () = within_deadline(asked.notified()) => {}
+    }
+    drop(client);
+    eventually("the connection is gone", || {
+        host.handle.stats().connections == 0
+    })
+    .await;
+    go.notify_one();
+    eventually("the change is logged", || {
+        log.text()
+            .contains("Configuration change made: set a in cli")
+    })
+    .await;
+    assert!(log.text().contains("mallory"));
 }
 
 #[derive(Clone, Default)]
