@@ -167,18 +167,27 @@ async fn a_flood_of_reports_does_not_flood_the_log() {
     let (_, session) = host.session().await;
     let channel = host.channel(host.pem.identity().client_config()).await;
     let mut remote = RemoteAgentClient::new(channel.unwrap());
-    let event = Event {
-        message: "all is well".into(),
-        details: None,
+    let mut report = async |message: String, times: usize| {
+        let details = None;
+        let event = Event { message, details };
+        let report = ReportRemoteAgentEventRequest {
+            session_id: session.id.clone(),
+            events: vec![event; times],
+        };
+        let token = [("authorization", BEARER)];
+        let reporting = remote.report_remote_agent_event(request(report, &token));
+        reporting.await.unwrap();
     };
-    let report = ReportRemoteAgentEventRequest {
-        session_id: session.id.clone(),
-        events: vec![event; 1_000],
-    };
+    // Nor does a large one: what is said of it ends at a letter.
+    report("é".repeat(300_000), 1).await;
+    assert!(
+        log.text()
+            .contains(&format!(" reports: {}", "é".repeat(512)))
+    );
+    assert!(log.text().len() < 10_000);
+
     let begun = Instant::now();
-    let token = [("authorization", BEARER)];
-    let reporting = remote.report_remote_agent_event(request(report, &token));
-    reporting.await.unwrap();
+    report("all is well".into(), 1_000).await;
     log.demand_few(" reports: all is well", begun);
 }
 

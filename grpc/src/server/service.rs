@@ -179,11 +179,12 @@ impl<S: Resolution> RemoteAgent for RemoteAgents<S> {
         for event in report.events {
             // A peer can report as fast as it likes; the log is for the others, too.
             if let Some(unsaid) = self.0.report_log.admit() {
+                let message = &event.message;
+                let said = &message[..message.floor_char_boundary(REPORT_BYTES)];
                 tracing::info!(
                     unsaid,
-                    "Remote agent '{}' reports: {}",
-                    agent.display_name,
-                    event.message
+                    "Remote agent '{}' reports: {said}",
+                    agent.display_name
                 );
             }
         }
@@ -275,3 +276,6 @@ async fn read_message<M: Message + Default + 'static>(
 
 /// How long a subscriber's name may be, in bytes; it is kept as long as the stream.
 const NAME_BYTES: usize = 1_024;
+
+/// How much of what a remote agent reports goes into one line of the log, in bytes.
+const REPORT_BYTES: usize = 1_024;
