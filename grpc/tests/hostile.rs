@@ -396,3 +396,27 @@ async fn sessions_without_end_are_refused() {
         "subscriber name of 10000 bytes exceeds the limit of 1024"
     );
 }
+
+#[tokio::test]
+async fn a_refusal_says_no_more_than_headers_hold() {
+    let host = Host::start().await;
+    let mut good = Good::on(&host).await;
+    let client = host.client().await;
+    // Each letter takes three in a header.
+    for letter in ["x", "\u{1}", "é"] {
+        let (code, text) = told(client.get(&letter.repeat(300_000)).await);
+        assert_eq!(code, Code::NotFound);
+        let start = format!("no setting has the key '{letter}{letter}");
+        assert!(text.starts_with(&start), "{text}");
+    }
+    let (code, text) = told(client.stream("x", &"x".repeat(15_000)).await);
+    assert_eq!(code, Code::PermissionDenied);
+    assert!(text.starts_with("session_id 'xx"), "{text}");
+    // What is of a usual length is said whole.
+    let (_, text) = told(client.get(&"x".repeat(1_000)).await);
+    assert_eq!(
+        text,
+        format!("no setting has the key '{}'", "x".repeat(1_000))
+    );
+    good.goes_on(&host).await;
+}
