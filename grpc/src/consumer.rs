@@ -122,7 +122,7 @@ use crate::tls::Identity;
 use crate::token::Token;
 
 /// A replica that follows a server. Dropping it disconnects and ends the subscriptions, soon; [`shutdown`](Self::shutdown)
-/// waits for that, and for what is not saved yet.
+/// waits for that, and for what is not saved yet, but not for ever.
 ///
 /// See the [module](self) for what it promises.
 #[derive(Debug)]
@@ -134,6 +134,10 @@ pub struct Consumer {
 }
 
 impl Consumer {
+    /// How long the end of a consumer waits for the last write of its [snapshot](ConsumerBuilder::snapshot_path). Past it, the
+    /// log has a warning, and the file holds what it held before.
+    pub const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
     /// A consumer that gets at its server by `access`, or by a fixed [`Connector`](crate::Connector), and describes
     /// itself as `registration` says.
     pub fn builder(access: impl Into<Access>, registration: Registration) -> ConsumerBuilder {
@@ -253,7 +257,8 @@ impl Consumer {
         self.head_if(false)
     }
 
-    /// Disconnects, saves what is not saved yet, and ends the subscriptions.
+    /// Disconnects, saves what is not saved yet, and ends the subscriptions. Takes little more than
+    /// [`SAVE_TIMEOUT`](Self::SAVE_TIMEOUT), even if the disk hangs.
     pub async fn shutdown(self) {
         let mut states = self.states();
         self.stop.disarm().cancel();

@@ -3,8 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
 use configstream_engine::settings::{Key, Source, Value};
@@ -15,11 +14,11 @@ use configstream_grpc::{
 use configstream_proto::datadog::remoteagent::v1::remote_agent_client::RemoteAgentClient;
 use configstream_proto::datadog::remoteagent::v1::{Event, ReportRemoteAgentEventRequest};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use support::log::Log;
 use support::{BEARER, Host, eventually, expect_snapshot, expect_update, request, within_deadline};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use tonic::async_trait;
-use tracing_subscriber::fmt::MakeWriter;
 
 #[tokio::test]
 async fn what_happens_is_counted_and_logged_under_the_documented_names() {
@@ -249,48 +248,4 @@ async fn a_change_is_logged_though_whoever_made_it_hangs_up() {
     })
     .await;
     assert!(log.text().contains("mallory"));
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Writes down what this thread logs: a test runs on one, and so does its server.
-    fn install(&self) -> tracing::subscriber::DefaultGuard {
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_writer(self.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    /// Ten lines a second that say so, however long it took, and one at least.
-    fn demand_few(&self, what: &str, begun: Instant) {
-        let lines = self.text().matches(what).count();
-        let most = 10 * (begun.elapsed().as_secs() + 1);
-        assert!((1..=most).contains(&(lines as u64)), "{lines} of {most}");
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
 }

@@ -83,7 +83,7 @@ impl Cycle {
             () = self.stop.cancelled() => {}
         }
         if let Some(saver) = &mut self.saver {
-            saver.save().await;
+            saver.save_at_last().await;
         }
     }
 }
