@@ -35,7 +35,7 @@ use crate::server::bounds::ServerBounds;
 use crate::server::core::Core;
 use crate::server::cork::Corked;
 use crate::server::handshakes::UnderWay;
-use crate::server::limits::Limits;
+use crate::server::limits::{LONGEST_KEEPALIVE, Limits};
 use crate::server::preface::{self, Prefaced};
 use crate::server::request::Timed;
 use crate::server::service::{Connection, STREAM_CONFIG_EVENTS};
@@ -232,11 +232,11 @@ fn protocol(limits: &Limits, beside: Beside) -> http2::Builder<Beside> {
         .max_header_list_size(limits.header_bytes)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(ERROR_RESETS)
-        .max_send_buf_size(limits.send_buffer_bytes)
+        .max_send_buf_size(limits.send_buffer_bytes.clamp(1, u32::MAX as usize))
         .initial_stream_window_size(RECEIVE_WINDOW_BYTES)
         .initial_connection_window_size(RECEIVE_WINDOW_BYTES)
-        .keep_alive_interval(limits.keepalive_interval)
-        .keep_alive_timeout(limits.answer_timeout());
+        .keep_alive_interval(limits.keepalive_interval.min(LONGEST_KEEPALIVE))
+        .keep_alive_timeout(limits.answer_timeout().min(LONGEST_KEEPALIVE));
     builder
 }
 

@@ -151,12 +151,16 @@ impl Limits {
         self
     }
 
-    /// How much one stream may have waiting in the transport, beyond the frame being handed over.
+    /// How much one stream may have waiting in the transport, beyond the frame being handed over. 0 counts as 1, and more than
+    /// 4 GiB as that.
     pub fn send_buffer_bytes(mut self, size: usize) -> Self {
         self.send_buffer_bytes = size;
         self
     }
 }
+
+/// A century, for both sides: HTTP/2 adds it to the time that it is.
+pub(crate) const LONGEST_KEEPALIVE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Default for Limits {
     fn default() -> Self {
