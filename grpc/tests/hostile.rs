@@ -420,3 +420,67 @@ async fn a_refusal_says_no_more_than_headers_hold() {
     );
     good.goes_on(&host).await;
 }
+
+#[tokio::test]
+async fn who_floods_and_does_not_read_is_held_back_and_hung_up_on() {
+    let host = host_with(Limits::default().stall_timeout(Duration::from_secs(1))).await;
+    let mut good = Good::on(&host).await;
+    let mut pings = Vec::new();
+    let mut settings = Vec::new();
+    for _ in 0..1_000 {
+        peer::frame(&mut pings, peer::PING, 0, 0, &[7; 8]);
+        peer::frame(&mut settings, peer::SETTINGS, 0, 0, &[]);
+    }
+    for flood in [pings, settings] {
+        let mut peer = Peer::speak(&host).await;
+        let mut sent = 0;
+        while peer.send(&flood).await {
+            sent += flood.len();
+            // Each of these asks for an answer that is as long; sockets hold some megabytes.
+            assert!(sent < 128 * 1024 * 1024, "{sent} bytes, and no end");
+        }
+        eventually("it is gone", || host.handle.stats().connections == 1).await;
+        good.goes_on(&host).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_in_pieces_without_end_that_nobody_takes_is_told_to_calm_down() {
+    let host = Host::start().await;
+    let mut good = Good::on(&host).await;
+    for piece in [&[][..], &[0]] {
+        // No window for the first answer, so nobody looks for the next question.
+        let mut peer = Peer::speak_with_window(&host, 0).await;
+        let mut bytes = Vec::new();
+        let block = peer::headers(REFLECTION, "");
+        peer::frame(&mut bytes, peer::HEADERS, peer::END_HEADERS, 1, &block);
+        peer::frame(&mut bytes, peer::DATA, 0, 1, &[0, 0, 0, 0, 2, 0x3a, 0]);
+        // What holds next to nothing is no less of a burden: each is kept for itself.
+        for _ in 0..10_000 {
+            peer::frame(&mut bytes, peer::DATA, 0, 1, piece);
+        }
+        peer.send(&bytes).await;
+        if let Some(reason) = peer.goodbye().await {
+            assert_eq!(reason, peer::ENHANCE_YOUR_CALM);
+        }
+        eventually("it is gone", || host.handle.stats().connections == 1).await;
+        good.goes_on(&host).await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_makes_the_server_remember_more_headers_than_by_default() {
+    let host = Host::start().await;
+    let mut peer = Peer::speak_with_header_table(&host, u32::MAX).await;
+    let mut bytes = Vec::new();
+    peer::request(&mut bytes, 1, HOSTNAME, "");
+    assert!(peer.send(&bytes).await);
+    let head = loop {
+        let frame = peer.next().await.expect("an answer");
+        if frame.kind == peer::HEADERS {
+            break frame.payload;
+        }
+    };
+    // RFC 7541, 6.3: a larger table would be announced first.
+    assert_ne!(head[0] & 0b1110_0000, 0b0010_0000, "{head:?}");
+}
