@@ -88,8 +88,10 @@ impl<S: Resolution> Acceptor<S> {
                 // Whoever knocked has gone again.
                 Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Some(Err(error)) => {
-                    // Out of descriptors, mostly. Trying again at once would only burn the processor.
+                    // Out of descriptors, mostly. Strangers hold some as long as they may shake hands, and what the limits
+                    // grant may be more than the system does. Trying again at once would only burn the processor.
                     tracing::warn!(%error, "cannot accept a connection");
+                    self.core.handshakes.give_way();
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
