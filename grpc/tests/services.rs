@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use configstream_proto::datadog::api::v1::agent_secure_client::AgentSecureClient;
 use configstream_proto::datadog::model::v1::{
-    EntityId, FetchEntityRequest, FetchEntityResponse, TagCardinality,
+    EntityId, FetchEntityRequest, FetchEntityResponse, HostnameReply, TagCardinality,
 };
+use configstream_proto::datadog::remoteagent::v1::RegisterRemoteAgentRequest;
+use http::uri::PathAndQuery;
 use support::{Host, eventually, request, told, within_deadline};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_prost::ProstCodec;
 use tonic_reflection::pb::{v1, v1alpha};
 
 const SERVICES: [&str; 4] = [
@@ -281,6 +284,26 @@ async fn a_request_beyond_the_limit_is_refused() {
     let session = client.register(&registration).await.unwrap();
     let refused = client.stream(&"x".repeat(2_000), &session.id).await;
     assert_eq!(told(refused).0, Code::OutOfRange);
+}
+
+#[tokio::test]
+async fn who_needs_no_token_sends_no_more_than_there_is_to_say() {
+    let host = Host::start().await;
+    let channel = host.channel(host.pem.identity().client_config()).await;
+    let mut grpc = tonic::client::Grpc::new(channel.unwrap());
+    // Another message, and as good as an empty one for whoever knows none of its fields.
+    let message = |size: usize| RegisterRemoteAgentRequest {
+        display_name: "x".repeat(size),
+        ..Default::default()
+    };
+    let mut ask = async |size| {
+        grpc.ready().await.unwrap();
+        let codec = ProstCodec::<RegisterRemoteAgentRequest, HostnameReply>::default();
+        let path = PathAndQuery::from_static("/datadog.api.v1.Agent/GetHostname");
+        grpc.unary(request(message(size), &[]), path, codec).await
+    };
+    assert_eq!(ask(4_000).await.unwrap().into_inner().hostname, "host-1");
+    assert_eq!(told(ask(5_000).await).0, Code::OutOfRange);
 }
 
 #[tokio::test]

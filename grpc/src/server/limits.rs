@@ -138,7 +138,8 @@ impl Limits {
         self
     }
 
-    /// Size of a request message. Larger ones are refused with `OutOfRange`.
+    /// Size of a request message. Larger ones are refused with `OutOfRange`. Each request of a connection may hold as much
+    /// while it comes in, but for the one that needs no token: its message is empty, and may have 4 KiB.
     pub fn request_bytes(mut self, size: usize) -> Self {
         self.request_bytes = size;
         self
