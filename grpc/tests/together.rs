@@ -5,9 +5,10 @@ mod support;
 use std::sync::Arc;
 
 use configstream_grpc::{Client, Events, Limits, Session};
+use support::chance::Chance;
 use support::{Host, eventually, expect_snapshot, within_deadline};
 
-const STREAMS: usize = 24;
+const STREAMS: u32 = 24;
 const ROUNDS: i64 = 200;
 
 struct Stream {
@@ -18,7 +19,7 @@ struct Stream {
 }
 
 impl Stream {
-    async fn open(client: &Client, session: &Session, number: usize) -> Self {
+    async fn open(client: &Client, session: &Session, number: u32) -> Self {
         let name = number.to_string();
         let mut events = client.stream(&name, &session.id).await.unwrap();
         let first = expect_snapshot(&mut events).await.sequence.get();
@@ -36,18 +37,6 @@ impl Stream {
             let event = within_deadline(self.events.next()).await.unwrap();
             reached = event.sequence().get();
         }
-    }
-}
-
-/// Numbers by chance, the same each time.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound as u64).unwrap()
     }
 }
 
@@ -72,7 +61,7 @@ async fn each_stream_gets_everything_whatever_becomes_of_the_others() {
             keys.fold(0, |_, key| publisher.set(&key, round))
         });
         for _ in 0..chance.below(4) {
-            let place = chance.below(STREAMS);
+            let place = chance.below(STREAMS) as usize;
             streams[place] = Stream::open(&client, &session, opened).await;
             opened += 1;
         }
@@ -91,7 +80,10 @@ async fn each_stream_gets_everything_whatever_becomes_of_the_others() {
 
     // What was not sent as an update was counted as dropped, once.
     let reports = || host.handle.agents().remove(0).streams;
-    eventually("who has left is gone", || reports().len() == STREAMS).await;
+    eventually("who has left is gone", || {
+        reports().len() == STREAMS as usize
+    })
+    .await;
     for stream in &streams {
         let reports = reports();
         let report = reports.iter().find(|report| report.name == stream.name);
