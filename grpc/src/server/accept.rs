@@ -124,7 +124,13 @@ impl<S: Resolution> Acceptor<S> {
             let this = self.clone();
             self.tasks.spawn(async move {
                 let _counted = counted;
-                this.converse(stream).await;
+                let limit = this.core.bounds.granted().limits.handshake_timeout;
+                let reading = timeout(limit, preface::read(stream));
+                match this.closing.run_until_cancelled(reading).await {
+                    Some(Ok(Ok(stream))) => this.converse(stream).await,
+                    Some(_) => tracing::debug!("a connection that does not speak HTTP/2"),
+                    None => {}
+                }
             });
         }
     }
