@@ -24,7 +24,8 @@
 //!   is (`.last_sequence_id`), and what it refused because it knew better (`.dropped_stale_updates`). The recorder has to be
 //!   installed before it starts.
 //! * **On disk**, if a [path](ConsumerBuilder::snapshot_path) is given, the last good snapshot, so that a process starts
-//!   while its server is down: it is then stale from the first moment on, and heals like any other.
+//!   while its server is down: it is then stale from the first moment on, and heals like any other. A disk that hangs keeps
+//!   nobody from reading, nor a consumer from [ending](Consumer::SAVE_TIMEOUT).
 //! * **Nobody but the server changes a replica.** It can be read, subscribed to and [served](Consumer::serve) again (see the
 //!   `relay` example), but its engine is not handed out, so nothing can be published on it:
 //!
