@@ -32,6 +32,8 @@ pub(crate) struct EventStream<S: Resolution> {
     position: Option<Position>,
     /// Handed out since the metric heard of any: all streams add to that, so not for each.
     updates: u64,
+    /// A snapshot has been handed out since the body last asked.
+    snapshot: bool,
     ended: bool,
 }
 
@@ -56,6 +58,7 @@ impl<S: Resolution> EventStream<S> {
             number,
             position: None,
             updates: 0,
+            snapshot: false,
             ended: false,
         })
     }
@@ -70,6 +73,11 @@ impl<S: Resolution> EventStream<S> {
         self.open.gave();
         let updates = std::mem::take(&mut self.updates);
         self.core.telemetry.updates_sent.increment(updates);
+    }
+
+    /// Whether there is a snapshot among the frames handed out since this was last asked.
+    pub(crate) fn gave_snapshot(&mut self) -> bool {
+        std::mem::take(&mut self.snapshot)
     }
 
     /// Gives the next frame to `take`, or says the reason to end. Pending without a waker: updates, and reasons to end, give
@@ -111,6 +119,7 @@ impl<S: Resolution> EventStream<S> {
                 }
                 let frame = self.core.encoder.snapshot(snapshot.version())?;
                 self.position = Some(next);
+                self.snapshot = true;
                 self.report_snapshot(snapshot);
                 Ok(frame)
             }
