@@ -135,20 +135,29 @@ impl Saver {
             let path = self.file.path.display();
             tracing::warn!(
                 %path,
-                "stopping without having saved the configuration: writing {path} takes longer than {limit:?}; does its file \
-                 system hang?"
+                "stopping without having saved the configuration: writing {path} takes longer than {limit:?}"
             );
         }
     }
 
-    /// Waits for the write under way, if there is one.
+    /// Waits for the write under way, if there is one; says so when that takes long.
     async fn finish(&mut self) {
         let Some(Writing { content, done }) = &mut self.writing else {
             return;
         };
-        let written = done
-            .await
-            .unwrap_or_else(|_| Err("writing it panicked".into()));
+        let limit = Consumer::SAVE_TIMEOUT;
+        let written = match timeout(limit, &mut *done).await {
+            Ok(written) => written,
+            Err(_) => {
+                let path = self.file.path.display();
+                tracing::warn!(
+                    %path,
+                    "cannot save the configuration: writing {path} takes longer than {limit:?}; does its file system hang?"
+                );
+                done.await
+            }
+        };
+        let written = written.unwrap_or_else(|_| Err("writing it panicked".into()));
         let content = *content;
         self.writing = None;
         match written {
@@ -236,6 +245,50 @@ mod tests {
         let (saved, _) = file.load().unwrap().unwrap();
         assert_eq!(saved.sequence.get(), 2);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_hangs_is_told_of_once_and_given_up_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let writer = Arc::new(std::fs::File::create(&log).unwrap());
+        let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let told = |what: &str| {
+            let text = std::fs::read_to_string(&log).unwrap();
+            text.matches(what).count()
+        };
+        let file = SnapshotFile {
+            path: dir.path().join("replica"),
+            max_age: Duration::MAX,
+        };
+        let replica = Arc::new(Replica::new(1));
+        replica.describe("o".into());
+        replica.begin(state("y"), Epoch::new(1), Sequence::new(1));
+        replica.set_ready();
+        // Whoever encodes the setting hangs.
+        let (hung, hangs) = std::sync::mpsc::channel();
+        let head = replica.engine().unwrap().head();
+        thread::spawn(move || {
+            let memo = head.state().get("a").unwrap().memo();
+            memo.get_or_init::<bytes::Bytes>(|| {
+                hung.send(()).unwrap();
+                loop {
+                    thread::park();
+                }
+            });
+        });
+        hangs.recv().unwrap();
+
+        let mut saver = Saver::new(file.clone(), Duration::ZERO, replica);
+        let hour = Duration::from_secs(3_600);
+        timeout(hour, saver.run()).await.unwrap_err();
+        assert_eq!(told("cannot save the configuration: writing "), 1);
+        assert_eq!(told("stopping without having saved"), 0);
+        timeout(hour, saver.save_at_last()).await.unwrap();
+        assert_eq!(told("stopping without having saved"), 1);
+        assert!(file.load().unwrap().is_none());
+    }
+
     #[tokio::test]
     async fn what_is_stale_is_saved_with_the_time_at_which_it_was_true() {
         let dir = tempfile::tempdir().unwrap();
