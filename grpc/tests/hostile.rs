@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use support::peer::{self, Peer};
-use support::{BEARER, Host, eventually, expect_update, told, within_deadline};
+use support::{BEARER, Host, eventually, expect_end, expect_update, told, within_deadline};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::body::Body;
@@ -483,4 +483,47 @@ async fn nobody_makes_the_server_remember_more_headers_than_by_default() {
     };
     // RFC 7541, 6.3: a larger table would be announced first.
     assert_ne!(head[0] & 0b1110_0000, 0b0010_0000, "{head:?}");
+}
+
+#[tokio::test]
+async fn a_server_shuts_down_in_time_whatever_its_peers_are_at() {
+    let limits = Limits::default().handshake_timeout(Duration::from_secs(3_600));
+    let host = host_with(limits.request_timeout(Duration::from_secs(3_600))).await;
+    host.set("large", "x".repeat(100_000));
+    let (_, session) = host.session().await;
+    let mut good = Good::on(&host).await;
+
+    let stranger = TcpStream::connect(host.address).await.unwrap();
+    let unspoken = Peer::connect(&host).await;
+    let idle = Peer::speak(&host).await;
+    let mut peers = Vec::new();
+    for (window, path) in [(0, STREAM), (1, STREAM), (0, HEALTH), (0, REFLECTION)] {
+        let mut peer = Peer::speak_with_window(&host, window).await;
+        let mut bytes = Vec::new();
+        peer::request(&mut bytes, 1, path, &session.id);
+        assert!(peer.send(&bytes).await);
+        peers.push(peer);
+    }
+    // A request that does not end, and headers that do not.
+    for flags in [peer::END_HEADERS, 0] {
+        let mut peer = Peer::speak(&host).await;
+        let mut bytes = Vec::new();
+        let block = peer::headers(STREAM, &session.id);
+        peer::frame(&mut bytes, peer::HEADERS, flags, 1, &block);
+        assert!(peer.send(&bytes).await);
+        peers.push(peer);
+    }
+    eventually("all are at it", || {
+        let stats = host.handle.stats();
+        (stats.handshakes, stats.streams) == (2, 3)
+    })
+    .await;
+
+    within_deadline(host.handle.shutdown(Duration::from_millis(300))).await;
+    let end = expect_end(&mut good.events).await;
+    assert_eq!(end.code(), Code::Unavailable);
+    for mut peer in peers.into_iter().chain([unspoken, idle]) {
+        while peer.next().await.is_some() {}
+    }
+    drop(stranger);
 }
