@@ -412,7 +412,15 @@ async fn a_refusal_says_no_more_than_headers_hold() {
     let (code, text) = told(client.stream("x", &"x".repeat(15_000)).await);
     assert_eq!(code, Code::PermissionDenied);
     assert!(text.starts_with("session_id 'xx"), "{text}");
-    // What is of a usual length is said whole.
+    // What is of a usual length is said whole, and letter for letter.
+    let odd = "50% of 'it', \"%20\", ~ and +";
+    let (_, text) = told(client.stream("x", odd).await);
+    assert_eq!(
+        text,
+        format!("session_id '{odd}' not found: {}", support::REGISTER_FIRST)
+    );
+    let (_, text) = told(client.get("ä\n\t%41\u{0}").await);
+    assert_eq!(text, "no setting has the key 'ä\n\t%41\u{0}'");
     let (_, text) = told(client.get(&"x".repeat(1_000)).await);
     assert_eq!(
         text,

@@ -58,8 +58,8 @@ impl Limits {
 
     /// What a stream whose reader has stopped makes the server hold at most, with the default
     /// [`send_buffer_bytes`](Self::send_buffer_bytes) and on a connection of its own: buffers of the transport, and a piece of
-    /// a frame. Beside it there are the updates in its ring, which it shares with other streams; one frame, likewise; and
-    /// what the system holds for the socket.
+    /// a frame. Beside it there are the updates in its ring, which it shares with other streams; two frames, likewise,
+    /// the end of one and the beginning of the next; and what the system holds for the socket.
     pub const STALLED_STREAM_BYTES: usize = 512 * 1024;
 
     /// Connections at a time, counted when the peer is trusted. Whoever comes next is hung up on.

@@ -5,7 +5,8 @@
 //!   that is the subscription's doing: this file knows nothing of lag or order.
 //! * The stream never ends with OK: `PermissionDenied` when its session has gone, `Unavailable` when the server or the
 //!   engine closes, when a new epoch begins, and when the sequences are used up.
-//! * What a stream holds is bounded by its ring and one frame, which it shares with every other stream.
+//! * What a stream holds is bounded by its ring and two frames, which it shares with every other stream: the end of one may
+//!   stay with HTTP/2 for want of a window, and the next one has begun.
 
 use std::borrow::Cow;
 use std::fmt;
