@@ -190,6 +190,24 @@ async fn a_flood_of_reports_does_not_flood_the_log() {
     log.demand_few(" reports: all is well", begun);
 }
 
+#[tokio::test]
+async fn a_flood_of_streams_does_not_flood_the_log() {
+    let log = Log::default();
+    let _logging = log.install();
+    let host = Host::start().await;
+    let (client, session) = host.session().await;
+    let begun = Instant::now();
+    for _ in 0..1_000 {
+        drop(client.stream("hasty", &session.id).await.unwrap());
+    }
+    for what in [
+        "Config stream authorized for remote agent 'remote'",
+        "New subscriber 'hasty' joining the config stream",
+    ] {
+        log.demand_at_most(300, what, begun);
+    }
+}
+
 /// Makes every change, but not before it is told to.
 struct Slow {
     asked: Arc<Notify>,

@@ -91,11 +91,14 @@ impl<S: Resolution> AgentSecure<S> {
                 limit: NAME_BYTES,
             }));
         }
-        tracing::info!(
-            session_id,
-            "Config stream authorized for remote agent '{}' (session_id '{session_id}')",
-            registration.display_name
-        );
+        if let Some(unsaid) = core.stream_log.admit() {
+            tracing::info!(
+                session_id,
+                unsaid,
+                "Config stream authorized for remote agent '{}' (session_id '{session_id}')",
+                registration.display_name
+            );
+        }
         let name = if message.name.is_empty() {
             registration.display_name
         } else {

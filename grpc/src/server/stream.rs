@@ -47,11 +47,14 @@ impl<S: Resolution> EventStream<S> {
     ) -> Result<Self, Refusal> {
         let number = core.registry.attach(open.clone())?;
         core.telemetry.subscribers.increment(1.0);
-        tracing::info!(
-            subscriber = open.name,
-            "New subscriber '{}' joining the config stream",
-            open.name
-        );
+        if let Some(unsaid) = core.subscriber_log.admit() {
+            tracing::info!(
+                subscriber = open.name,
+                unsaid,
+                "New subscriber '{}' joining the config stream",
+                open.name
+            );
+        }
         Ok(Self {
             core,
             subscription,

@@ -21,8 +21,13 @@ impl Log {
 
     /// Ten lines a second that say so, however long it took, and one at least.
     pub fn demand_few(&self, what: &str, begun: Instant) {
+        self.demand_at_most(10, what, begun);
+    }
+
+    /// So many lines a second.
+    pub fn demand_at_most(&self, per_second: u64, what: &str, begun: Instant) {
         let lines = self.text().matches(what).count();
-        let most = 10 * (begun.elapsed().as_secs() + 1);
+        let most = per_second * (begun.elapsed().as_secs() + 1);
         assert!((1..=most).contains(&(lines as u64)), "{lines} of {most}");
     }
 
