@@ -24,7 +24,8 @@
 //!   is (`.last_sequence_id`), and what it refused because it knew better (`.dropped_stale_updates`). The recorder has to be
 //!   installed before it starts.
 //! * **On disk**, if a [path](ConsumerBuilder::snapshot_path) is given, the last good snapshot, so that a process starts
-//!   while its server is down: it is then stale from the first moment on, and heals like any other.
+//!   while its server is down: it is then stale from the first moment on, and heals like any other. A disk that hangs keeps
+//!   nobody from reading, nor a consumer from [ending](Consumer::SAVE_TIMEOUT).
 //! * **Nobody but the server changes a replica.** It can be read, subscribed to and [served](Consumer::serve) again (see the
 //!   `relay` example), but its engine is not handed out, so nothing can be published on it:
 //!
@@ -122,7 +123,7 @@ use crate::tls::Identity;
 use crate::token::Token;
 
 /// A replica that follows a server. Dropping it disconnects and ends the subscriptions, soon; [`shutdown`](Self::shutdown)
-/// waits for that, and for what is not saved yet.
+/// waits for that, and for what is not saved yet, but not for ever.
 ///
 /// See the [module](self) for what it promises.
 #[derive(Debug)]
@@ -134,6 +135,10 @@ pub struct Consumer {
 }
 
 impl Consumer {
+    /// How long the end of a consumer waits for the last write of its [snapshot](ConsumerBuilder::snapshot_path). Past it, the
+    /// log has a warning, and the file holds what it held before.
+    pub const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
     /// A consumer that gets at its server by `access`, or by a fixed [`Connector`](crate::Connector), and describes
     /// itself as `registration` says.
     pub fn builder(access: impl Into<Access>, registration: Registration) -> ConsumerBuilder {
@@ -253,7 +258,8 @@ impl Consumer {
         self.head_if(false)
     }
 
-    /// Disconnects, saves what is not saved yet, and ends the subscriptions.
+    /// Disconnects, saves what is not saved yet, and ends the subscriptions. Takes little more than
+    /// [`SAVE_TIMEOUT`](Self::SAVE_TIMEOUT), even if the disk hangs.
     pub async fn shutdown(self) {
         let mut states = self.states();
         self.stop.disarm().cancel();

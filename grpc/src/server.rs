@@ -51,6 +51,8 @@ pub use self::limits::Limits;
 pub use self::registration::Registration;
 pub use self::session::{AgentReport, Sessions, StreamReport};
 
+pub(crate) use self::limits::LONGEST_KEEPALIVE;
+
 use self::accept::Acceptor;
 use crate::tls::Identity;
 use crate::token::Token;

@@ -149,9 +149,18 @@ impl fmt::Display for Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code(), refusal.to_string())
+        let mut text = refusal.to_string();
+        if text.len() > LONGEST_TEXT_BYTES {
+            text.truncate(text.floor_char_boundary(LONGEST_TEXT_BYTES));
+            text.push('…');
+        }
+        Self::new(refusal.code(), text)
     }
 }
+
+/// A text may repeat what a peer sent, which may be as large as a request. It travels in a header, where a byte can take
+/// three, no window holds it back, and libraries take 16 KiB by default.
+const LONGEST_TEXT_BYTES: usize = 4 * 1024;
 
 const REGISTER_FIRST: &str =
     "remote agent must register with RAR before subscribing to config stream";

@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use support::peer::{self, Peer};
-use support::{BEARER, Host, eventually, expect_update, told, within_deadline};
+use support::{BEARER, Host, eventually, expect_end, expect_update, told, within_deadline};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::body::Body;
@@ -395,4 +395,143 @@ async fn sessions_without_end_are_refused() {
         text,
         "subscriber name of 10000 bytes exceeds the limit of 1024"
     );
+}
+
+#[tokio::test]
+async fn a_refusal_says_no_more_than_headers_hold() {
+    let host = Host::start().await;
+    let mut good = Good::on(&host).await;
+    let client = host.client().await;
+    // Each letter takes three in a header.
+    for letter in ["x", "\u{1}", "é"] {
+        let (code, text) = told(client.get(&letter.repeat(300_000)).await);
+        assert_eq!(code, Code::NotFound);
+        let start = format!("no setting has the key '{letter}{letter}");
+        assert!(text.starts_with(&start), "{text}");
+    }
+    let (code, text) = told(client.stream("x", &"x".repeat(15_000)).await);
+    assert_eq!(code, Code::PermissionDenied);
+    assert!(text.starts_with("session_id 'xx"), "{text}");
+    // What is of a usual length is said whole, and letter for letter.
+    let odd = "50% of 'it', \"%20\", ~ and +";
+    let (_, text) = told(client.stream("x", odd).await);
+    assert_eq!(
+        text,
+        format!("session_id '{odd}' not found: {}", support::REGISTER_FIRST)
+    );
+    let (_, text) = told(client.get("ä\n\t%41\u{0}").await);
+    assert_eq!(text, "no setting has the key 'ä\n\t%41\u{0}'");
+    let (_, text) = told(client.get(&"x".repeat(1_000)).await);
+    assert_eq!(
+        text,
+        format!("no setting has the key '{}'", "x".repeat(1_000))
+    );
+    good.goes_on(&host).await;
+}
+
+#[tokio::test]
+async fn who_floods_and_does_not_read_is_held_back_and_hung_up_on() {
+    let host = host_with(Limits::default().stall_timeout(Duration::from_secs(1))).await;
+    let mut good = Good::on(&host).await;
+    let mut pings = Vec::new();
+    let mut settings = Vec::new();
+    for _ in 0..1_000 {
+        peer::frame(&mut pings, peer::PING, 0, 0, &[7; 8]);
+        peer::frame(&mut settings, peer::SETTINGS, 0, 0, &[]);
+    }
+    for flood in [pings, settings] {
+        let mut peer = Peer::speak(&host).await;
+        let mut sent = 0;
+        while peer.send(&flood).await {
+            sent += flood.len();
+            // Each of these asks for an answer that is as long; sockets hold some megabytes.
+            assert!(sent < 128 * 1024 * 1024, "{sent} bytes, and no end");
+        }
+        eventually("it is gone", || host.handle.stats().connections == 1).await;
+        good.goes_on(&host).await;
+    }
+}
+
+#[tokio::test]
+async fn a_request_in_pieces_without_end_that_nobody_takes_is_told_to_calm_down() {
+    let host = Host::start().await;
+    let mut good = Good::on(&host).await;
+    for piece in [&[][..], &[0]] {
+        // No window for the first answer, so nobody looks for the next question.
+        let mut peer = Peer::speak_with_window(&host, 0).await;
+        let mut bytes = Vec::new();
+        let block = peer::headers(REFLECTION, "");
+        peer::frame(&mut bytes, peer::HEADERS, peer::END_HEADERS, 1, &block);
+        peer::frame(&mut bytes, peer::DATA, 0, 1, &[0, 0, 0, 0, 2, 0x3a, 0]);
+        // What holds next to nothing is no less of a burden: each is kept for itself.
+        for _ in 0..10_000 {
+            peer::frame(&mut bytes, peer::DATA, 0, 1, piece);
+        }
+        peer.send(&bytes).await;
+        if let Some(reason) = peer.goodbye().await {
+            assert_eq!(reason, peer::ENHANCE_YOUR_CALM);
+        }
+        eventually("it is gone", || host.handle.stats().connections == 1).await;
+        good.goes_on(&host).await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_makes_the_server_remember_more_headers_than_by_default() {
+    let host = Host::start().await;
+    let mut peer = Peer::speak_with_header_table(&host, u32::MAX).await;
+    let mut bytes = Vec::new();
+    peer::request(&mut bytes, 1, HOSTNAME, "");
+    assert!(peer.send(&bytes).await);
+    let head = loop {
+        let frame = peer.next().await.expect("an answer");
+        if frame.kind == peer::HEADERS {
+            break frame.payload;
+        }
+    };
+    // RFC 7541, 6.3: a larger table would be announced first.
+    assert_ne!(head[0] & 0b1110_0000, 0b0010_0000, "{head:?}");
+}
+
+#[tokio::test]
+async fn a_server_shuts_down_in_time_whatever_its_peers_are_at() {
+    let limits = Limits::default().handshake_timeout(Duration::from_secs(3_600));
+    let host = host_with(limits.request_timeout(Duration::from_secs(3_600))).await;
+    host.set("large", "x".repeat(100_000));
+    let (_, session) = host.session().await;
+    let mut good = Good::on(&host).await;
+
+    let stranger = TcpStream::connect(host.address).await.unwrap();
+    let unspoken = Peer::connect(&host).await;
+    let idle = Peer::speak(&host).await;
+    let mut peers = Vec::new();
+    for (window, path) in [(0, STREAM), (1, STREAM), (0, HEALTH), (0, REFLECTION)] {
+        let mut peer = Peer::speak_with_window(&host, window).await;
+        let mut bytes = Vec::new();
+        peer::request(&mut bytes, 1, path, &session.id);
+        assert!(peer.send(&bytes).await);
+        peers.push(peer);
+    }
+    // A request that does not end, and headers that do not.
+    for flags in [peer::END_HEADERS, 0] {
+        let mut peer = Peer::speak(&host).await;
+        let mut bytes = Vec::new();
+        let block = peer::headers(STREAM, &session.id);
+        peer::frame(&mut bytes, peer::HEADERS, flags, 1, &block);
+        assert!(peer.send(&bytes).await);
+        peers.push(peer);
+    }
+    eventually("all are at it", || {
+        let stats = host.handle.stats();
+        (stats.handshakes, stats.streams) == (2, 3)
+    })
+    .await;
+
+    within_deadline(host.handle.shutdown(Duration::from_millis(300))).await;
+    let end = expect_end(&mut good.events).await;
+    assert_eq!(end.code(), Code::Unavailable);
+    for mut peer in peers.into_iter().chain([unspoken, idle]) {
+        while peer.next().await.is_some() {}
+    }
+    drop(stranger);
 }

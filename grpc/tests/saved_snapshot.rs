@@ -4,16 +4,21 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use configstream_engine::Event;
 use configstream_engine::settings::Settings;
 use configstream_grpc::consumer::{
     Consumer, ConsumerBuilder, ConsumerState, Disconnection, SavedErrorReason,
 };
 use configstream_grpc::{Registration, Server};
+use support::log::Log;
 use support::{Host, eventually, within_deadline};
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -165,6 +170,53 @@ async fn a_disk_that_takes_nothing_holds_nothing_up() {
     })
     .await;
     within_deadline(consumer.shutdown()).await;
+}
+
+#[test]
+fn a_disk_that_hangs_holds_up_neither_a_consumer_that_stops_nor_its_runtime() {
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || {
+        let log = Log::default();
+        let _logging = log.install();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("replica");
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let saved = runtime.block_on(async {
+            let host = Host::start().await;
+            host.set("a", 1);
+            let consumer = builder(&host, &path)
+                .snapshot_interval(Duration::from_secs(3_600))
+                .start();
+            eventually("it is saved", || path.exists()).await;
+            let saved = fs::read(&path).unwrap();
+            host.set("a", 2);
+            eventually("the replica has it", || {
+                consumer.get::<i64>("a").is_ok_and(|value| value == 2)
+            })
+            .await;
+            // Whoever encodes this setting, as the next write does, hangs for good.
+            let (hung, hangs) = mpsc::channel();
+            let head = consumer.head().unwrap();
+            thread::spawn(move || {
+                let setting = head.state().get("a").unwrap();
+                setting.memo().get_or_init::<Bytes>(|| {
+                    hung.send(()).unwrap();
+                    loop {
+                        thread::park();
+                    }
+                });
+            });
+            hangs.recv().unwrap();
+            within_deadline(consumer.shutdown()).await;
+            saved
+        });
+        drop(runtime);
+        let warning = "stopping without having saved the configuration";
+        assert!(log.text().contains(warning), "{}", log.text());
+        assert_eq!(fs::read(&path).unwrap(), saved);
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(3 * LONG).expect("it ends");
 }
 
 #[tokio::test]

@@ -2,17 +2,26 @@
 
 mod support;
 
+use std::future::ready;
 use std::time::Duration;
 
+use configstream_grpc::Limits;
+use configstream_proto::datadog::api::v1::agent_client::AgentClient;
 use configstream_proto::datadog::api::v1::agent_secure_client::AgentSecureClient;
 use configstream_proto::datadog::model::v1::{
-    EntityId, FetchEntityRequest, FetchEntityResponse, TagCardinality,
+    EntityId, FetchEntityRequest, FetchEntityResponse, HostnameReply, HostnameRequest,
+    TagCardinality,
 };
+use configstream_proto::datadog::remoteagent::v1::RegisterRemoteAgentRequest;
+use http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
 use support::{Host, eventually, request, told, within_deadline};
 use tonic::Code;
+use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_prost::ProstCodec;
 use tonic_reflection::pb::{v1, v1alpha};
 
 const SERVICES: [&str; 4] = [
@@ -269,7 +278,7 @@ async fn an_unknown_method_is_unimplemented() {
 
 #[tokio::test]
 async fn a_request_beyond_the_limit_is_refused() {
-    let limits = configstream_grpc::Limits::default().request_bytes(1_000);
+    let limits = Limits::default().request_bytes(1_000);
     let host = Host::start_with(|server| server.limits(limits)).await;
     let client = host.client().await;
     let refused = client
@@ -284,8 +293,28 @@ async fn a_request_beyond_the_limit_is_refused() {
 }
 
 #[tokio::test]
+async fn who_needs_no_token_sends_no_more_than_there_is_to_say() {
+    let host = Host::start().await;
+    let channel = host.channel(host.pem.identity().client_config()).await;
+    let mut grpc = tonic::client::Grpc::new(channel.unwrap());
+    // Another message, and as good as an empty one for whoever knows none of its fields.
+    let message = |size: usize| RegisterRemoteAgentRequest {
+        display_name: "x".repeat(size),
+        ..Default::default()
+    };
+    let mut ask = async |size| {
+        grpc.ready().await.unwrap();
+        let codec = ProstCodec::<RegisterRemoteAgentRequest, HostnameReply>::default();
+        let path = PathAndQuery::from_static("/datadog.api.v1.Agent/GetHostname");
+        grpc.unary(request(message(size), &[]), path, codec).await
+    };
+    assert_eq!(ask(4_000).await.unwrap().into_inner().hostname, "host-1");
+    assert_eq!(told(ask(5_000).await).0, Code::OutOfRange);
+}
+
+#[tokio::test]
 async fn a_handshake_takes_a_while_at_most() {
-    let limits = configstream_grpc::Limits::default().handshake_timeout(Duration::from_millis(20));
+    let limits = Limits::default().handshake_timeout(Duration::from_millis(20));
     let host = Host::start_with(|server| server.limits(limits)).await;
     let _silent = tokio::net::TcpStream::connect(host.address).await.unwrap();
     eventually("the handshake is given up", || {
@@ -300,7 +329,7 @@ async fn a_handshake_takes_a_while_at_most() {
 
 #[tokio::test]
 async fn one_connection_too_many_is_hung_up_on() {
-    let limits = configstream_grpc::Limits::default().connections(1);
+    let limits = Limits::default().connections(1);
     let host = Host::start_with(|server| server.limits(limits)).await;
     let first = host.client().await;
     first.hostname().await.unwrap();
@@ -341,6 +370,26 @@ async fn a_unix_socket_serves_as_well() {
     let mut events = client.stream("x", &session.id).await.unwrap();
     support::expect_snapshot(&mut events).await;
     within_deadline(handle.shutdown(Duration::from_secs(10))).await;
+}
+
+#[tokio::test]
+async fn a_connection_of_the_hosts_own_serves_as_well_unless_it_says_nothing() {
+    let limits = Limits::default().handshake_timeout(Duration::from_millis(50));
+    let host = Host::start_with(|server| server.limits(limits)).await;
+    let (_silent, near) = tokio::io::duplex(1_024);
+    host.handle.serve_connection(near);
+    assert_eq!(host.handle.stats().connections, 1);
+    eventually("it is hung up on", || host.handle.stats().connections == 0).await;
+
+    let (far, near) = tokio::io::duplex(1_024);
+    host.handle.serve_connection(near);
+    let mut far = Some(TokioIo::new(far));
+    let dial = tower::service_fn(move |_| ready(far.take().ok_or("once")));
+    let endpoint = Endpoint::from_static("http://localhost");
+    let channel = endpoint.connect_with_connector(dial).await.unwrap();
+    let mut agent = AgentClient::new(channel);
+    let reply = agent.get_hostname(HostnameRequest {}).await.unwrap();
+    assert_eq!(reply.into_inner().hostname, "host-1");
 }
 
 #[test]

@@ -3,16 +3,22 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Instant;
 
+use configstream_engine::settings::{Key, Source, Value};
+use configstream_engine::{Epoch, Sequence};
+use configstream_grpc::{
+    AdminBackend, AdminError, Applied, ChangeRequest, Explanation, HostStatus,
+};
 use configstream_proto::datadog::remoteagent::v1::remote_agent_client::RemoteAgentClient;
 use configstream_proto::datadog::remoteagent::v1::{Event, ReportRemoteAgentEventRequest};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use support::log::Log;
 use support::{BEARER, Host, eventually, expect_snapshot, expect_update, request, within_deadline};
 use tokio::io::AsyncWriteExt;
-use tracing_subscriber::fmt::MakeWriter;
+use tokio::sync::Notify;
+use tonic::async_trait;
 
 #[tokio::test]
 async fn what_happens_is_counted_and_logged_under_the_documented_names() {
@@ -160,61 +166,104 @@ async fn a_flood_of_reports_does_not_flood_the_log() {
     let (_, session) = host.session().await;
     let channel = host.channel(host.pem.identity().client_config()).await;
     let mut remote = RemoteAgentClient::new(channel.unwrap());
-    let event = Event {
-        message: "all is well".into(),
-        details: None,
+    let mut report = async |message: String, times: usize| {
+        let details = None;
+        let event = Event { message, details };
+        let report = ReportRemoteAgentEventRequest {
+            session_id: session.id.clone(),
+            events: vec![event; times],
+        };
+        let token = [("authorization", BEARER)];
+        let reporting = remote.report_remote_agent_event(request(report, &token));
+        reporting.await.unwrap();
     };
-    let report = ReportRemoteAgentEventRequest {
-        session_id: session.id.clone(),
-        events: vec![event; 1_000],
-    };
+    // Nor does a large one: what is said of it ends at a letter.
+    report("é".repeat(300_000), 1).await;
+    assert!(
+        log.text()
+            .contains(&format!(" reports: {}", "é".repeat(512)))
+    );
+    assert!(log.text().len() < 10_000);
+
     let begun = Instant::now();
-    let token = [("authorization", BEARER)];
-    let reporting = remote.report_remote_agent_event(request(report, &token));
-    reporting.await.unwrap();
+    report("all is well".into(), 1_000).await;
     log.demand_few(" reports: all is well", begun);
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Writes down what this thread logs: a test runs on one, and so does its server.
-    fn install(&self) -> tracing::subscriber::DefaultGuard {
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_writer(self.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
+#[tokio::test]
+async fn a_flood_of_streams_does_not_flood_the_log() {
+    let log = Log::default();
+    let _logging = log.install();
+    let host = Host::start().await;
+    let (client, session) = host.session().await;
+    let begun = Instant::now();
+    for _ in 0..1_000 {
+        drop(client.stream("hasty", &session.id).await.unwrap());
     }
-
-    /// Ten lines a second that say so, however long it took, and one at least.
-    fn demand_few(&self, what: &str, begun: Instant) {
-        let lines = self.text().matches(what).count();
-        let most = 10 * (begun.elapsed().as_secs() + 1);
-        assert!((1..=most).contains(&(lines as u64)), "{lines} of {most}");
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    for what in [
+        "Config stream authorized for remote agent 'remote'",
+        "New subscriber 'hasty' joining the config stream",
+    ] {
+        log.demand_at_most(300, what, begun);
     }
 }
 
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
+/// Makes every change, but not before it is told to.
+struct Slow {
+    asked: Arc<Notify>,
+    go: Arc<Notify>,
+}
+
+#[async_trait]
+impl AdminBackend for Slow {
+    async fn apply(&self, _: ChangeRequest) -> Result<Applied, AdminError> {
+        self.asked.notify_one();
+        self.go.notified().await;
+        Ok(Applied {
+            epoch: Epoch::new(1),
+            sequence: Sequence::new(1),
+            updates: 1,
+            needs_snapshot: false,
+            differences: Vec::new(),
+            persisted: false,
+        })
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    async fn explain(&self, _: Key) -> Result<Vec<Explanation>, AdminError> {
+        Ok(Vec::new())
+    }
+
+    async fn status(&self) -> HostStatus {
+        HostStatus::default()
     }
 }
 
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+#[tokio::test]
+async fn a_change_is_logged_though_whoever_made_it_hangs_up() {
+    let log = Log::default();
+    let _logging = log.install();
+    let (asked, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let backend = Arc::new(Slow {
+        asked: asked.clone(),
+        go: go.clone(),
+    });
+    let host = Host::start_with(|server| server.admin(backend)).await;
+    let client = host.client().await;
+    let key = Key::parse("a").unwrap();
+    tokio::select! {
+        answer = client.set(Source::Cli, &key, &Value::Bool(true), "mallory") => panic!("{answer:?}"),
+        () = within_deadline(asked.notified()) => {}
     }
+    drop(client);
+    eventually("the connection is gone", || {
+        host.handle.stats().connections == 0
+    })
+    .await;
+    go.notify_one();
+    eventually("the change is logged", || {
+        log.text()
+            .contains("Configuration change made: set a in cli")
+    })
+    .await;
+    assert!(log.text().contains("mallory"));
 }

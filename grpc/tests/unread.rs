@@ -58,9 +58,9 @@ async fn a_small_reply_does_as_well() {
 #[tokio::test]
 async fn the_rest_of_a_snapshot_does_even_if_nothing_else_happens() {
     let host = host().await;
-    host.set("large", "x".repeat(30_000));
     let (_, session) = host.session().await;
-    for window in [0, 1, 20_000] {
+    for (size, window) in [(30_000, 0), (30_000, 20_000), (1_000, 1), (1_000, 500)] {
+        host.set("some", "x".repeat(size));
         let mut peer = Peer::speak_with_window(&host, window).await;
         let mut bytes = Vec::new();
         peer::request(&mut bytes, 1, STREAM, &session.id);
@@ -72,15 +72,17 @@ async fn the_rest_of_a_snapshot_does_even_if_nothing_else_happens() {
 #[tokio::test]
 async fn the_end_of_a_stream_that_nobody_reads_costs_the_connection() {
     let host = host().await;
-    // Little enough for HTTP/2 to take it, and the end after it, with a window of next to nothing.
     host.set("small", "x".repeat(100));
     let (client, session) = host.session().await;
     let mut events = client.stream("good", &session.id).await.unwrap();
-    let mut peer = Peer::speak_with_window(&host, 10).await;
+    // Room for the snapshot, and then for some of an update, which HTTP/2 takes, and the end after it.
+    let mut peer = Peer::speak_with_window(&host, 300).await;
     let mut bytes = Vec::new();
     peer::request(&mut bytes, 1, STREAM, &session.id);
     assert!(peer.send(&bytes).await);
     eventually("both stream", || host.handle.stats().streams == 2).await;
+    host.set("small", "y".repeat(400));
+    eventually("it is taken", || host.handle.stats().caught_up).await;
 
     host.engine.close();
     let end = expect_end(&mut events).await;

@@ -22,6 +22,7 @@ use tonic::{Request, Status};
 
 use crate::address::Address;
 use crate::client::Client;
+use crate::server::LONGEST_KEEPALIVE;
 use crate::tls::Identity;
 use crate::token::Token;
 
@@ -77,9 +78,10 @@ impl Connector {
         self
     }
 
-    /// How much a stream may be sent ahead of what is read from it. A connection may be sent as much, too.
+    /// How much a stream may be sent ahead of what is read from it. A connection may be sent as much, too. More than
+    /// 2^31 - 1 counts as that.
     pub fn window_bytes(mut self, size: u32) -> Self {
-        self.window_bytes = size;
+        self.window_bytes = size.min(LARGEST_WINDOW_BYTES);
         self
     }
 
@@ -106,8 +108,8 @@ impl Connector {
             // TLS is ours, not tonic's, but the requests had better say that there is some.
             .origin(http::Uri::from_static(ORIGIN))
             .connect_timeout(self.connect_timeout)
-            .http2_keep_alive_interval(self.keepalive_interval)
-            .keep_alive_timeout(self.keepalive_timeout)
+            .http2_keep_alive_interval(self.keepalive_interval.min(LONGEST_KEEPALIVE))
+            .keep_alive_timeout(self.keepalive_timeout.min(LONGEST_KEEPALIVE))
             .initial_stream_window_size(self.window_bytes)
             .initial_connection_window_size(self.window_bytes);
         let (address, tls) = (self.address.clone(), self.tls.clone());
@@ -238,6 +240,9 @@ fn is_unanswered(kind: io::ErrorKind) -> bool {
             | UnexpectedEof
     )
 }
+
+/// RFC 9113, 6.9.1.
+const LARGEST_WINDOW_BYTES: u32 = (1 << 31) - 1;
 
 const URI: &str = "http://localhost";
 const ORIGIN: &str = "https://localhost";

@@ -42,7 +42,8 @@ impl Pauses {
         self.start_with(ExponentialBuilder::new())
     }
 
-    fn start_with(self, builder: ExponentialBuilder) -> Backoff {
+    fn start_with(mut self, builder: ExponentialBuilder) -> Backoff {
+        self.shortest = self.shortest.max(SHORTEST);
         let growing_to = |longest| {
             builder
                 .with_jitter()
@@ -77,6 +78,9 @@ impl Backoff {
         *self = self.pauses.start();
     }
 }
+
+/// Whatever is set: without a pause a consumer would do nothing but knock.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
@@ -170,6 +174,19 @@ mod tests {
         }
         backoff.start_over();
         assert!(backoff.next(false) <= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn there_is_a_pause_though_none_was_asked_for() {
+        let none = Pauses {
+            shortest: Duration::ZERO,
+            longest: Duration::ZERO,
+            longest_unanswered: Duration::ZERO,
+        };
+        let mut backoff = none.start();
+        for unanswered in [true, false, true, false] {
+            assert!(backoff.next(unanswered) >= SHORTEST);
+        }
     }
 
     #[test]

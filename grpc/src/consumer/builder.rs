@@ -81,7 +81,7 @@ impl ConsumerBuilder {
 
     /// The shortest and the longest pause between attempts. Pauses double from one to the other. Up to as much again
     /// comes on top, by chance, so that consumers which lost the same server do not come back as one. While nobody
-    /// answers, they grow to [`max_unanswered_delay`](Self::max_unanswered_delay) only.
+    /// answers, they grow to [`max_unanswered_delay`](Self::max_unanswered_delay) only. Less than a millisecond counts as one.
     pub fn backoff(mut self, shortest: Duration, longest: Duration) -> Self {
         self.pauses.shortest = shortest;
         self.pauses.longest = longest;

@@ -83,7 +83,7 @@ impl Cycle {
             () = self.stop.cancelled() => {}
         }
         if let Some(saver) = &mut self.saver {
-            saver.save().await;
+            saver.save_at_last().await;
         }
     }
 }
@@ -146,7 +146,10 @@ impl Attempts {
             session = self.register(client).await?;
             opened = open_stream(client, name, &session, limit).await;
         }
-        self.session = Some(session.clone());
+        let usable = !opened
+            .as_ref()
+            .is_err_and(Disconnection::is_refusal_of_session);
+        self.session = usable.then(|| session.clone());
         opened.map(|events| (session, events))
     }
 

@@ -64,23 +64,25 @@ impl Follower {
         self.batch = Batch::default();
         let (epoch, sequence) = (snapshot.epoch, snapshot.sequence);
         let state = Resolved::from_settings(snapshot.settings).map_err(Disconnection::Duplicate)?;
+        let head = self.replica.engine().map(Engine::head);
+        // A server without epochs counts from the start again whenever it starts again.
+        if let Some(head) = &head
+            && head.epoch() == epoch
+            && sequence < head.sequence()
+            && epoch != Epoch::NONE
+        {
+            return Err(Disconnection::Behind {
+                reached: head.sequence(),
+                found: sequence,
+            });
+        }
         self.replica.describe(snapshot.origin);
-        let Some(engine) = self.replica.engine() else {
+        let Some((engine, head)) = self.replica.engine().zip(head) else {
             self.replica.begin(state, epoch, sequence);
             return Ok(Taken::Applied);
         };
-        let head = engine.head();
-        if head.epoch() == epoch {
-            // A server without epochs counts from the start again whenever it starts again.
-            if sequence < head.sequence() && epoch != Epoch::NONE {
-                return Err(Disconnection::Behind {
-                    reached: head.sequence(),
-                    found: sequence,
-                });
-            }
-            if sequence == head.sequence() && state == *head.state() {
-                return Ok(Taken::Applied);
-            }
+        if (head.epoch(), head.sequence()) == (epoch, sequence) && state == *head.state() {
+            return Ok(Taken::Applied);
         }
         // What stays the same keeps its encoding, for whoever serves the replica again.
         let Ok(next) = head.state().apply(&ResolvedChange::ReplaceAll(state));
@@ -325,6 +327,23 @@ mod tests {
             "the server is behind: it is at sequence 4, where 5 of the same epoch has been reached"
         );
         assert_eq!(case.head(), (1, 5, 0));
+    }
+
+    #[test]
+    fn only_what_is_taken_says_what_is_described() {
+        let mut case = Case::new();
+        let mut described = |sequence, value, origin: &str| {
+            let ConfigEvent::Snapshot(mut snapshot) = snapshot(1, sequence, &[("a", value)]) else {
+                panic!("no snapshot")
+            };
+            snapshot.origin = origin.into();
+            case.reconnect();
+            let _ = case.follower.take(ConfigEvent::Snapshot(snapshot));
+            case.replica.origin()
+        };
+        assert_eq!(&*described(4, 9, "refused"), "o");
+        assert_eq!(&*described(5, 0, "the same settings"), "the same settings");
+        assert_eq!(&*described(6, 1, "others"), "others");
     }
 
     #[test]

@@ -1,18 +1,22 @@
 //! Keeps a replica's file up with it: soon, but not often, and never on the way of an event.
 //!
 //! There is one write at a time, and each starts with the newest version: what is in the file last is what was true last.
+//! Each has a thread that nobody has to wait for, since a file system may hang: a runtime would not end before a blocking
+//! task of its own.
 
 use std::error::Error;
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use configstream_engine::settings::Resolved;
 use configstream_engine::{Epoch, Sequence};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use crate::client::Client;
+use crate::consumer::Consumer;
 use crate::consumer::replica::Replica;
 use crate::consumer::saved::{SavedError, SavedErrorReason, SnapshotFile};
 use crate::consumer::state::ConsumerState;
@@ -34,8 +38,10 @@ type Saved = (Epoch, Sequence, SystemTime);
 /// A write goes on even if nobody waits for it any more.
 struct Writing {
     content: Saved,
-    task: JoinHandle<Result<(), Box<dyn Error + Send + Sync>>>,
+    done: oneshot::Receiver<Written>,
 }
+
+type Written = Result<(), Box<dyn Error + Send + Sync>>;
 
 impl Saver {
     pub(super) fn new(file: SnapshotFile, interval: Duration, replica: Arc<Replica>) -> Self {
@@ -109,7 +115,7 @@ impl Saver {
             return;
         }
         let (file, origin) = (self.file.clone(), self.replica.origin());
-        let task = spawn_blocking(move || {
+        let done = begin(move || {
             let encoder = Encoder::new(origin, Client::MESSAGE_BYTES);
             let frame = encoder
                 .snapshot_apart(&head)
@@ -117,16 +123,41 @@ impl Saver {
             Ok(file.save(&frame, known_at)?)
         });
         let content = (epoch, sequence, known_at);
-        self.writing = Some(Writing { content, task });
+        self.writing = Some(Writing { content, done });
         self.finish().await;
     }
 
-    /// Waits for the write under way, if there is one.
+    /// The same for the last time, within [`Consumer::SAVE_TIMEOUT`]. A write that takes longer is left alone: it may end yet,
+    /// or with the process, which leaves the file as it was.
+    pub(super) async fn save_at_last(&mut self) {
+        let limit = Consumer::SAVE_TIMEOUT;
+        if timeout(limit, self.save()).await.is_err() {
+            let path = self.file.path.display();
+            tracing::warn!(
+                %path,
+                "stopping without having saved the configuration: writing {path} takes longer than {limit:?}"
+            );
+        }
+    }
+
+    /// Waits for the write under way, if there is one; says so when that takes long.
     async fn finish(&mut self) {
-        let Some(Writing { content, task }) = &mut self.writing else {
+        let Some(Writing { content, done }) = &mut self.writing else {
             return;
         };
-        let written = task.await.unwrap_or_else(|error| Err(error.into()));
+        let limit = Consumer::SAVE_TIMEOUT;
+        let written = match timeout(limit, &mut *done).await {
+            Ok(written) => written,
+            Err(_) => {
+                let path = self.file.path.display();
+                tracing::warn!(
+                    %path,
+                    "cannot save the configuration: writing {path} takes longer than {limit:?}; does its file system hang?"
+                );
+                done.await
+            }
+        };
+        let written = written.unwrap_or_else(|_| Err("writing it panicked".into()));
         let content = *content;
         self.writing = None;
         match written {
@@ -149,6 +180,23 @@ impl Saver {
     /// What is still true has to look young, though nothing changes.
     fn renewal(&self) -> Duration {
         self.file.max_age / 4
+    }
+}
+
+/// Writes on a thread of its own.
+fn begin(write: impl FnOnce() -> Written + Send + 'static) -> oneshot::Receiver<Written> {
+    let (done, written) = oneshot::channel();
+    let begun = thread::Builder::new()
+        .name("configstream-save".to_owned())
+        // Refused when nobody waits any more.
+        .spawn(move || drop(done.send(write())));
+    match begun {
+        Ok(_) => written,
+        Err(error) => {
+            let (failed, written) = oneshot::channel();
+            let _ = failed.send(Err(error.into()));
+            written
+        }
     }
 }
 
@@ -194,11 +242,53 @@ mod tests {
             engine.adopt(state("y"), epoch, Sequence::new(2)).unwrap();
             saver.save().await;
         });
-        // Every write has ended then.
-        drop(runtime);
         let (saved, _) = file.load().unwrap().unwrap();
         assert_eq!(saved.sequence.get(), 2);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_hangs_is_told_of_once_and_given_up_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let writer = Arc::new(std::fs::File::create(&log).unwrap());
+        let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let told = |what: &str| {
+            let text = std::fs::read_to_string(&log).unwrap();
+            text.matches(what).count()
+        };
+        let file = SnapshotFile {
+            path: dir.path().join("replica"),
+            max_age: Duration::MAX,
+        };
+        let replica = Arc::new(Replica::new(1));
+        replica.describe("o".into());
+        replica.begin(state("y"), Epoch::new(1), Sequence::new(1));
+        replica.set_ready();
+        // Whoever encodes the setting hangs.
+        let (hung, hangs) = std::sync::mpsc::channel();
+        let head = replica.engine().unwrap().head();
+        thread::spawn(move || {
+            let memo = head.state().get("a").unwrap().memo();
+            memo.get_or_init::<bytes::Bytes>(|| {
+                hung.send(()).unwrap();
+                loop {
+                    thread::park();
+                }
+            });
+        });
+        hangs.recv().unwrap();
+
+        let mut saver = Saver::new(file.clone(), Duration::ZERO, replica);
+        let hour = Duration::from_secs(3_600);
+        timeout(hour, saver.run()).await.unwrap_err();
+        assert_eq!(told("cannot save the configuration: writing "), 1);
+        assert_eq!(told("stopping without having saved"), 0);
+        timeout(hour, saver.save_at_last()).await.unwrap();
+        assert_eq!(told("stopping without having saved"), 1);
+        assert!(file.load().unwrap().is_none());
+    }
+
     #[tokio::test]
     async fn what_is_stale_is_saved_with_the_time_at_which_it_was_true() {
         let dir = tempfile::tempdir().unwrap();

@@ -46,7 +46,8 @@ pub struct SectionChange {
 impl SectionSubscription {
     pub(super) fn new(section: &str, subscription: Subscription<Resolved>) -> Self {
         Self {
-            section: section.into(),
+            // As people write it, too: no key ends with a dot.
+            section: section.trim_end_matches('.').into(),
             subscription,
             known: None,
             reached: Resolved::new(),
@@ -199,6 +200,8 @@ mod tests {
         let first = watch(&engine, "a").try_next().unwrap();
         assert_eq!(told(&first), ["a=0", "a.b=0", "a.c=0"]);
         assert_eq!(watch(&engine, "").try_next().unwrap().set.len(), 4);
+        let dotted = watch(&engine, "a.").try_next().unwrap();
+        assert_eq!(told(&dotted), told(&first));
         let nothing = watch(&engine, "z").try_next().unwrap();
         assert!(told(&nothing).is_empty());
     }

@@ -164,6 +164,14 @@ impl Disconnection {
         }
     }
 
+    /// Of a stream that was not opened: whether it may be for its session, so that another one is worth a try. As a server
+    /// says it of a session that is lost or none, and as this side does of one that cannot be sent.
+    pub(super) fn is_refusal_of_session(&self) -> bool {
+        let wrong = |code| matches!(code, Code::Unauthenticated | Code::InvalidArgument);
+        self.is_loss_of_session()
+            || matches!(self, Self::Stream(StreamError::Status(status)) if wrong(status.code()))
+    }
+
     /// Whether there was nobody to ask, so that asking again costs nobody anything.
     pub(super) fn is_unanswered(&self) -> bool {
         matches!(self, Self::Connect(error) if error.is_unanswered())

@@ -35,7 +35,7 @@ use crate::server::bounds::ServerBounds;
 use crate::server::core::Core;
 use crate::server::cork::Corked;
 use crate::server::handshakes::UnderWay;
-use crate::server::limits::Limits;
+use crate::server::limits::{LONGEST_KEEPALIVE, Limits};
 use crate::server::preface::{self, Prefaced};
 use crate::server::request::Timed;
 use crate::server::service::{Connection, STREAM_CONFIG_EVENTS};
@@ -88,8 +88,10 @@ impl<S: Resolution> Acceptor<S> {
                 // Whoever knocked has gone again.
                 Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Some(Err(error)) => {
-                    // Out of descriptors, mostly. Trying again at once would only burn the processor.
+                    // Out of descriptors, mostly. Strangers hold some as long as they may shake hands, and what the limits
+                    // grant may be more than the system does. Trying again at once would only burn the processor.
                     tracing::warn!(%error, "cannot accept a connection");
+                    self.core.handshakes.give_way();
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -122,7 +124,13 @@ impl<S: Resolution> Acceptor<S> {
             let this = self.clone();
             self.tasks.spawn(async move {
                 let _counted = counted;
-                this.converse(stream).await;
+                let limit = this.core.bounds.granted().limits.handshake_timeout;
+                let reading = timeout(limit, preface::read(stream));
+                match this.closing.run_until_cancelled(reading).await {
+                    Some(Ok(Ok(stream))) => this.converse(stream).await,
+                    Some(_) => tracing::debug!("a connection that does not speak HTTP/2"),
+                    None => {}
+                }
             });
         }
     }
@@ -232,11 +240,11 @@ fn protocol(limits: &Limits, beside: Beside) -> http2::Builder<Beside> {
         .max_header_list_size(limits.header_bytes)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(ERROR_RESETS)
-        .max_send_buf_size(limits.send_buffer_bytes)
+        .max_send_buf_size(limits.send_buffer_bytes.clamp(1, u32::MAX as usize))
         .initial_stream_window_size(RECEIVE_WINDOW_BYTES)
         .initial_connection_window_size(RECEIVE_WINDOW_BYTES)
-        .keep_alive_interval(limits.keepalive_interval)
-        .keep_alive_timeout(limits.answer_timeout());
+        .keep_alive_interval(limits.keepalive_interval.min(LONGEST_KEEPALIVE))
+        .keep_alive_timeout(limits.answer_timeout().min(LONGEST_KEEPALIVE));
     builder
 }
 

@@ -37,15 +37,27 @@ impl<S: Resolution> AdminService<S> {
         self.0.admin.as_deref().ok_or(Refusal::ReadOnly)
     }
 
-    /// Makes a change, and leaves a line in the log whatever comes of it.
+    /// Makes a change, and leaves a line in the log whatever comes of it. On a task of its own: whoever asks may hang up, and
+    /// the change be made all the same.
     async fn apply_audited(&self, request: ChangeRequest) -> Result<Applied, Refusal> {
-        let audit = Audit::of(&request);
-        let outcome = match self.backend() {
-            Ok(backend) => backend.apply(request).await.map_err(Refusal::from),
-            Err(refusal) => Err(refusal),
-        };
-        audit.tell(&outcome);
-        outcome
+        let service = Self(self.0.clone());
+        let applying = tokio::spawn(async move {
+            let audit = Audit::of(&request);
+            let outcome = match service.backend() {
+                Ok(backend) => backend.apply(request).await.map_err(Refusal::from),
+                Err(refusal) => Err(refusal),
+            };
+            audit.tell(&outcome);
+            outcome
+        });
+        match applying.await {
+            Ok(outcome) => outcome,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends.
+                Err(_) => Err(Refusal::ShuttingDown),
+            },
+        }
     }
 
     /// A setting of `head`, and since when it is so.

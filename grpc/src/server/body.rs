@@ -61,7 +61,12 @@ impl<S: Resolution> EventBody<S> {
             }
         }
         if ready.len() > 0 {
-            return Poll::Ready(Some(Frame::data(ready.into_bytes())));
+            let mut piece = ready.into_bytes();
+            // Of an update that stays with the transport the next one tells; a snapshot may be all that comes for long.
+            if self.stream.gave_snapshot() {
+                piece = self.unread.watch(piece);
+            }
+            return Poll::Ready(Some(Frame::data(piece)));
         }
         if !self.rest.is_empty() {
             return self.rest_of_frame();

@@ -20,6 +20,7 @@ use crate::server::limits::Limits;
 use crate::server::registry::Registry;
 use crate::server::routes::routes;
 use crate::server::session::Sessions;
+use crate::server::sparing::Sparing;
 use crate::tls::Identity;
 use crate::token::Token;
 
@@ -101,8 +102,10 @@ impl<S: Resolution> ServerBuilder<S> {
             handshakes: Default::default(),
             connections: Default::default(),
             refused_handshakes: Default::default(),
-            handshake_log: Default::default(),
-            report_log: Default::default(),
+            handshake_log: Sparing::few(),
+            report_log: Sparing::few(),
+            stream_log: Sparing::many(),
+            subscriber_log: Sparing::many(),
             refused_connections: Default::default(),
         });
         let (health, routes) = routes(&core);

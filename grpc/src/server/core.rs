@@ -35,6 +35,9 @@ pub(crate) struct Core<S: Resolution> {
     pub(crate) handshake_log: Sparing,
     /// What remote agents report goes to the log.
     pub(crate) report_log: Sparing,
+    /// Streams that are authorised, and subscribers that join: a client may come back without a pause.
+    pub(crate) stream_log: Sparing,
+    pub(crate) subscriber_log: Sparing,
     pub(crate) refused_connections: AtomicU64,
 }
 

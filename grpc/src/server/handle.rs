@@ -54,7 +54,8 @@ impl<S: Resolution> ServerHandle<S> {
     }
 
     /// Serves a connection that the host has accepted itself, and trusts: over a transport of its own, or after a TLS
-    /// handshake of its own. Nothing is asked here but the token and the session. Spawns onto the current tokio runtime.
+    /// handshake of its own. Nothing is asked here but the token and the session, and to begin within
+    /// [`handshake_timeout`](crate::Limits::handshake_timeout). Spawns onto the current tokio runtime.
     ///
     /// # Panics
     /// Outside of a tokio runtime.

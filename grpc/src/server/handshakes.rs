@@ -48,6 +48,17 @@ impl Handshakes {
         }
     }
 
+    /// The older half loses its places: something that handshakes take has run out.
+    pub(crate) fn give_way(&self) {
+        let mut table = self.0.lock();
+        let half = table.under_way.len().div_ceil(2);
+        for _ in 0..half {
+            if let Some((_, oldest)) = table.under_way.pop_first() {
+                oldest.cancel();
+            }
+        }
+    }
+
     /// How many there are now.
     pub(crate) fn count(&self) -> usize {
         self.0.lock().under_way.len()
@@ -103,5 +114,17 @@ mod tests {
         assert_eq!(handshakes.count(), 1);
         drop(last);
         assert_eq!(handshakes.count(), 0);
+    }
+
+    #[test]
+    fn when_something_runs_out_the_older_half_gives_way() {
+        let handshakes = Handshakes::default();
+        let under_way: Vec<_> = (0..5).map(|_| handshakes.begin(5)).collect();
+        for given_away in [3, 4, 5, 5] {
+            handshakes.give_way();
+            let given = under_way.iter().take_while(|one| is_given_away(one));
+            assert_eq!(given.count(), given_away);
+            assert_eq!(handshakes.count(), 5 - given_away);
+        }
     }
 }

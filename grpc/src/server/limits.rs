@@ -58,8 +58,8 @@ impl Limits {
 
     /// What a stream whose reader has stopped makes the server hold at most, with the default
     /// [`send_buffer_bytes`](Self::send_buffer_bytes) and on a connection of its own: buffers of the transport, and a piece of
-    /// a frame. Beside it there are the updates in its ring, which it shares with other streams; one frame, likewise; and
-    /// what the system holds for the socket.
+    /// a frame. Beside it there are the updates in its ring, which it shares with other streams; two frames, likewise,
+    /// the end of one and the beginning of the next; and what the system holds for the socket.
     pub const STALLED_STREAM_BYTES: usize = 512 * 1024;
 
     /// Connections at a time, counted when the peer is trusted. Whoever comes next is hung up on.
@@ -138,7 +138,8 @@ impl Limits {
         self
     }
 
-    /// Size of a request message. Larger ones are refused with `OutOfRange`.
+    /// Size of a request message. Larger ones are refused with `OutOfRange`. Each request of a connection may hold as much
+    /// while it comes in, but for the one that needs no token: its message is empty, and may have 4 KiB.
     pub fn request_bytes(mut self, size: usize) -> Self {
         self.request_bytes = size;
         self
@@ -151,12 +152,16 @@ impl Limits {
         self
     }
 
-    /// How much one stream may have waiting in the transport, beyond the frame being handed over.
+    /// How much one stream may have waiting in the transport, beyond the frame being handed over. 0 counts as 1, and more than
+    /// 4 GiB as that.
     pub fn send_buffer_bytes(mut self, size: usize) -> Self {
         self.send_buffer_bytes = size;
         self
     }
 }
+
+/// A century, for both sides: HTTP/2 adds it to the time that it is.
+pub(crate) const LONGEST_KEEPALIVE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Default for Limits {
     fn default() -> Self {

@@ -16,7 +16,11 @@ pub(crate) async fn shake<T: AsyncRead + AsyncWrite + Unpin>(
     tls: &TlsAcceptor,
     stream: T,
 ) -> io::Result<Prefaced<TlsStream<T>>> {
-    let mut stream = tls.accept(stream).await?;
+    read(tls.accept(stream).await?).await
+}
+
+/// Reads the preface of a peer.
+pub(crate) async fn read<T: AsyncRead + Unpin>(mut stream: T) -> io::Result<Prefaced<T>> {
     let mut preface = [0; PREFACE.len()];
     stream.read_exact(&mut preface).await?;
     if preface == *PREFACE {

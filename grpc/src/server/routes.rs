@@ -29,7 +29,10 @@ pub(super) fn routes<S: Resolution>(core: &Arc<Core<S>>) -> (HealthReporter, Rou
     }
     let (reflection, older_reflection) = reflection(limit);
     let routes = Routes::new(AgentSecure(core.clone()))
-        .add_service(AgentServer::new(HostNames(core.clone())).max_decoding_message_size(limit))
+        .add_service(
+            AgentServer::new(HostNames(core.clone()))
+                .max_decoding_message_size(limit.min(OPEN_REQUEST_BYTES)),
+        )
         .add_service(
             RemoteAgentServer::new(RemoteAgents(core.clone())).max_decoding_message_size(limit),
         )
@@ -53,3 +56,6 @@ pub(super) fn services<S: Resolution>() -> [&'static str; 5] {
         ConfigAdminServer::<AdminService<S>>::NAME,
     ]
 }
+
+/// How large a request for the name of the host may be, which is empty: the only one that needs no token.
+const OPEN_REQUEST_BYTES: usize = 4 * 1024;

@@ -91,11 +91,14 @@ impl<S: Resolution> AgentSecure<S> {
                 limit: NAME_BYTES,
             }));
         }
-        tracing::info!(
-            session_id,
-            "Config stream authorized for remote agent '{}' (session_id '{session_id}')",
-            registration.display_name
-        );
+        if let Some(unsaid) = core.stream_log.admit() {
+            tracing::info!(
+                session_id,
+                unsaid,
+                "Config stream authorized for remote agent '{}' (session_id '{session_id}')",
+                registration.display_name
+            );
+        }
         let name = if message.name.is_empty() {
             registration.display_name
         } else {
@@ -179,11 +182,12 @@ impl<S: Resolution> RemoteAgent for RemoteAgents<S> {
         for event in report.events {
             // A peer can report as fast as it likes; the log is for the others, too.
             if let Some(unsaid) = self.0.report_log.admit() {
+                let message = &event.message;
+                let said = &message[..message.floor_char_boundary(REPORT_BYTES)];
                 tracing::info!(
                     unsaid,
-                    "Remote agent '{}' reports: {}",
-                    agent.display_name,
-                    event.message
+                    "Remote agent '{}' reports: {said}",
+                    agent.display_name
                 );
             }
         }
@@ -275,3 +279,6 @@ async fn read_message<M: Message + Default + 'static>(
 
 /// How long a subscriber's name may be, in bytes; it is kept as long as the stream.
 const NAME_BYTES: usize = 1_024;
+
+/// How much of what a remote agent reports goes into one line of the log, in bytes.
+const REPORT_BYTES: usize = 1_024;

@@ -5,9 +5,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Lets so many lines through in a while, and counts the others.
-#[derive(Default)]
-pub(crate) struct Sparing(Mutex<While>);
+/// Lets so many lines through in a second, and counts the others.
+pub(crate) struct Sparing {
+    lines: u32,
+    now: Mutex<While>,
+}
 
 #[derive(Default)]
 struct While {
@@ -17,14 +19,31 @@ struct While {
 }
 
 impl Sparing {
+    /// Of what is of no use to anybody in great numbers.
+    pub(crate) fn few() -> Self {
+        Self::new(10)
+    }
+
+    /// Of what a thousand good peers may cause at once, when a server comes back: within 4 s, as consumers do.
+    pub(crate) fn many() -> Self {
+        Self::new(300)
+    }
+
+    fn new(lines: u32) -> Self {
+        Self {
+            lines,
+            now: Mutex::default(),
+        }
+    }
+
     /// Whether one more may be said: then how many were not, since the last that was.
     pub(crate) fn admit(&self) -> Option<u64> {
-        let mut now = self.0.lock();
+        let mut now = self.now.lock();
         if now.begun.is_none_or(|begun| begun.elapsed() >= WHILE) {
             now.begun = Some(Instant::now());
             now.said = 0;
         }
-        if now.said == LINES {
+        if now.said == self.lines {
             now.unsaid += 1;
             return None;
         }
@@ -35,16 +54,14 @@ impl Sparing {
 
 const WHILE: Duration = Duration::from_secs(1);
 
-const LINES: u32 = 10;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn what_is_too_much_is_counted_and_told_with_the_next() {
-        let lines = Sparing::default();
-        for _ in 0..LINES {
+        let lines = Sparing::new(7);
+        for _ in 0..7 {
             assert_eq!(lines.admit(), Some(0));
         }
         for _ in 0..1_000 {

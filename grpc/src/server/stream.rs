@@ -5,7 +5,8 @@
 //!   that is the subscription's doing: this file knows nothing of lag or order.
 //! * The stream never ends with OK: `PermissionDenied` when its session has gone, `Unavailable` when the server or the
 //!   engine closes, when a new epoch begins, and when the sequences are used up.
-//! * What a stream holds is bounded by its ring and one frame, which it shares with every other stream.
+//! * What a stream holds is bounded by its ring and two frames, which it shares with every other stream: the end of one may
+//!   stay with HTTP/2 for want of a window, and the next one has begun.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,6 +33,8 @@ pub(crate) struct EventStream<S: Resolution> {
     position: Option<Position>,
     /// Handed out since the metric heard of any: all streams add to that, so not for each.
     updates: u64,
+    /// A snapshot has been handed out since the body last asked.
+    snapshot: bool,
     ended: bool,
 }
 
@@ -44,11 +47,14 @@ impl<S: Resolution> EventStream<S> {
     ) -> Result<Self, Refusal> {
         let number = core.registry.attach(open.clone())?;
         core.telemetry.subscribers.increment(1.0);
-        tracing::info!(
-            subscriber = open.name,
-            "New subscriber '{}' joining the config stream",
-            open.name
-        );
+        if let Some(unsaid) = core.subscriber_log.admit() {
+            tracing::info!(
+                subscriber = open.name,
+                unsaid,
+                "New subscriber '{}' joining the config stream",
+                open.name
+            );
+        }
         Ok(Self {
             core,
             subscription,
@@ -56,6 +62,7 @@ impl<S: Resolution> EventStream<S> {
             number,
             position: None,
             updates: 0,
+            snapshot: false,
             ended: false,
         })
     }
@@ -70,6 +77,11 @@ impl<S: Resolution> EventStream<S> {
         self.open.gave();
         let updates = std::mem::take(&mut self.updates);
         self.core.telemetry.updates_sent.increment(updates);
+    }
+
+    /// Whether there is a snapshot among the frames handed out since this was last asked.
+    pub(crate) fn gave_snapshot(&mut self) -> bool {
+        std::mem::take(&mut self.snapshot)
     }
 
     /// Gives the next frame to `take`, or says the reason to end. Pending without a waker: updates, and reasons to end, give
@@ -111,6 +123,7 @@ impl<S: Resolution> EventStream<S> {
                 }
                 let frame = self.core.encoder.snapshot(snapshot.version())?;
                 self.position = Some(next);
+                self.snapshot = true;
                 self.report_snapshot(snapshot);
                 Ok(frame)
             }

@@ -144,6 +144,22 @@ async fn a_session_that_refreshing_finds_lost() {
 }
 
 #[tokio::test]
+async fn a_session_that_no_stream_can_be_opened_with() {
+    let empty = Status::unauthenticated("session_id cannot be empty");
+    let refused = Script {
+        events: vec![],
+        end: End::Refused(empty),
+    };
+    let server = Scripted::start([refused, hang([snapshot(1, 1)])]).await;
+    // The first cannot even be sent.
+    let sessions = ["two\nlines", ""].map(str::to_owned);
+    server.told.sessions.lock().unwrap().extend(sessions);
+    let consumer = builder(server.connector.clone()).start();
+    until_value(&consumer, 1).await;
+    assert_eq!((server.registered(), server.streams()), (3, 2));
+}
+
+#[tokio::test]
 async fn two_sides_that_disagree_about_sessions_do_not_keep_each_other_busy() {
     let refusals = (0..50).map(|_| Script {
         events: vec![],

@@ -57,6 +57,8 @@ pub struct Scripted {
 pub struct Told {
     /// A stream that finds none hangs.
     scripts: Mutex<VecDeque<Script>>,
+    /// What sessions are called; one that finds none here is numbered.
+    pub sessions: Mutex<VecDeque<String>>,
     /// Refreshes to be refused.
     pub forget: AtomicU64,
     /// Registrations that get no answer.
@@ -165,8 +167,9 @@ impl AgentSecure for Agent {
             std::future::pending::<()>().await;
         }
         let count = self.0.registered.fetch_add(1, Ordering::Relaxed) + 1;
+        let named = self.0.sessions.lock().unwrap().pop_front();
         Ok(Response::new(RegisterRemoteAgentResponse {
-            session_id: format!("session-{count}"),
+            session_id: named.unwrap_or_else(|| format!("session-{count}")),
             recommended_refresh_interval_secs: 1,
         }))
     }

@@ -1,11 +1,66 @@
 //! Answers that are due, and do not come, over a connection that stands.
 
 use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
+use configstream_grpc::consumer::{ConsumerState, Disconnection};
+use configstream_grpc::{Address, Connector, Token};
+use tokio::net::TcpListener;
+
 use crate::scripted::{End, Script, Scripted, snapshot, update};
-use crate::support::within_deadline;
+use crate::support::{Pem, within_deadline};
 use crate::{LONG, builder, hang, next_cause, until_value};
+
+/// Takes connections, and says nothing.
+async fn mute() -> (TcpListener, Connector) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::Tcp(listener.local_addr().unwrap().to_string());
+    let token = Token::parse(&"ab".repeat(32)).unwrap();
+    let connector = Connector::new(address, &Pem::generate().identity(), token);
+    (listener, connector)
+}
+
+#[tokio::test]
+async fn a_server_that_never_shakes_hands() {
+    let (_listener, connector) = mute().await;
+    let consumer = builder(connector.connect_timeout(Duration::from_millis(50))).start();
+    let mut states = consumer.states();
+    for _ in 0..3 {
+        let cause = next_cause(&mut states).await;
+        assert!(matches!(cause, Disconnection::Connect(_)), "{cause}");
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_let_go_while_it_connects_stops_at_once() {
+    let (listener, connector) = mute().await;
+    let builder = builder(connector.connect_timeout(Duration::MAX));
+    let connecting = async || {
+        let consumer = builder.clone().start();
+        let (socket, _) = within_deadline(listener.accept()).await.unwrap();
+        (consumer, socket)
+    };
+    let (consumer, _socket) = connecting().await;
+    within_deadline(consumer.shutdown()).await;
+
+    let (consumer, _socket) = connecting().await;
+    let mut states = consumer.states();
+    drop(consumer);
+    let mut last = None;
+    while let Some(state) = within_deadline(states.next()).await {
+        last = Some(state);
+    }
+    assert!(matches!(last, Some(ConsumerState::Stopped)), "{last:?}");
+
+    // On a thread of its own, while another thread waits.
+    let consumer = builder.clone().start_thread().unwrap();
+    let mut states = consumer.states();
+    let waiting = thread::spawn(move || while states.next_timeout(Duration::MAX).is_ok() {});
+    let (_socket, _) = within_deadline(listener.accept()).await.unwrap();
+    consumer.shutdown_blocking();
+    waiting.join().unwrap();
+}
 
 #[tokio::test]
 async fn a_server_that_never_answers_a_registration() {

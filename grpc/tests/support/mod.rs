@@ -2,7 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+pub mod chance;
 pub mod gate;
+pub mod log;
 pub mod peer;
 pub mod raw;
 

@@ -27,9 +27,11 @@ pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
-/// RFC 9113, 6.5.2.
+// RFC 9113, 6.5.2.
+const HEADER_TABLE_SIZE: u16 = 1;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
 pub const END_STREAM: u8 = 1;
@@ -55,9 +57,12 @@ impl Peer {
 
     /// The same, with a window of so many bytes for each stream.
     pub async fn speak_with_window(host: &Host, bytes: u32) -> Self {
-        let mut settings = INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
-        settings.extend_from_slice(&bytes.to_be_bytes());
-        Self::speak_with(host, &settings).await
+        Self::speak_with(host, &setting(INITIAL_WINDOW_SIZE, bytes)).await
+    }
+
+    /// The same, ready to remember so many bytes of headers.
+    pub async fn speak_with_header_table(host: &Host, bytes: u32) -> Self {
+        Self::speak_with(host, &setting(HEADER_TABLE_SIZE, bytes)).await
     }
 
     async fn speak_with(host: &Host, settings: &[u8]) -> Self {
@@ -103,6 +108,11 @@ impl Peer {
         }
         None
     }
+}
+
+fn setting(name: u16, value: u32) -> Vec<u8> {
+    let (name, value) = (name.to_be_bytes(), value.to_be_bytes());
+    [&name[..], &value[..]].concat()
 }
 
 /// Appends a frame.
