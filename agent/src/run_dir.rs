@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
 
+/// The environment variable that names the directory, where `--run-dir` does not.
+pub const RUN_DIR: &str = "CONFIGSTREAM_RUN_DIR";
+
 /// A directory for what one agent keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunDir {
@@ -25,8 +28,13 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// None was asked for, and neither `XDG_STATE_HOME` nor `HOME` says where the user's is.
+    /// An empty one was asked for; or none was, and neither `XDG_STATE_HOME` nor `HOME` says where the user's is.
     pub fn locate(asked: Option<&Path>) -> Result<Self, Failure> {
+        if asked.is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(nameless(
+                env::var_os(RUN_DIR).is_some_and(|it| it.is_empty()),
+            ));
+        }
         Self::locate_in(asked, env::var_os("XDG_STATE_HOME"), env::var_os("HOME"))
     }
 
@@ -212,6 +220,29 @@ impl RunDir {
         let text = text.trim();
         (!text.is_empty()).then(|| text.to_owned())
     }
+}
+
+/// The failure for a run directory that is asked for without a name. To take the user's own instead could reach another
+/// agent than the one that was meant.
+fn nameless(by_variable: bool) -> Failure {
+    let (what, mend) = if by_variable {
+        (
+            format!("the environment variable {RUN_DIR}"),
+            "name a directory there or with --run-dir DIR; or unset it, for your own",
+        )
+    } else {
+        (
+            "--run-dir".to_owned(),
+            "name a directory; or leave it out, for your own",
+        )
+    };
+    let why = format_args!("{what} is empty");
+    Failure::new(
+        Exit::Usage,
+        "cannot tell which run directory is meant",
+        why,
+        mend,
+    )
 }
 
 /// Who has written itself into a lock file; for messages.
