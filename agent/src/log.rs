@@ -11,15 +11,19 @@
 //!
 //! | `log_level` | shows |
 //! | --- | --- |
-//! | `off` | nothing |
+//! | `off` | nothing but the trail of changes |
 //! | `error`, `critical` | what needs somebody's hands |
 //! | `warn`, `warning` | and what somebody should know |
 //! | `info` | and what happens to agents, streams and files: a line or two for each |
 //! | `debug` | and each change, and why each stream and connection ends |
 //! | `trace` | and whatever else there may be |
 //!
+//! Who changed what by hand, or tried to, is logged at each of them, `off` included, as [`AUDIT_LOG`]: the level is itself a
+//! setting, and who changes it must not take the trail of changes with it.
+//!
 //! `debug` and `trace` are for this program's own events; the libraries beneath it stay at `info`. `RUST_LOG` reaches those:
-//! where it is set, it alone says what is logged, and [`set_level`] does nothing.
+//! where it is set, it alone says what is logged, the trail included (`RUST_LOG=warn,configstream_grpc::audit=info` keeps
+//! it), and [`set_level`] does nothing.
 
 use std::env;
 use std::fmt::{self, Write};
@@ -29,6 +33,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
+use configstream_grpc::AUDIT_LOG;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::MakeExt;
@@ -144,11 +149,11 @@ struct Log {
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Our own events at a level; those of libraries at most at `info`.
+/// Our own events at a level, but for the trail of changes, which stays; those of libraries at most at `info`.
 fn filter(level: LevelFilter) -> EnvFilter {
     // An event is shown by the longest directive that its target starts with.
     EnvFilter::new(format!(
-        "{},configstream={level}",
+        "{},configstream={level},{AUDIT_LOG}=info",
         level.min(LevelFilter::INFO)
     ))
 }
@@ -248,6 +253,7 @@ mod tests {
             (LevelFilter::INFO, "configstream=info,info"),
             (LevelFilter::TRACE, "configstream=trace,info"),
         ] {
+            let directives = format!("{AUDIT_LOG}=info,{directives}");
             assert_eq!(filter(level).to_string(), directives);
         }
     }
