@@ -154,7 +154,8 @@ pub(super) fn clock(agent: Timestamp, own: SystemTime) -> Result<String, Failure
     ))
 }
 
-/// A client can register, open a stream and get its snapshot. The session ends by itself, after the idle timeout.
+/// A client can register, open a stream and get its snapshot. The session ends by itself, after the idle timeout: no call
+/// ends one.
 pub(super) async fn session(client: &Client, patience: Duration) -> Result<String, Failure> {
     let open = async {
         let session = client
