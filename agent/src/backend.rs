@@ -189,10 +189,8 @@ impl Known {
             (Kind::Duration, Value::Int(number)) if number >= 0 => {
                 Ok(Value::duration(Duration::from_nanos(number.unsigned_abs())))
             }
-            (Kind::Duration, Value::String(text)) => scalar::typed(kind, &text).map_err(|error| {
-                let error = self.refusal(key.as_str(), error);
-                format!("`{key}` {error}; {}", error.mend())
-            }),
+            (Kind::Duration, Value::String(text)) => scalar::typed(kind, &text)
+                .map_err(|error| format!("`{key}` {error}; {}", error.mend())),
             (kind, value) if kind == Kind::of(&value) => Ok(value),
             (kind, value) => Err(format!(
                 "`{key}` is {kind}, but {} was given; write {}",
@@ -235,7 +233,7 @@ mod tests {
             (
                 "forwarder_timeout",
                 Value::from("soon"),
-                ["is a duration", "`soon`", "30s"],
+                ["is a duration", "a number is missing", "30s"],
             ),
             (
                 "apm_config",

@@ -102,10 +102,8 @@ pub fn value(known: &Known, key: &Key, text: &str) -> Result<Value, String> {
             } else {
                 text.trim()
             };
-            return scalar::typed(kind, text).map_err(|error| {
-                let error = known.refusal(key.as_str(), error);
-                format!("`{key}` {error}; {}", error.mend())
-            });
+            return scalar::typed(kind, text)
+                .map_err(|error| format!("`{key}` {error}; {}", error.mend()));
         }
         // An empty text is no YAML value, but a good string.
         None if text.is_empty() => return Ok(Value::String("".into())),
@@ -201,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_secret_is_not_shown() {
+    fn no_error_quotes_a_value() {
         for argument in [
             "api_key:hunter2",
             "api_key: hun=ter2",
@@ -209,6 +207,11 @@ mod tests {
             "mine.password=!!int hunter2",
             "mine.password=[hunter2",
             "mine.password={a: !hunter2 x}",
+            "apm_config.enabled=hunter2",
+            "expvar_port=hunter2",
+            "forwarder_timeout=hunter2",
+            "tags=hunter2",
+            "container_env_as_tags=[hunter2]",
             "secret_backend_arguments=hunter2",
             "secret_backend_config=!!bool hunter2",
         ] {

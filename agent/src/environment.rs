@@ -115,14 +115,7 @@ pub fn assignments(
         let text = text
             .to_str()
             .ok_or_else(|| fail(EnvironmentProblem::NotUtf8(kind)))?;
-        let value = read(kind, text).map_err(|problem| {
-            fail(match problem {
-                EnvironmentProblem::Scalar(error) => {
-                    EnvironmentProblem::Scalar(known.refusal(key.as_str(), error))
-                }
-                other => other,
-            })
-        })?;
+        let value = read(kind, text).map_err(fail)?;
         let provenance = Some(Provenance::environment(variable.clone()));
         found.push((
             variable,
@@ -286,19 +279,24 @@ mod tests {
                 [
                     "`apm_config.enabled`",
                     "a boolean",
-                    "`maybe`",
+                    "its value is not",
                     "write true or false",
                 ],
             ),
             (
                 "DD_EXPVAR_PORT",
                 "5e3x",
-                ["`expvar_port`", "an integer", "`5e3x`", "whole number"],
+                ["`expvar_port`", "an integer", "is not", "whole number"],
             ),
             (
                 "DD_FORWARDER_TIMEOUT",
                 "20 s",
-                ["`forwarder_timeout`", "a duration", "`20 s`", "30s"],
+                [
+                    "`forwarder_timeout`",
+                    "a duration",
+                    "a unit is unknown",
+                    "30s",
+                ],
             ),
             (
                 "DD_TAGS",
@@ -338,8 +336,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_secret_is_not_shown() {
+    fn no_error_quotes_a_value() {
         for (variable, text) in [
+            ("DD_APM_CONFIG_ENABLED", "hunter2"),
+            ("DD_EXPVAR_PORT", "hunter2"),
+            ("DD_FORWARDER_BACKOFF_BASE", "hunter2"),
+            ("DD_FORWARDER_TIMEOUT", "hunter2"),
+            ("DD_TAGS", r#"["hunter2", null]"#),
+            ("DD_CONTAINER_ENV_AS_TAGS", "hunter2"),
             ("DD_SECRET_BACKEND_ARGUMENTS", r#"["hunter2", null]"#),
             ("DD_SECRET_BACKEND_CONFIG", "hunter2"),
             ("DD_SECRET_BACKEND_CONFIG", r#"{"pin":41414141414141414}"#),

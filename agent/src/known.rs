@@ -7,8 +7,7 @@ use std::sync::LazyLock;
 
 use configstream_engine::settings::{Assignment, Key, Provenance, Value};
 
-use crate::scalar::{Kind, ScalarError};
-use crate::secrets::Secrets;
+use crate::scalar::Kind;
 use crate::yaml::{self, Document, FileError};
 
 /// The example configuration that is compiled in, as text.
@@ -104,17 +103,6 @@ impl Known {
     #[must_use]
     pub fn default_of(&self, key: &str) -> Option<&Value> {
         self.keys.get(key).map(|entry| &entry.default)
-    }
-
-    /// Why a text is no value of a key, fit to be shown. It quotes the text only where the known type says that a text
-    /// such as this is no secret. The list in force cannot be asked: what is refused may be that list.
-    #[must_use]
-    pub fn refusal(&self, key: &str, error: ScalarError) -> ScalarError {
-        if self.kind(key).is_some() && !Secrets::known().hides(key) {
-            error
-        } else {
-            error.without_text()
-        }
     }
 
     /// Some known key inside the section `key`, if it is one.

@@ -15,13 +15,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use configstream_engine::settings::Value;
 
 use crate::duration::{self, DurationError};
-use crate::secrets::REDACTED;
 
 /// The largest integer a setting may have, either way: 2^53.
 pub const MAX_INTEGER: i64 = Value::MAX_INTEGER;
@@ -90,6 +88,9 @@ impl fmt::Display for Kind {
 }
 
 /// Why a text is not the value it should be.
+///
+/// It never quotes the text: that may be a secret, and which keys are secret is not known while settings are still being
+/// read. Who reports it says where the text stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScalarError {
@@ -99,22 +100,12 @@ pub enum ScalarError {
     NotFinite,
     /// Beyond ±2^53.
     IntegerTooBig,
-    /// Not of the type the key has.
-    Expected {
-        /// That type.
-        kind: Kind,
-        /// The text.
-        text: Arc<str>,
-    },
+    /// Not of the type the key has, which is this.
+    Expected(Kind),
     /// A span of time whose nanoseconds go beyond 2^53.
     DurationTooLong,
     /// No span of time.
-    Duration {
-        /// The text.
-        text: Arc<str>,
-        /// Why not.
-        error: DurationError,
-    },
+    Duration(DurationError),
 }
 
 impl ScalarError {
@@ -125,21 +116,10 @@ impl ScalarError {
             Self::Null => "give a value (\"\" for an empty text), or remove the line so that the layer below shows".to_owned(),
             Self::NotFinite => "give a finite number".to_owned(),
             Self::IntegerTooBig => "keep within 9007199254740992 either way, or quote it to make it a text".to_owned(),
-            Self::Expected { kind, .. } => format!("write {}", kind.example()),
+            Self::Expected(kind) => format!("write {}", kind.example()),
             Self::DurationTooLong => "keep within 2501h".to_owned(),
-            Self::Duration { .. } => format!("write {}", Kind::Duration.example()),
+            Self::Duration(_) => format!("write {}", Kind::Duration.example()),
         }
-    }
-}
-
-impl ScalarError {
-    /// The same without the text that was refused, which may be a secret.
-    #[must_use]
-    pub fn without_text(mut self) -> Self {
-        if let Self::Expected { text, .. } | Self::Duration { text, .. } = &mut self {
-            *text = REDACTED.into();
-        }
-        self
     }
 }
 
@@ -149,11 +129,11 @@ impl fmt::Display for ScalarError {
             Self::Null => formatter.write_str("has no value (null)"),
             Self::NotFinite => formatter.write_str("is not a finite number"),
             Self::IntegerTooBig => formatter.write_str("is an integer that a double cannot carry exactly (beyond 2^53)"),
-            Self::Expected { kind, text } => write!(formatter, "is {kind}, but `{}` is not", shorten(text)),
+            Self::Expected(kind) => write!(formatter, "is {kind}, but its value is not"),
             Self::DurationTooLong => {
                 formatter.write_str("is a duration whose nanoseconds a double cannot carry exactly (beyond 2^53, 104 days)")
             }
-            Self::Duration { text, error } => write!(formatter, "is a duration, but `{}` is not: {error}", shorten(text)),
+            Self::Duration(error) => write!(formatter, "is a duration, but its value is not: {error}"),
         }
     }
 }
@@ -166,10 +146,7 @@ impl Error for ScalarError {}
 ///
 /// It is not of that type. A list or a map is never read from a text here: how depends on the source.
 pub fn typed(kind: Kind, text: &str) -> Result<Value, ScalarError> {
-    let expected = || ScalarError::Expected {
-        kind,
-        text: text.into(),
-    };
+    let expected = || ScalarError::Expected(kind);
     match kind {
         Kind::String => Ok(Value::String(text.into())),
         Kind::Bool => match text.to_ascii_lowercase().as_str() {
@@ -195,10 +172,7 @@ pub fn typed(kind: Kind, text: &str) -> Result<Value, ScalarError> {
             Some(number) if number >= 0 => bounded(number),
             _ => duration::parse(text)
                 .map(nanoseconds)
-                .map_err(|error| ScalarError::Duration {
-                    text: text.into(),
-                    error,
-                })?,
+                .map_err(ScalarError::Duration)?,
         },
         Kind::List | Kind::Map => Err(expected()),
     }
@@ -278,16 +252,6 @@ fn float(text: &str) -> Option<f64> {
         return None;
     }
     text.parse().ok()
-}
-
-/// At most a line's worth of a text, for messages.
-fn shorten(text: &str) -> String {
-    const LONGEST: usize = 60;
-    if text.chars().count() <= LONGEST {
-        return text.escape_debug().to_string();
-    }
-    let start: String = text.chars().take(LONGEST).collect();
-    format!("{}…", start.escape_debug())
 }
 
 #[cfg(test)]

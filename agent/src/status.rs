@@ -12,7 +12,6 @@ use tokio::sync::watch;
 use crate::granted::{RefusedSetting, RefusedSettings};
 use crate::recent::{ChangeKind, RecentChange, RecentChanges};
 use crate::resolver::ResolverHandle;
-use crate::secrets::REDACTED;
 use crate::sources::SourceReport;
 
 /// What `/status` shows.
@@ -447,14 +446,14 @@ impl NamedSource {
             detail: self.detail.clone(),
             settings: state.settings,
             healthy: state.error.is_empty(),
-            error: (!state.error.is_empty()).then(|| without_values(&state.error)),
+            error: (!state.error.is_empty()).then_some(state.error),
             failing_for_seconds: failing.map(|failing| failing.as_secs_f64()),
             failing_since: state.failing_since.map(rfc3339),
             loaded_at: state.loaded.map(rfc3339),
             loads: state.loads,
             failures: state.failures,
             last_error_at: state.last_failure.as_ref().map(|(at, _)| rfc3339(*at)),
-            last_error: state.last_failure.map(|(_, why)| without_values(&why)),
+            last_error: state.last_failure.map(|(_, why)| why),
         }
     }
 }
@@ -462,20 +461,6 @@ impl NamedSource {
 /// A time in UTC, to the millisecond.
 fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
-}
-
-/// What a source says is wrong, without the value that is: who asks needs no credentials. A source quotes a value in one
-/// place, as that which is not of the type of its key, and no secret even there.
-fn without_values(error: &str) -> String {
-    const BEFORE: &str = ", but `";
-    const AFTER: &str = "` is not";
-    if let Some((before, quoted)) = error.split_once(BEFORE)
-        && let Some((_, after)) = quoted.rsplit_once(AFTER)
-    {
-        format!("{before}{BEFORE}{REDACTED}{AFTER}{after}")
-    } else {
-        error.to_owned()
-    }
 }
 
 /// Whatever an agent calls itself, nobody needs more of it than this.
@@ -490,40 +475,7 @@ fn shorten(mut text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
-    use crate::known::Known;
-    use crate::yaml::{self, Document};
-
-    #[test]
-    fn an_error_of_a_file_is_told_without_the_value() {
-        let path = Path::new("core.yaml");
-        for (text, expected) in [
-            (
-                "apm_config.enabled: hunter2",
-                "`apm_config.enabled` is a boolean, but `********` is not; write true",
-            ),
-            (
-                "forwarder_timeout: \"hunter2 ` is not a `\"",
-                "`forwarder_timeout` is a duration, but `********` is not: ",
-            ),
-        ] {
-            let error = Document::parse(path, text)
-                .and_then(|document| yaml::assignments(&[(path, &document)], Known::embedded()))
-                .unwrap_err()
-                .to_string();
-            assert!(error.contains("hunter2"), "{error}");
-            let told = without_values(&error);
-            assert!(
-                !told.contains("hunter2") && told.contains(expected),
-                "{told}"
-            );
-            assert!(told.starts_with("core.yaml:1:"), "{told}");
-        }
-        let harmless = "core.yaml:2:1: the key `log_level` is given twice, first at line 1";
-        assert_eq!(without_values(harmless), harmless);
-    }
 
     #[test]
     fn times_are_told_in_utc_to_the_millisecond() {

@@ -389,35 +389,35 @@ fn each_bad_text_is_refused_with_place_reason_and_mend() {
             "bool expected",
             "apm_config:\n  enabled: maybe\n",
             "2:12",
-            "`apm_config.enabled` is a boolean, but `maybe` is not",
+            "`apm_config.enabled` is a boolean, but its value is not",
             "true or false",
         ),
         case(
             "integer expected",
             "expvar_port: 12.5\n",
             "1:14",
-            "is an integer, but `12.5` is not",
+            "is an integer, but its value is not",
             "whole number",
         ),
         case(
             "number expected",
             "forwarder_backoff_base: two\n",
             "1:25",
-            "is a number, but `two` is not",
+            "is a number, but its value is not",
             "such as 0.5",
         ),
         case(
             "duration expected",
             "forwarder_timeout: 20 seconds\n",
             "1:20",
-            "is a duration, but `20 seconds` is not: a unit is unknown",
+            "is a duration, but its value is not: a unit is unknown",
             "30s",
         ),
         case(
             "list expected",
             "tags: a\n",
             "1:7",
-            "`tags` is a list, but `a` is not",
+            "`tags` is a list, but its value is not",
             "[a, b]",
         ),
         case(
@@ -466,7 +466,7 @@ fn each_bad_text_is_refused_with_place_reason_and_mend() {
             "bad tagged duration",
             "mine: !duration soon\n",
             "1:",
-            "is a duration, but `********` is not",
+            "is a duration, but its value is not",
             "30s",
         ),
         case(
@@ -512,7 +512,7 @@ fn each_bad_text_is_refused_with_place_reason_and_mend() {
 }
 
 #[test]
-fn no_error_quotes_a_secret() {
+fn no_error_quotes_a_value() {
     let values = [
         "!hunter2 x",
         "!hunter2",
@@ -546,6 +546,13 @@ fn no_error_quotes_a_secret() {
             format!("mine:\n  auth_token: {value}\n"),
             format!("secret_backend_arguments: {value}\n"),
             format!("secret_backend_config:\n  X: {value}\n"),
+            // Any key can be put on the list of secrets, also by a layer that has not been read yet.
+            format!("apm_config.enabled: {value}\n"),
+            format!("expvar_port: {value}\n"),
+            format!("forwarder_backoff_base: {value}\n"),
+            format!("forwarder_timeout: {value}\n"),
+            format!("tags: {value}\n"),
+            format!("container_env_as_tags: {value}\n"),
         ] {
             // Some are good where others are not: a list for a list.
             if let Err(error) = read(&text) {

@@ -231,7 +231,7 @@ fn what_is_refused_shows_without_the_value() {
     let shown = look(&agent, |_| true);
     shown.demand(&[
         "<strong>The newest content of file is refused</strong>",
-        "core.yaml:1:20: `forwarder_timeout` is a duration, but `********` is not",
+        "core.yaml:1:20: `forwarder_timeout` is a duration, but its value is not",
         "<strong>The value of remote_agent.registry.idle_timeout is refused</strong>: it has to be ",
         "It is set by file (",
         "<title>(2) core.yaml · configstream</title>",

@@ -309,7 +309,7 @@ fn a_refused_file_leaves_the_agent_ready_and_shows_why_without_the_value() {
     let shown = file(&status);
     let error = shown["error"].as_str().unwrap();
     assert!(
-        error.contains("core.yaml:2:12: `apm_config.enabled` is a boolean, but `********` is not")
+        error.contains("core.yaml:2:12: `apm_config.enabled` is a boolean, but its value is not")
     );
     assert_eq!(
         (&shown["failures"], &status["ready"]),

@@ -11,7 +11,7 @@
 
 use std::{fmt, marker::PhantomData, ops::Deref, ptr::NonNull};
 
-use crate::sync::{AtomicUsize, Ordering, UnsafeCell};
+use crate::sync::{AtomicUsize, Ordering, Padded, UnsafeCell};
 
 /// A counted reference to an immutable value. Cloning is one relaxed increment; dropping, one decrement.
 pub(crate) struct Shared<T> {
@@ -19,8 +19,9 @@ pub(crate) struct Shared<T> {
 }
 
 struct Counted<T> {
-    /// How many `Shared` handles exist or are promised by a [`Batch`].
-    count: AtomicUsize,
+    /// How many `Shared` handles exist or are promised by a [`Batch`]. On a line of its own: each receiver reads the value,
+    /// and the others, on their cores, lower the count at the same time.
+    count: Padded<AtomicUsize>,
     /// Read by every handle, written only when it is created and when it is freed. In a cell so that `loom` sees both.
     value: UnsafeCell<T>,
 }
@@ -35,7 +36,7 @@ unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 impl<T> Shared<T> {
     pub(crate) fn new(value: T) -> Self {
         let counted = Box::new(Counted {
-            count: AtomicUsize::new(1),
+            count: Padded(AtomicUsize::new(1)),
             value: UnsafeCell::new(value),
         });
         Self {

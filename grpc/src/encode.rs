@@ -7,6 +7,7 @@
 //!
 //! The bytes are those that the generated types would encode to; a test compares them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -64,7 +65,10 @@ impl Encoder {
     }
 
     /// The frame of a version as a snapshot. Cost when it is the first of its version: one concatenation.
-    pub(crate) fn snapshot<S: Resolution>(&self, version: &Version<S>) -> Result<Bytes, Refusal> {
+    pub(crate) fn snapshot<'v, S: Resolution>(
+        &self,
+        version: &'v Version<S>,
+    ) -> Result<Cow<'v, Bytes>, Refusal> {
         self.once(version.memo(), || {
             let frame = self.make_snapshot(version.sequence(), version.epoch(), version.state())?;
             self.snapshots.fetch_add(1, Ordering::Relaxed);
@@ -81,10 +85,10 @@ impl Encoder {
     }
 
     /// The frame of an update.
-    pub(crate) fn update<S: State<Update = SettingUpdate>>(
+    pub(crate) fn update<'u, S: State<Update = SettingUpdate>>(
         &self,
-        update: &Update<S>,
-    ) -> Result<Bytes, Refusal> {
+        update: &'u Update<S>,
+    ) -> Result<Cow<'u, Bytes>, Refusal> {
         self.once(update.memo(), || {
             let frame = self.make_update(update.sequence(), update.batch_remaining(), update)?;
             self.updates.fetch_add(1, Ordering::Relaxed);
@@ -92,12 +96,13 @@ impl Encoder {
         })
     }
 
-    /// What the memo holds, or what `make` makes of it. Streams that come while one makes it wait for that one.
-    fn once(
+    /// What the memo holds, or what `make` makes of it. Streams that come while one makes it wait for that one. Borrowed,
+    /// since streams on several threads that count references to one frame are in each other's way.
+    fn once<'m>(
         &self,
-        memo: &Memo,
+        memo: &'m Memo,
         make: impl Fn() -> Result<Bytes, Refusal>,
-    ) -> Result<Bytes, Refusal> {
+    ) -> Result<Cow<'m, Bytes>, Refusal> {
         let kept = memo.get_or_init(|| Kept {
             origin: self.origin.clone(),
             limit: self.limit,
@@ -105,9 +110,9 @@ impl Encoder {
         });
         // Another server over the same engine may describe it under another origin, or allow for less.
         if *kept.origin == *self.origin && kept.limit == self.limit {
-            kept.frame.clone()
+            kept.frame.as_ref().map(Cow::Borrowed).map_err(Clone::clone)
         } else {
-            make()
+            make().map(Cow::Owned)
         }
     }
 
@@ -296,8 +301,8 @@ mod tests {
             .collect();
         engine.publish(change).unwrap();
         let frame = |event| match event {
-            Event::Snapshot(snapshot) => encoder.snapshot(snapshot.version()).unwrap(),
-            Event::Update(update) => encoder.update(&update).unwrap(),
+            Event::Snapshot(snapshot) => encoder.snapshot(snapshot.version()).unwrap().into_owned(),
+            Event::Update(update) => encoder.update(&update).unwrap().into_owned(),
             _ => panic!("an event"),
         };
         joined

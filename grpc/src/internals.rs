@@ -1,5 +1,7 @@
 //! What benches measure: behind the feature `internals`, and without any promise.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use configstream_engine::{Update, Version, settings::Resolution};
 use configstream_proto::datadog::model::v1::{ConfigEvent, ConfigSnapshot, config_event::Event};
@@ -24,13 +26,13 @@ impl Frames {
     /// As a stream gets it: made once for a version.
     #[must_use]
     pub fn snapshot<S: Resolution>(&self, version: &Version<S>) -> Option<Bytes> {
-        self.0.snapshot(version).ok()
+        self.0.snapshot(version).ok().map(Cow::into_owned)
     }
 
     /// As a stream gets it: made once for an update.
     #[must_use]
     pub fn update<S: Resolution>(&self, update: &Update<S>) -> Option<Bytes> {
-        self.0.update(update).ok()
+        self.0.update(update).ok().map(Cow::into_owned)
     }
 
     /// A snapshot built of the generated types and encoded, as one does without memos. Not framed.

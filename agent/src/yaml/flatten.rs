@@ -262,10 +262,7 @@ impl Flattening<'_> {
                 };
                 let problem = match wrong.what {
                     What::Deep => Problem::ValueTooDeep { key },
-                    What::Scalar(error) => {
-                        let error = self.known.refusal(&key, error);
-                        Problem::Scalar { key, error }
-                    }
+                    What::Scalar(error) => Problem::Scalar { key, error },
                     What::Shape { expected, found } => Problem::WrongShape {
                         key,
                         expected,

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use configstream_engine::settings::{Key, Source};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tonic::Code;
 
@@ -224,6 +225,43 @@ fn a_good_file_that_does_not_fit_what_was_set_is_refused_whole() {
     assert!(status.contains("mine.below"), "{status}");
     assert_eq!(agent.verb(&["get", "ours"]).json()["value"], 1);
     watch.assert_quiet(&agent);
+}
+
+#[test]
+fn a_refused_value_is_quoted_nowhere_whatever_hides_it() {
+    let root = tempfile::tempdir().unwrap();
+    let config = root.path().join("core.yaml");
+    fs::write(&config, "forwarder_timeout: 1s\n").unwrap();
+    let mut agent = Agent::start(
+        &root.path().join("run"),
+        &["--config", &config.display().to_string()],
+    );
+    let hide = "secret_keys: [forwarder_timeout]\n";
+    fs::write(&config, format!("{hide}forwarder_timeout: hunter2\n")).unwrap();
+    agent.until("it is refused", |agent| {
+        agent.metric("configstream_file_healthy") < 0.5
+    });
+    let place = "core.yaml:2:20: `forwarder_timeout` is a duration, but its value is not";
+    agent.until_said(place);
+    assert!(agent.status().to_string().contains(place));
+    let set = agent.verb(&["set", "forwarder_timeout", "hunter2"]);
+    set.demand(10, &["is a duration, but its value is not"]);
+    let told = format!("{set:?} {}", agent.status());
+    fs::write(&config, format!("{hide}forwarder_timeout: 2s\n")).unwrap();
+    agent.until_said("good again");
+    let shown = agent.verb(&["get", "forwarder_timeout"]).json();
+    assert_eq!(shown["value"], "********");
+    agent.signal(Signal::SIGTERM);
+    let told = format!("{told} {:?}", agent.said());
+    assert!(!told.contains("hunter2"), "{told}");
+    // Nor where the agent cannot start.
+    let mut command = start(
+        &root.path().join("other"),
+        &["--set", "forwarder_timeout=hunter2"],
+    );
+    let done = Done::of(&mut command);
+    done.demand(3, &["forwarder_timeout"]);
+    assert!(!format!("{done:?}").contains("hunter2"), "{done:?}");
 }
 
 #[test]

@@ -48,16 +48,16 @@ impl<S: Resolution> EventBody<S> {
         }
         let mut ready = Gathered::default();
         while self.end.is_none() && ready.has_room() {
-            match self.stream.next() {
+            let rest = &mut self.rest;
+            let next = self.stream.next(|frame| match frame.len() {
+                ..=GATHERED_BYTES => ready.add(frame),
+                _ => rest.clone_from(frame),
+            });
+            match next {
                 Poll::Pending if ready.len() == 0 => return Poll::Pending,
-                Poll::Pending => break,
-                Poll::Ready(Some(Ok(frame))) if frame.len() > GATHERED_BYTES => {
-                    self.rest = frame;
-                    break;
-                }
-                Poll::Ready(Some(Ok(frame))) => ready.add(frame),
+                Poll::Ready(Some(Ok(()))) if self.rest.is_empty() => {}
                 Poll::Ready(Some(Err(reason))) => self.end = Some(reason),
-                Poll::Ready(None) => break,
+                Poll::Pending | Poll::Ready(_) => break,
             }
         }
         if ready.len() > 0 {
@@ -122,10 +122,10 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn add(&mut self, frame: Bytes) {
+    fn add(&mut self, frame: &Bytes) {
         self.longest = self.longest.max(frame.len());
         if self.len() == 0 {
-            self.only = frame;
+            self.only.clone_from(frame);
             return;
         }
         if self.several.is_empty() {
@@ -133,7 +133,7 @@ impl Gathered {
             self.several
                 .extend_from_slice(&std::mem::take(&mut self.only));
         }
-        self.several.extend_from_slice(&frame);
+        self.several.extend_from_slice(frame);
     }
 
     fn len(&self) -> usize {

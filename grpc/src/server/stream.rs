@@ -7,6 +7,7 @@
 //!   engine closes, when a new epoch begins, and when the sequences are used up.
 //! * What a stream holds is bounded by its ring and one frame, which it shares with every other stream.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::task::Poll;
@@ -29,6 +30,8 @@ pub(crate) struct EventStream<S: Resolution> {
     number: u64,
     /// Of the newest frame; `None` before the first snapshot.
     position: Option<Position>,
+    /// Handed out since the metric heard of any: all streams add to that, so not for each.
+    updates: u64,
     ended: bool,
 }
 
@@ -52,6 +55,7 @@ impl<S: Resolution> EventStream<S> {
             open,
             number,
             position: None,
+            updates: 0,
             ended: false,
         })
     }
@@ -62,13 +66,15 @@ impl<S: Resolution> EventStream<S> {
     }
 
     /// The transport has been given something, which it has yet to send.
-    pub(crate) fn gave(&self) {
+    pub(crate) fn gave(&mut self) {
         self.open.gave();
+        let updates = std::mem::take(&mut self.updates);
+        self.core.telemetry.updates_sent.increment(updates);
     }
 
-    /// The next frame, or the reason to end. Pending without a waker: updates, and reasons to end, give every stream of the
-    /// connection a turn (`together.rs`).
-    pub(crate) fn next(&mut self) -> Poll<Option<Result<Bytes, Refusal>>> {
+    /// Gives the next frame to `take`, or says the reason to end. Pending without a waker: updates, and reasons to end, give
+    /// every stream of the connection a turn (`together.rs`).
+    pub(crate) fn next(&mut self, take: impl FnOnce(&Bytes)) -> Poll<Option<Result<(), Refusal>>> {
         if self.ended {
             return Poll::Ready(None);
         }
@@ -77,7 +83,10 @@ impl<S: Resolution> EventStream<S> {
         }
         match self.subscription.try_next() {
             Ok(event) => match self.frame(&event) {
-                Ok(frame) => Poll::Ready(Some(Ok(frame))),
+                Ok(frame) => {
+                    take(&frame);
+                    Poll::Ready(Some(Ok(())))
+                }
                 Err(reason) => self.end(reason),
             },
             Err(TryNextError::Empty) => Poll::Pending,
@@ -85,7 +94,7 @@ impl<S: Resolution> EventStream<S> {
         }
     }
 
-    fn frame(&mut self, event: &Event<S>) -> Result<Bytes, Refusal> {
+    fn frame<'e>(&mut self, event: &'e Event<S>) -> Result<Cow<'e, Bytes>, Refusal> {
         match event {
             Event::Snapshot(snapshot) => {
                 let next = Position {
@@ -110,7 +119,7 @@ impl<S: Resolution> EventStream<S> {
                 if let Some(position) = &mut self.position {
                     position.sequence = update.sequence();
                 }
-                self.core.telemetry.updates_sent.increment(1);
+                self.updates += 1;
                 Ok(frame)
             }
             _ => Err(Refusal::EngineClosed),
@@ -139,7 +148,7 @@ impl<S: Resolution> EventStream<S> {
         );
     }
 
-    fn end(&mut self, reason: Refusal) -> Poll<Option<Result<Bytes, Refusal>>> {
+    fn end(&mut self, reason: Refusal) -> Poll<Option<Result<(), Refusal>>> {
         self.ended = true;
         tracing::debug!(subscriber = self.open.name, %reason, "config stream ends");
         Poll::Ready(Some(Err(reason)))

@@ -53,6 +53,7 @@ fn frame() -> Bytes {
     Encoder::new("o".into(), 1024)
         .snapshot(&engine.head())
         .unwrap()
+        .into_owned()
 }
 
 #[test]
