@@ -55,7 +55,7 @@ pub enum ResolveError {
     Conflict(Conflict),
     /// Too many changes wait already; try again.
     QueueFull,
-    /// No sequence could be reserved on disk, so none can be given. Nothing has changed; try again.
+    /// No sequence could be reserved on disk, so none can be given. Nothing has changed. The text says why, and what to do.
     Sequence(String),
     /// It was asked to persist, and cannot. Nothing has changed. The text says why, and what to do.
     NotPersisted(String),
@@ -450,9 +450,10 @@ impl Worker {
 
     fn make_room(&mut self, needed: Sequence) -> Result<(), ResolveError> {
         let failed = |error: SequenceFileError| {
-            tracing::error!("{error}; {}", error.mend());
+            let why = format!("{error}; {}", error.mend());
+            tracing::error!("{why}");
             metrics::counter!("configstream_sequence_save_errors_total").increment(1);
-            ResolveError::Sequence(error.to_string())
+            ResolveError::Sequence(why)
         };
         if let Some(limit) = self.file.reserve(needed).map_err(failed)? {
             self.engine.set_sequence_limit(limit);

@@ -114,11 +114,14 @@ pub(crate) fn refused(what: &str, status: &Status) -> Failure {
     {
         return Failure::new(exit, what, why, mend);
     }
-    // So does a value that cannot be.
-    let (why, mend) = match (status.code(), status.message().rsplit_once("; ")) {
-        (Code::InvalidArgument, Some((why, mend))) => (why, mend),
-        _ => (status.message(), mend),
+    // So does a value that cannot be, and a disk that takes nothing.
+    let message = status.message();
+    let parts = match status.code() {
+        Code::InvalidArgument => message.rsplit_once("; "),
+        Code::FailedPrecondition | Code::ResourceExhausted => message.split_once("; "),
+        _ => None,
     };
+    let (why, mend) = parts.unwrap_or((message, mend));
     Failure::new(
         exit,
         what,
