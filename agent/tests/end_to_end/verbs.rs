@@ -497,6 +497,11 @@ fn the_doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
             "{names:?} lack {name}"
         );
     }
+    let refused = agent.status()["server"]["refused_handshakes"].clone();
+    assert_eq!(
+        refused, 0,
+        "who looks whether all is well counts as no intruder"
+    );
 
     let bad = |expected: &str, parts: &[&str]| {
         let done = doctor(&dir);

@@ -96,6 +96,10 @@ pub(super) fn running(dir: &RunDir) -> Result<String, Failure> {
     })
 }
 
+pub(super) fn takes_connections(address: &Address) -> String {
+    format!("{address} takes connections")
+}
+
 /// Somebody listens there, whoever it is.
 pub(super) async fn port(address: &Address, patience: Duration) -> Result<String, Failure> {
     let connected = async {
@@ -107,7 +111,7 @@ pub(super) async fn port(address: &Address, patience: Duration) -> Result<String
     };
     let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut));
     match timeout(patience, connected).await.unwrap_or_else(late) {
-        Ok(()) => Ok(format!("{address} takes connections")),
+        Ok(()) => Ok(takes_connections(address)),
         Err(error) => Err(Failure::new(
             Exit::Unreachable,
             format!("{address} takes no connection"),
