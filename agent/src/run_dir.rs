@@ -90,10 +90,7 @@ impl RunDir {
                     &format_args!("the directory above it does not exist ({error})"),
                     &format!("create it with: mkdir -p {}", self.path.display()),
                 ),
-                _ => failure(
-                    &error,
-                    "make it writable for this user, or name another with --run-dir",
-                ),
+                _ => failure(&error, mend_write(&error)),
             }),
         }
     }
@@ -110,7 +107,7 @@ impl RunDir {
                 Exit::RunDir,
                 format!("cannot lock the run directory {}", self.path.display()),
                 format_args!("{}: {error}", path.display()),
-                "make it writable for this user, or name another with --run-dir",
+                mend_write(&error),
             )
         };
         let mut file = File::options()
@@ -222,6 +219,16 @@ impl RunDir {
     }
 }
 
+/// What to do where a file of a run directory cannot be written.
+pub(crate) fn mend_write(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on the disk, or name another run directory with --run-dir"
+        }
+        _ => "make the run directory writable for this user, or name another with --run-dir",
+    }
+}
+
 /// The failure for a run directory that is asked for without a name. To take the user's own instead could reach another
 /// agent than the one that was meant.
 fn nameless(by_variable: bool) -> Failure {
@@ -322,6 +329,15 @@ mod tests {
         .unwrap_err()
         .to_string();
         assert!(error.contains("not a directory"), "{error}");
+    }
+
+    #[test]
+    fn what_to_do_about_a_full_disk_is_to_make_room() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(mend_write(&kind.into()).starts_with("make room on the disk"));
+        }
+        let closed = io::ErrorKind::PermissionDenied.into();
+        assert!(mend_write(&closed).starts_with("make the run directory writable"));
     }
 
     #[test]
