@@ -151,10 +151,12 @@ static LOG: OnceLock<Log> = OnceLock::new();
 
 /// Our own events at a level, but for the trail of changes, which stays; those of libraries at most at `info`.
 fn filter(level: LevelFilter) -> EnvFilter {
-    // An event is shown by the longest directive that its target starts with.
+    // An event is shown by the longest directive that its target starts with. `notify` warns of each watched directory that
+    // is swapped for another, as Kubernetes does, though that is noticed and dealt with (`sources::file`).
     EnvFilter::new(format!(
-        "{},configstream={level},{AUDIT_LOG}=info",
-        level.min(LevelFilter::INFO)
+        "{},configstream={level},{AUDIT_LOG}=info,notify={}",
+        level.min(LevelFilter::INFO),
+        level.min(LevelFilter::ERROR)
     ))
 }
 
@@ -248,10 +250,10 @@ mod tests {
     #[test]
     fn libraries_do_not_get_louder_than_info() {
         for (level, directives) in [
-            (LevelFilter::OFF, "configstream=off,off"),
-            (LevelFilter::WARN, "configstream=warn,warn"),
-            (LevelFilter::INFO, "configstream=info,info"),
-            (LevelFilter::TRACE, "configstream=trace,info"),
+            (LevelFilter::OFF, "configstream=off,notify=off,off"),
+            (LevelFilter::WARN, "configstream=warn,notify=error,warn"),
+            (LevelFilter::INFO, "configstream=info,notify=error,info"),
+            (LevelFilter::TRACE, "configstream=trace,notify=error,info"),
         ] {
             let directives = format!("{AUDIT_LOG}=info,{directives}");
             assert_eq!(filter(level).to_string(), directives);
