@@ -225,6 +225,7 @@ pub(crate) fn mend_write(error: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "make room on the disk, or name another run directory with --run-dir"
         }
+        io::ErrorKind::FileTooLarge => "raise the limit of file sizes (ulimit -f, LimitFSIZE=)",
         _ => "make the run directory writable for this user, or name another with --run-dir",
     }
 }

@@ -176,6 +176,19 @@ fn an_empty_run_directory_is_refused_by_the_name_of_who_left_it_empty() {
 }
 
 #[test]
+fn a_limit_of_file_sizes_is_an_error_that_says_so_and_kills_nobody() {
+    let root = tempfile::tempdir().unwrap();
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "ulimit -f 0; exec \"$@\"", "bash"]);
+    limited.args([env!("CARGO_BIN_EXE_configstream"), "run", "--run-dir"]);
+    limited.arg(root.path());
+    Done::of(&mut limited).demand(
+        4,
+        &["cannot lock", "File too large", "to do: raise the limit"],
+    );
+}
+
+#[test]
 fn a_second_agent_in_the_same_directory_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let agent = Agent::start(root.path(), &[]);
