@@ -77,12 +77,12 @@ impl Target {
 
 /// The failure for an agent that cannot be connected to.
 pub(crate) fn unreachable(error: &ConnectError) -> Failure {
-    Failure::new(
-        Exit::Unreachable,
-        "cannot reach the agent",
-        error,
-        "start it with `configstream run`, or say where it is with --run-dir or --address",
-    )
+    let mend = if error.is_untrusted() {
+        "name the run directory of the agent at that address with --run-dir; or bring its newest ipc_cert.pem and auth_token here"
+    } else {
+        "start it with `configstream run`, or say where it is with --run-dir or --address"
+    };
+    Failure::new(Exit::Unreachable, "cannot reach the agent", error, mend)
 }
 
 /// The failure for an answer that is none.
