@@ -536,11 +536,29 @@ fn the_doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
     bad("certificate", &["ipc_cert.pem"]);
     fs::write(&certificate, good).unwrap();
 
-    // As many sessions as there may be: a client could not register.
-    agent
-        .verb(&["set", "remote_agent.registry.max_sessions", "1"])
-        .json();
-    bad("session", &["register", "too many remote agents"]);
+    // What keeps a client out, and the setting that does.
+    let watching = watch(&agent, &[]);
+    watching.next();
+    for (key, value, why) in [
+        ("remote_agent.registry.enabled", "false", "not enabled"),
+        ("config_stream.max_streams", "1", "too many config streams"),
+        (
+            "remote_agent.registry.max_sessions",
+            "1",
+            "too many remote agents",
+        ),
+    ] {
+        agent.verb(&["set", key, value]).json();
+        agent.until_said(&format!("`{key}` has changed"));
+        bad("session", &["a client cannot ", why, key]);
+        agent.verb(&["unset", key]).json();
+        agent.until_said(&format!("`{key}` has changed"));
+        // It comes back by itself.
+        agent.until("it watches", |agent| {
+            agent.status()["server"]["streams"] == 1
+        });
+    }
+    drop(watching);
     agent.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(agent.wait(), Some(0));
     bad("agent runs", &["configstream run"]);

@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tonic::{Code, Status};
 
 use super::super::target::refused;
 use crate::exit::{Exit, Failure};
@@ -165,11 +166,11 @@ pub(super) async fn session(client: &Client, patience: Duration) -> Result<Strin
         let session = client
             .register(&registration())
             .await
-            .map_err(|status| refused("a client cannot register", &status))?;
+            .map_err(|status| no_entry("a client cannot register", &status))?;
         let mut events = client
             .stream(NAME, &session.id)
             .await
-            .map_err(|status| refused("a client cannot open a stream", &status))?;
+            .map_err(|status| no_entry("a client cannot open a stream", &status))?;
         match events.next().await {
             Ok(ConfigEvent::Snapshot(snapshot)) => Ok(format!(
                 "a client gets a snapshot of {} settings at sequence {}",
@@ -185,6 +186,24 @@ pub(super) async fn session(client: &Client, patience: Duration) -> Result<Strin
             "nothing came within {patience:?}"
         )))
     })
+}
+
+/// The failure for a client that is kept out by a setting of the agent, mostly.
+fn no_entry(what: &str, status: &Status) -> Failure {
+    let mend = match status.code() {
+        Code::Unimplemented => {
+            "see who has switched the registry off: configstream explain remote_agent.registry.enabled"
+        }
+        Code::ResourceExhausted => {
+            "see who registers again and again: configstream agents; or raise remote_agent.registry.max_sessions"
+        }
+        Code::Unavailable => {
+            "see who has more streams than one: configstream agents; or raise config_stream.max_streams"
+        }
+        _ => return refused(what, status),
+    };
+    let why = format_args!("{} ({:?})", status.message(), status.code());
+    Failure::new(Exit::Refused, what, why, mend)
 }
 
 fn no_snapshot(why: &dyn fmt::Display) -> Failure {
