@@ -1,8 +1,8 @@
 //! What does it cost to hand updates to many? Nanoseconds for a burst to all.
 //!
-//! `fan_out/<implementation>/<subscribers>`: publishing a burst of 64; `burst/…/<updates>`: publishing to 64 subscribers;
-//! `publish_and_receive/…/<subscribers>`: a burst of 64, and taking it out again, on the same thread. What one more
-//! subscription costs, (T(n) - T(0)) / (n × 64), is measured in pairs: see `paired.rs`.
+//! `fan_out/<implementation>/<subscribers>`: publishing a burst of 64; `burst/…/<updates>`: publishing to 64 subscribers,
+//! `burst_to_512/…`: to 512; `publish_and_receive/…/<subscribers>`: a burst of 64, and taking it out again, on the same
+//! thread. What one more subscription costs is measured in pairs: see `paired.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -24,14 +24,16 @@ fn fan_out(criterion: &mut Criterion) {
     }
     group.finish();
 
-    let mut group = criterion.benchmark_group("burst");
-    noop_clock(&mut group);
-    for implementation in implementations() {
-        for burst in [1, 10, 64, 100] {
-            publish(&mut group, implementation, 64, burst, burst);
+    for (name, subscribers) in [("burst", 64), ("burst_to_512", 512)] {
+        let mut group = criterion.benchmark_group(name);
+        noop_clock(&mut group);
+        for implementation in implementations() {
+            for burst in [1, 10, 100] {
+                publish(&mut group, implementation, subscribers, burst, burst);
+            }
         }
+        group.finish();
     }
-    group.finish();
 
     let mut group = criterion.benchmark_group("publish_and_receive");
     noop_loop(&mut group);

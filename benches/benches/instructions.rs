@@ -6,7 +6,8 @@
 //!
 //! `cargo bench --bench instructions` compares with `benches/instructions.json` and fails when a path has grown by more
 //! than 3 %; `… -- --update` writes that file. Counts of another compiler or architecture are not comparable: then it asks
-//! for an update. `… -- --only-count` leaves the counts for the record and compares nothing. Without `--bench`, which `cargo bench` gives, it runs each path once and counts nothing.
+//! for an update. `… -- --only-count` leaves the counts for the record and compares nothing. Without `--bench`, which
+//! `cargo bench` gives, it runs each path once and counts nothing.
 
 use std::{
     collections::BTreeMap,
@@ -15,40 +16,51 @@ use std::{
     fs,
     hint::black_box,
     process::{Command, ExitCode},
+    task::Waker,
 };
 
 use bytes::Bytes;
 use configstream_benches::{
+    baseline::Baseline,
     end_with_parent,
-    fan_out::{BURST, FanOut, Ours, Publisher, Receiver},
+    fan_out::{BURST, CAPACITY, FanOut, Ours, Publisher, Receiver},
     in_earnest,
     record::{Figure, Part, Unit, compiler, workspace},
     settings::{self, key, layer, value},
     tick,
 };
 use configstream_engine::{
-    Event, Subscription,
+    Event, Subscription, WaitSet,
     settings::{Change, Settings, Source},
 };
 use configstream_grpc::internals::Frames;
-use serde::{Deserialize, Serialize};
 
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
-/// What grows by more has to be said in the commit.
-const TOLERANCE: f64 = 0.03;
-
 /// Name; how many times; and what is done so many times.
 type HotPath = (&'static str, u64, fn(u64));
 
-const HOT_PATHS: [HotPath; 15] = [
+const HOT_PATHS: [HotPath; 16] = [
     ("publish_to_nobody", 1_000, |times| publish(0, 1, times)),
     ("publish_and_receive_by_64", 200, |times| {
         publish(64, 1, times)
     }),
     ("publish_64_and_receive_by_64", 20, |times| {
         publish(64, BURST, times)
+    }),
+    ("publish_to_64_of_a_wait_set", 200, |times| {
+        let engine = tick::engine(CAPACITY);
+        let set = WaitSet::new();
+        let subscribe = |_| engine.subscription().wait_set(&set).subscribe();
+        let mut subscriptions: Vec<_> = (0..64).map(subscribe).collect();
+        repeat(times, || {
+            set.arm(Waker::noop());
+            subscriptions.iter_mut().for_each(|subscription| {
+                subscription.drain();
+            });
+            assert!(engine.publish(&1).is_ok());
+        });
     }),
     ("publish_with_100_stalled", 1_000, |times| {
         let engine = tick::engine(1);
@@ -105,15 +117,6 @@ const HOT_PATHS: [HotPath; 15] = [
         });
     }),
 ];
-
-/// What was counted once, to be compared with.
-#[derive(Debug, Serialize, Deserialize)]
-struct Baseline {
-    compiler: String,
-    architecture: String,
-    /// For one time, by path.
-    instructions: BTreeMap<String, f64>,
-}
 
 fn main() -> ExitCode {
     end_with_parent();
@@ -207,44 +210,14 @@ fn count(name: &str, times: u64) -> Result<f64, Box<dyn Error>> {
 
 /// Prints each path, and fails when one has grown.
 fn compare(counted: &Baseline, baseline: &Baseline) -> Result<(), Box<dyn Error>> {
-    let is_comparable =
-        (&counted.compiler, &counted.architecture) == (&baseline.compiler, &baseline.architecture);
-    if !is_comparable {
-        return Err(format!(
-            "the baseline was counted with {} on {}, this with {} on {}; {MEND}",
-            baseline.compiler, baseline.architecture, counted.compiler, counted.architecture
-        )
-        .into());
-    }
-    let mut grown = Vec::new();
-    for (name, now) in &counted.instructions {
-        let Some(before) = baseline.instructions.get(name) else {
-            grown.push(format!("{name} is not in the baseline"));
-            continue;
-        };
-        let change = now / before - 1.0;
-        println!(
-            "{name:<32} {before:>12.1} -> {now:>12.1} instructions  {:+.2} %",
-            change * 100.0
-        );
-        if change > TOLERANCE {
-            grown.push(format!(
-                "{name} grew by {:.1} %, from {before:.1} to {now:.1}",
-                change * 100.0
-            ));
-        } else if change < -TOLERANCE {
-            println!("    fewer than the baseline says: worth an update");
-        }
-    }
-    let gone = baseline
-        .instructions
-        .keys()
-        .filter(|name| !counted.instructions.contains_key(*name));
-    grown.extend(gone.map(|name| format!("{name} is in the baseline and not measured")));
-    if grown.is_empty() {
+    let growth = counted
+        .since(baseline)
+        .map_err(|error| format!("{error}; {MEND}"))?;
+    print!("{}", growth.text);
+    if growth.faults.is_empty() {
         return Ok(());
     }
-    Err(format!("{}\nIf that is meant, {MEND}", grown.join("\n")).into())
+    Err(format!("{}\nIf that is meant, {MEND}", growth.faults.join("\n")).into())
 }
 
 fn publish(subscribers: usize, burst: usize, times: u64) {

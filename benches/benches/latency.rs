@@ -2,15 +2,16 @@
 //!
 //! `latency/<implementation>/<pace>-<receiver>[-100stalled]/<percentile>`, in nanoseconds. *Paced*: one every 50 µs, timed
 //! from when it was due, so that a stall counts for all that it delays. *Unpaced*: one after the other, timed from the
-//! publish. The receiver *spins*, is *parked* in the kernel, or is *async*: a task of a tokio runtime in its own thread.
-//! *100stalled*: with so many other subscribers that never read. `missed/…`: the share of updates that were not received
+//! publish: who publishes faster than is received has the longer queue. The receiver *spins*, is *parked* in the kernel, or is
+//! *async*: a future that a tokio runtime drives in a thread of its own. *100stalled*: with so many other subscribers that
+//! never read: channels that are full and refuse, receivers of a shared ring that lag. `missed/…`: the share of updates that were not received
 //! as updates: a snapshot stood in for them, or a peer dropped them. `latency/noop/clock/…`: two looks at the clock, which are
-//! in each of these, and in those over sockets. `latency_ratio/engine/…/p99`: with the stalled ones,
+//! in each of these, and in those over sockets. `latency_ratio/…/p99`: with the stalled ones,
 //! divided by without, in runs that took turns.
 
 use std::{
     future::poll_fn,
-    hint::spin_loop,
+    hint::{black_box, spin_loop},
     io, thread,
     time::{Duration, Instant},
 };
@@ -35,16 +36,15 @@ const STALLED: usize = 100;
 struct Way {
     implementation: &'static str,
     receiver: &'static str,
+    /// With so many other subscribers, which never read.
     open: Box<dyn Fn(usize) -> (Publish, Receive)>,
-    /// Whether it can have subscribers that never read without waiting for them, or sharing their fate.
-    can_stall: bool,
 }
 
 /// Publishes the moment when this update was due, in nanoseconds since the start.
 type Publish = Box<dyn FnMut(u64)>;
 
-/// The next such moment; nothing when the publisher has gone.
-type Receive = Box<dyn FnMut() -> Option<u64> + Send>;
+/// Receives until the publisher has gone, and tells of each update when it was due.
+type Receive = Box<dyn FnOnce(&mut dyn FnMut(u64)) + Send>;
 
 struct Run {
     latencies: Histogram<u64>,
@@ -54,7 +54,7 @@ struct Run {
 fn main() -> io::Result<()> {
     end_with_parent();
     // Many short runs: a stall of the machine's spoils one of them, and not their median.
-    let repetitions = times(5, 45);
+    let repetitions = times(5, 21, 45);
     let updates = if in_earnest() { 1_000 } else { 50 };
     let mut part = Part::default();
     println!("latency in ns; {repetitions} × {updates} updates, paced: one every {PACE:?}");
@@ -69,17 +69,13 @@ fn main() -> io::Result<()> {
             let (mut without, mut with) = (Vec::new(), Vec::new());
             for _ in 0..repetitions {
                 without.push(run((way.open)(0), every, updates));
-                if way.can_stall {
-                    with.push(run((way.open)(STALLED), every, updates));
-                }
+                with.push(run((way.open)(STALLED), every, updates));
             }
             let calm = add(&mut part, &name, without);
-            if way.can_stall {
-                let name = format!("{name}-{STALLED}stalled");
-                let ratios = ratios(&add(&mut part, &name, with), &calm).collect::<Vec<_>>();
-                let id = format!("latency_ratio/{name}/p99");
-                part.figures.push(Figure::new(id, Unit::Ratio, ratios));
-            }
+            let name = format!("{name}-{STALLED}stalled");
+            let ratios = ratios(&add(&mut part, &name, with), &calm).collect::<Vec<_>>();
+            let id = format!("latency_ratio/{name}/p99");
+            part.figures.push(Figure::new(id, Unit::Ratio, ratios));
         }
     }
     keep(&part, "latency")
@@ -104,18 +100,14 @@ fn add(part: &mut Part, name: &str, runs: Vec<Run>) -> Vec<f64> {
         .collect()
 }
 
-fn run(
-    (mut publish, mut receive): (Publish, Receive),
-    pace: Option<Duration>,
-    updates: u32,
-) -> Run {
+fn run((mut publish, receive): (Publish, Receive), pace: Option<Duration>, updates: u32) -> Run {
     let start = Instant::now() + Duration::from_millis(2);
     let since_start = move || nanoseconds_since(start);
     let receiving = thread::spawn(move || {
         let mut latencies = histogram();
-        while let Some(due) = receive() {
+        receive(&mut |due| {
             latencies.saturating_record(since_start().saturating_sub(due).max(1));
-        }
+        });
         latencies
     });
     for update in 0..updates {
@@ -157,46 +149,42 @@ fn histogram() -> Histogram<u64> {
 
 fn ways() -> Vec<Way> {
     vec![
-        engine("spinning", |mut subscription| {
-            Box::new(move || {
-                loop {
-                    match subscription.try_next() {
-                        Ok(event) => return Some(due(&event)),
-                        Err(TryNextError::Closed) => return None,
-                        Err(_) => spin_loop(),
-                    }
-                }
-            })
-        }),
-        engine("parked", |mut subscription| {
-            Box::new(move || subscription.next().as_ref().map(due))
-        }),
-        engine("async", |mut subscription| {
-            let runtime = runtime();
-            Box::new(move || {
-                let next = poll_fn(|cx| subscription.poll_next(cx));
-                runtime.block_on(next).as_ref().map(due)
-            })
-        }),
-        #[cfg(feature = "peers")]
-        tokio_broadcast(),
-        #[cfg(feature = "peers")]
-        crossbeam_channel("spinning", |receiver| {
+        engine("spinning", |mut subscription, take| {
             loop {
-                match receiver.try_recv() {
-                    Ok(due) => return Some(due),
-                    Err(crossbeam_channel::TryRecvError::Disconnected) => return None,
-                    Err(crossbeam_channel::TryRecvError::Empty) => spin_loop(),
+                match subscription.try_next() {
+                    Ok(event) => take(due(&event)),
+                    Err(TryNextError::Closed) => return,
+                    Err(_) => spin_loop(),
                 }
             }
         }),
+        engine("parked", |mut subscription, take| {
+            while let Some(event) = subscription.next() {
+                take(due(&event));
+            }
+        }),
+        engine("async", |mut subscription, take| {
+            runtime().block_on(async {
+                while let Some(event) = poll_fn(|cx| subscription.poll_next(cx)).await {
+                    take(due(&event));
+                }
+            });
+        }),
         #[cfg(feature = "peers")]
-        crossbeam_channel("parked", |receiver| receiver.recv().ok()),
+        peers::tokio_broadcast(),
+        #[cfg(feature = "peers")]
+        peers::async_broadcast(),
+        #[cfg(feature = "peers")]
+        peers::rtrb(),
+        #[cfg(feature = "peers")]
+        peers::crossbeam_spinning(),
+        #[cfg(feature = "peers")]
+        peers::crossbeam_parked(),
     ]
 }
 
-fn engine(receiver: &'static str, wait: fn(Subscription<Tick>) -> Receive) -> Way {
-    let open = move |stalled| {
+fn engine(receiver: &'static str, receive: fn(Subscription<Tick>, &mut dyn FnMut(u64))) -> Way {
+    way("engine", receiver, move |stalled| {
         let engine = tick::engine(CAPACITY);
         let stalled: Vec<_> = (0..stalled).map(|_| engine.subscribe()).collect();
         let mut subscription = engine.subscribe();
@@ -204,16 +192,11 @@ fn engine(receiver: &'static str, wait: fn(Subscription<Tick>) -> Receive) -> Wa
         assert!(subscription.try_next().is_ok());
         let publish = move |due| {
             assert!(engine.publish(&due).is_ok());
-            std::hint::black_box(&stalled);
+            black_box(&stalled);
         };
-        (Box::new(publish) as Publish, wait(subscription))
-    };
-    Way {
-        implementation: "engine",
-        receiver,
-        open: Box::new(open),
-        can_stall: true,
-    }
+        let receive = move |take: &mut dyn FnMut(u64)| receive(subscription, take);
+        (Box::new(publish), Box::new(receive))
+    })
 }
 
 fn due(event: &Event<Tick>) -> u64 {
@@ -224,53 +207,157 @@ fn due(event: &Event<Tick>) -> u64 {
     }
 }
 
-#[cfg(feature = "peers")]
-fn tokio_broadcast() -> Way {
-    use tokio::sync::broadcast::{channel, error::RecvError};
-    let open = |_| {
-        let (sender, mut receiver) = channel(CAPACITY);
-        let runtime = runtime();
-        let publish = move |due| assert!(sender.send(due).is_ok());
-        let receive = move || {
-            loop {
-                match runtime.block_on(receiver.recv()) {
-                    Ok(due) => return Some(due),
-                    Err(RecvError::Closed) => return None,
-                    Err(RecvError::Lagged(_)) => {}
-                }
-            }
-        };
-        (Box::new(publish) as Publish, Box::new(receive) as Receive)
-    };
-    Way {
-        implementation: "tokio_broadcast",
-        receiver: "async",
-        open: Box::new(open),
-        can_stall: false,
-    }
-}
-
-#[cfg(feature = "peers")]
-fn crossbeam_channel(
+fn way(
+    implementation: &'static str,
     receiver: &'static str,
-    wait: fn(&crossbeam_channel::Receiver<u64>) -> Option<u64>,
+    open: impl Fn(usize) -> (Publish, Receive) + 'static,
 ) -> Way {
-    let open = move |_| {
-        let (sender, receiver) = crossbeam_channel::bounded(CAPACITY);
-        // Full: that update is dropped, and missed.
-        let publish = move |due| _ = sender.try_send(due);
-        let receive = move || wait(&receiver);
-        (Box::new(publish) as Publish, Box::new(receive) as Receive)
-    };
     Way {
-        implementation: "crossbeam_channel",
+        implementation,
         receiver,
         open: Box::new(open),
-        can_stall: false,
     }
 }
 
 fn runtime() -> Runtime {
     let runtime = runtime::Builder::new_current_thread().build();
     runtime.expect("a runtime without drivers")
+}
+
+/// Used as `fan_out/peers.rs` says. A number travels and no pointer: it is the wait that is measured. Stalled receivers have
+/// fallen behind before the start and stand before the one that reads in the publisher's list, as ours do.
+#[cfg(feature = "peers")]
+mod peers {
+    use super::{CAPACITY, Publish, Receive, Way, black_box, runtime, spin_loop, way};
+
+    pub(super) fn tokio_broadcast() -> Way {
+        use tokio::sync::broadcast::{channel, error::RecvError};
+        way("tokio_broadcast", "async", |stalled| {
+            let (sender, first) = channel(CAPACITY);
+            let stalled: Vec<_> = (0..stalled).map(|_| sender.subscribe()).collect();
+            (0..=CAPACITY).for_each(|_| assert!(sender.send(0).is_ok()));
+            let mut receiver = sender.subscribe();
+            drop(first);
+            let publish = move |due| {
+                assert!(sender.send(due).is_ok());
+                black_box(&stalled);
+            };
+            let receive = move |take: &mut dyn FnMut(u64)| {
+                runtime().block_on(async {
+                    loop {
+                        match receiver.recv().await {
+                            Ok(due) => take(due),
+                            Err(RecvError::Lagged(_)) => {}
+                            Err(RecvError::Closed) => return,
+                        }
+                    }
+                });
+            };
+            (Box::new(publish), Box::new(receive))
+        })
+    }
+
+    pub(super) fn async_broadcast() -> Way {
+        use async_broadcast::{RecvError, broadcast};
+        way("async_broadcast", "async", |stalled| {
+            let (mut sender, first) = broadcast(CAPACITY);
+            // Else the first stalled receiver would hold up everybody.
+            sender.set_overflow(true);
+            let stalled: Vec<_> = (0..stalled).map(|_| sender.new_receiver()).collect();
+            (0..=CAPACITY).for_each(|_| assert!(sender.try_broadcast(0).is_ok()));
+            let mut receiver = sender.new_receiver();
+            drop(first);
+            let publish = move |due| {
+                assert!(sender.try_broadcast(due).is_ok());
+                black_box(&stalled);
+            };
+            let receive = move |take: &mut dyn FnMut(u64)| {
+                runtime().block_on(async {
+                    loop {
+                        match receiver.recv_direct().await {
+                            Ok(due) => take(due),
+                            Err(RecvError::Overflowed(_)) => {}
+                            Err(RecvError::Closed) => return,
+                        }
+                    }
+                });
+            };
+            (Box::new(publish), Box::new(receive))
+        })
+    }
+
+    pub(super) fn rtrb() -> Way {
+        way("rtrb", "spinning", |stalled| {
+            let (mut producer, mut consumer) = rtrb::RingBuffer::new(CAPACITY);
+            let stalled = (0..stalled).map(|_| rtrb::RingBuffer::new(CAPACITY));
+            let (mut others, consumers): (Vec<_>, Vec<_>) = stalled.unzip();
+            for other in &mut others {
+                while other.push(0).is_ok() {}
+            }
+            let publish = move |due| {
+                for other in &mut others {
+                    // Full: that update is dropped, and missed; so below.
+                    let _ = other.push(due);
+                }
+                let _ = producer.push(due);
+                black_box(&consumers);
+            };
+            let receive = move |take: &mut dyn FnMut(u64)| {
+                loop {
+                    match consumer.pop() {
+                        Ok(due) => take(due),
+                        // Asked again after it has gone, since it may have pushed in between.
+                        Err(_) if consumer.is_abandoned() => match consumer.pop() {
+                            Ok(due) => take(due),
+                            Err(_) => return,
+                        },
+                        Err(_) => spin_loop(),
+                    }
+                }
+            };
+            (Box::new(publish), Box::new(receive))
+        })
+    }
+
+    pub(super) fn crossbeam_spinning() -> Way {
+        use crossbeam_channel::TryRecvError;
+        crossbeam_channel("spinning", |receiver, take| {
+            loop {
+                match receiver.try_recv() {
+                    Ok(due) => take(due),
+                    Err(TryRecvError::Disconnected) => return,
+                    Err(TryRecvError::Empty) => spin_loop(),
+                }
+            }
+        })
+    }
+
+    pub(super) fn crossbeam_parked() -> Way {
+        crossbeam_channel("parked", |receiver, take| {
+            receiver.iter().for_each(take);
+        })
+    }
+
+    fn crossbeam_channel(
+        receiver: &'static str,
+        receive: fn(&crossbeam_channel::Receiver<u64>, &mut dyn FnMut(u64)),
+    ) -> Way {
+        way("crossbeam_channel", receiver, move |stalled| {
+            let open = || crossbeam_channel::bounded(CAPACITY);
+            let (sender, receiver) = open();
+            let (others, receivers): (Vec<_>, Vec<_>) = (0..stalled).map(|_| open()).unzip();
+            for other in &others {
+                while other.try_send(0).is_ok() {}
+            }
+            let publish = move |due| {
+                for other in &others {
+                    let _ = other.try_send(due);
+                }
+                let _ = sender.try_send(due);
+                black_box(&receivers);
+            };
+            let receive = move |take: &mut dyn FnMut(u64)| receive(&receiver, take);
+            (Box::new(publish) as Publish, Box::new(receive) as Receive)
+        })
+    }
 }

@@ -7,7 +7,8 @@
 //!   quote, since T(0) flatters us: with nobody subscribed, publishing frees the updates, which otherwise the last reader
 //!   does, so that this counts in T(0) and is missing from T(n); and a broadcast to nobody returns at once.
 //! * `head_ratio/arc_swap/…`: reading the head, divided by reading the bare cell.
-//! * `parked_ratio/tokio_broadcast/publish`: publishing to 512 tasks that wait, divided by what that takes there.
+//! * `parked_ratio/tokio_broadcast/publish`: publishing to 512 tasks that wait, divided by what that takes there;
+//!   `…/publish_to_sets`: to as many subscriptions, of which each of eight tasks waits for 64 at one wait set.
 //! * `stalled/engine/100`: what one stalled subscription adds to a round, in nanoseconds, 64 others being served.
 //! * `throughput/<implementation>/<publishers>`: publishes a second by all together; `throughput_share/…`: divided by what
 //!   one alone does; `least_share/…`: what the slowest did, of its fair share.
@@ -16,7 +17,7 @@ use std::{hint::black_box, io, time::Instant};
 
 use arc_swap::ArcSwap;
 use configstream_benches::{
-    contended::contend,
+    contended::{self, Shared, contend},
     end_with_parent,
     fan_out::{BURST, CAPACITY, SUBSCRIBERS, implementations},
     keep,
@@ -27,11 +28,10 @@ use configstream_benches::{
     times,
 };
 use configstream_engine::Subscription;
-use tokio::sync::broadcast;
 
 fn main() -> io::Result<()> {
     end_with_parent();
-    let effort = times(3, 31);
+    let effort = times(3, 15, 31);
     let mut figures = Vec::new();
     for subscribers in SUBSCRIBERS {
         if subscribers > 1 {
@@ -155,15 +155,15 @@ fn head(effort: usize, figures: &mut Vec<Figure>) {
 
 fn parked(effort: usize, figures: &mut Vec<Figure>) {
     let rounds = if effort > 1 { 50 } else { 1 };
-    let ours = || parked::engine(512, rounds).0.as_secs_f64();
-    let theirs = || parked::tokio_broadcast(512, rounds).0.as_secs_f64();
-    let samples = in_turn(effort, &mut [Box::new(ours), Box::new(theirs)]);
-    let id = "parked_ratio/tokio_broadcast/publish";
-    figures.push(Figure::new(
-        id,
-        Unit::Ratio,
-        ratios(&samples[0], &samples[1]),
-    ));
+    let measures = [parked::engine, parked::engine_sets, parked::tokio_broadcast];
+    let mut measures = measures
+        .map(|measure| Box::new(move || measure(512, rounds).0.as_secs_f64()) as Measure<'_>);
+    let samples = in_turn(effort, &mut measures);
+    for (ours, how) in [(0, "publish"), (1, "publish_to_sets")] {
+        let id = format!("parked_ratio/tokio_broadcast/{how}");
+        let ratios = ratios(&samples[ours], &samples[2]);
+        figures.push(Figure::new(id, Unit::Ratio, ratios));
+    }
 }
 
 fn stalled(effort: usize, figures: &mut Vec<Figure>) {
@@ -208,11 +208,7 @@ fn contended(effort: usize, figures: &mut Vec<Figure>) {
     const PUBLISHERS: [usize; 3] = [1, 2, 4];
     // Some slices of the scheduler's, so that four take their turns on two cores.
     let quota = if effort > 1 { 150_000 } else { 100 };
-    let engine = tick::engine(CAPACITY);
-    let (sender, _receiver) = broadcast::channel(CAPACITY);
-    let publish_ours = || assert!(engine.publish(&1).is_ok());
-    let publish_theirs = || assert!(sender.send(std::sync::Arc::new(1_u64)).is_ok());
-    let mut implementation = |name: &str, publish: &(dyn Fn() + Sync)| {
+    for Shared { name, publish } in &contended::implementations() {
         let mut shares = Vec::new();
         let mut measures = PUBLISHERS.map(|publishers| {
             Box::new(move || contend(publishers, quota, publish).per_second()) as Measure<'_>
@@ -232,9 +228,7 @@ fn contended(effort: usize, figures: &mut Vec<Figure>) {
             Unit::Share,
             shares,
         ));
-    };
-    implementation("engine", &publish_ours);
-    implementation("tokio_broadcast", &publish_theirs);
+    }
 }
 
 /// Nanoseconds for one call, over so many.

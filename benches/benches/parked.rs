@@ -1,24 +1,41 @@
-//! What does it cost to publish one update when 512 tasks wait for it? Nanoseconds. `parked/<implementation>/publish`:
-//! publishing alone, wake-ups included; `…/received`: until each task has it and waits again. One thread runs all.
+//! What does it cost to publish one update to 512 subscriptions whose tasks wait for it? Nanoseconds.
+//!
+//! `parked/<implementation>/publish`: publishing alone, wake-ups included, to a task for each; `…/received`: until each has it
+//! and waits again. `parked/engine/publish_to_sets` and `…/received_by_sets`: the same of eight tasks, each of which reads 64
+//! subscriptions and waits for them at one `WaitSet`, as a connection does with its streams; a broadcast has no such thing.
+//! One thread runs all.
 
 use configstream_benches::{noop_clock, parked};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
-const TASKS: usize = 512;
+const SUBSCRIPTIONS: usize = 512;
 
 fn parked(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parked");
     noop_clock(&mut group);
     let implementations = [
-        ("engine", parked::engine as fn(_, _) -> _),
-        ("tokio_broadcast", parked::tokio_broadcast),
+        (
+            "engine",
+            ["publish", "received"],
+            parked::engine as fn(_, _) -> _,
+        ),
+        (
+            "engine",
+            ["publish_to_sets", "received_by_sets"],
+            parked::engine_sets,
+        ),
+        (
+            "tokio_broadcast",
+            ["publish", "received"],
+            parked::tokio_broadcast,
+        ),
     ];
-    for (name, run) in implementations {
-        group.bench_function(BenchmarkId::new(name, "publish"), |bencher| {
-            bencher.iter_custom(|rounds| run(TASKS, rounds).0);
+    for (name, [publish, received], run) in implementations {
+        group.bench_function(BenchmarkId::new(name, publish), |bencher| {
+            bencher.iter_custom(|rounds| run(SUBSCRIPTIONS, rounds).0);
         });
-        group.bench_function(BenchmarkId::new(name, "received"), |bencher| {
-            bencher.iter_custom(|rounds| run(TASKS, rounds).1);
+        group.bench_function(BenchmarkId::new(name, received), |bencher| {
+            bencher.iter_custom(|rounds| run(SUBSCRIPTIONS, rounds).1);
         });
     }
     group.finish();

@@ -1,13 +1,82 @@
 //! Publishers that meet: how much gets done, and whether each gets on.
 
 use std::{
+    fmt,
+    hint::black_box,
     sync::{
-        Barrier,
+        Arc, Barrier,
         atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
+
+use tokio::sync::{broadcast, watch};
+
+use crate::{fan_out::CAPACITY, tick};
+
+/// What publishers that meet share.
+pub struct Shared {
+    /// As it stands in identifiers.
+    pub name: &'static str,
+    /// Publishes one update.
+    pub publish: Box<dyn Fn() + Sync>,
+}
+
+/// This engine with nobody subscribed, and the peers if they are built in, of those that take many publishers and let them
+/// go on whether or not anybody receives: a channel that is full refuses, and rtrb and bus have one publisher by their types.
+///
+/// A broadcast has one receiver, which falls behind, since without any a send returns at once.
+#[must_use]
+pub fn implementations() -> Vec<Shared> {
+    let engine = tick::engine(CAPACITY);
+    let ours = Shared::of("engine", move || assert!(engine.publish(&1).is_ok()));
+    if cfg!(not(feature = "peers")) {
+        return vec![ours];
+    }
+    let (sender, receiver) = broadcast::channel(CAPACITY);
+    let broadcast = Shared::of("tokio_broadcast", move || {
+        black_box(&receiver);
+        assert!(sender.send(Arc::new(1_u64)).is_ok());
+    });
+    let (sender, receiver) = watch::channel(Arc::new(0));
+    let watch = Shared::of("tokio_watch", move || {
+        black_box(&receiver);
+        sender.send_replace(Arc::new(1_u64));
+    });
+    vec![
+        ours,
+        broadcast,
+        watch,
+        #[cfg(feature = "peers")]
+        async_broadcast(),
+    ]
+}
+
+#[cfg(feature = "peers")]
+fn async_broadcast() -> Shared {
+    let (mut sender, receiver) = async_broadcast::broadcast(CAPACITY);
+    sender.set_overflow(true);
+    Shared::of("async_broadcast", move || {
+        black_box(&receiver);
+        assert!(sender.try_broadcast(Arc::new(1_u64)).is_ok());
+    })
+}
+
+impl Shared {
+    fn of(name: &'static str, publish: impl Fn() + Sync + 'static) -> Self {
+        let publish = Box::new(publish);
+        Self { name, publish }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
 
 /// What came of it.
 #[derive(Clone, Debug)]

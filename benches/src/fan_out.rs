@@ -45,6 +45,9 @@ pub trait FanOut: 'static {
 
     /// With so many subscribers, each of which has received what was there.
     fn open(subscribers: usize) -> (Self::Publisher, Vec<Self::Receiver>);
+
+    /// One more subscriber comes, takes what it is given at first, and leaves.
+    fn come_and_go(publisher: &mut Self::Publisher);
 }
 
 /// The end that publishes.
@@ -84,6 +87,9 @@ pub trait Rig: fmt::Debug {
     /// # Panics
     /// When they do not get what was published in the last burst.
     fn drain(&mut self, burst: usize);
+
+    /// One more subscriber comes, takes what it is given at first, and leaves.
+    fn come_and_go(&mut self);
 }
 
 /// This engine, the floor, and the peers if they are built in.
@@ -141,6 +147,10 @@ impl<F: FanOut> Rig for Ends<F> {
         let taken: u64 = self.receivers.iter_mut().map(Receiver::drain).sum();
         let each = if F::NEWEST_ONLY { burst.min(1) } else { burst };
         assert_eq!(taken, (self.receivers.len() * each) as u64, "{}", F::NAME);
+    }
+
+    fn come_and_go(&mut self) {
+        F::come_and_go(&mut self.publisher);
     }
 }
 
@@ -220,6 +230,11 @@ impl FanOut for Ours {
             subscription.drain();
         });
         (publisher, subscriptions)
+    }
+
+    fn come_and_go(publisher: &mut OurPublisher) {
+        let mut subscription = publisher.engine.subscribe();
+        assert!(subscription.try_next().is_ok(), "the first snapshot");
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::{
     cell::Cell,
+    hint::black_box,
     ptr::{self, NonNull},
     sync::{
         Arc,
@@ -46,6 +47,21 @@ impl FanOut for Floor {
             burst: Vec::with_capacity(CAPACITY),
         };
         (producers, consumers)
+    }
+
+    fn come_and_go(publisher: &mut Producers) {
+        let ring = Arc::new(Ring::new());
+        let consumer = Consumer {
+            ring: ring.clone(),
+            read: 0,
+        };
+        publisher.producers.push(Producer {
+            ring,
+            write: 0,
+            read: 0,
+        });
+        drop(black_box(consumer));
+        publisher.producers.pop();
     }
 }
 
@@ -170,7 +186,7 @@ impl Receiver for Consumer {
             let update = NonNull::new(self.ring.slots[self.read % CAPACITY].get());
             let update = update.expect("W: the slot was filled");
             // SAFETY: the slot's count is this consumer's, until `release`.
-            std::hint::black_box(unsafe { update.as_ref() }.value);
+            black_box(unsafe { update.as_ref() }.value);
             release(update);
             self.read += 1;
             // Sync point R. For each, as the engine does: a publisher may go on while the rest is being taken.

@@ -1,8 +1,9 @@
 //! Everything that is measured, in one command that can be interrupted and goes on where it was.
 //!
-//! The plan is a list of steps: each criterion bench, the paired ones, latencies, memory, instructions, and each scenario
+//! The plan is a list of steps: each criterion group, the paired ones, latencies, memory, instructions, and each scenario
 //! of the load generator. A step is a process of its own. What it measured is stored when it has ended, in a folder of
 //! the commit and the machine under `target/full`; started again, the run takes up the first step that is not stored.
+//! None takes over two minutes, so whoever can spare five at a time gets on with `timeout 300 cargo full`, again and again.
 //! A step that was stored counts while the program is the same (the folder's name has the commit, and a checksum of what
 //! differs from it) and so are its arguments. At the end all are one [`Record`], as of `cargo record`.
 //!

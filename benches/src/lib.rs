@@ -17,6 +17,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod baseline;
 pub mod compare;
 pub mod contended;
 pub mod fan_out;
@@ -47,7 +48,7 @@ use nix::sys::{prctl, signal::Signal};
 
 use crate::record::Part;
 
-/// How long criterion looks at each entry: there are two hundred, which together have to take less than five minutes, and
+/// How long criterion looks at each entry: there are over two hundred, which together have to take less than five minutes, and
 /// what is compared closely is measured in pairs besides. `cargo full` takes longer.
 #[must_use]
 pub fn criterion() -> Criterion {
@@ -99,15 +100,21 @@ pub fn in_earnest() -> bool {
     env::args().any(|argument| argument == "--bench")
 }
 
-/// How often to measure: just once for a look whether it runs, seldom with `--quick`, or in earnest.
+/// How often to measure: just once for a look whether it runs, seldom with `--quick`, by default, or with
+/// `--thoroughly`.
 #[must_use]
-pub fn times(quick: usize, earnest: usize) -> usize {
+pub fn times(quick: usize, default: usize, thoroughly: usize) -> usize {
+    let is_told = |option: &str| env::args().any(|argument| argument == option);
     match in_earnest() {
         false => 1,
-        true if env::args().any(|argument| argument == "--quick") => quick,
-        true => earnest,
+        true if is_told("--quick") => quick,
+        true if is_told(THOROUGHLY) => thoroughly,
+        true => default,
     }
 }
+
+/// How the full run tells a bench of ours to take its time.
+const THOROUGHLY: &str = "--thoroughly";
 
 /// Leaves a part for the record, unless this is only a look whether it runs.
 ///

@@ -42,12 +42,18 @@ const OF_ENGINES: &[(&str, &str)] = &[
     ("… 512 subscriptions", "deliver/*/512"),
     ("publish 64 updates to nobody", "fan_out/*/0"),
     ("publish 64 updates to 512, alone", "fan_out/*/512"),
+    ("publish one update to 512, alone", "burst_to_512/*/1"),
     ("publish one update to 512 parked tasks", "parked/*/publish"),
+    (
+        "… to 512 subscriptions of eight tasks, by wait sets",
+        "parked/*/publish_to_sets",
+    ),
     ("4 publishers at once, together", "throughput/*/4"),
     (
         "median from due to received, spinning thread",
         "latency/*/paced-spinning/p50",
     ),
+    ("… parked thread", "latency/*/paced-parked/p50"),
     ("… async task", "latency/*/paced-async/p50"),
     ("commit one setting among 350", "commit/*/350"),
     ("… among 35,000", "commit/*/35000"),

@@ -1,12 +1,15 @@
-//! Async subscribers that wait, each in a task of its own, and a publisher that wakes them all.
+//! Async subscribers that wait, each in a task of its own or many in one, and a publisher that wakes them all.
 
 use std::{
     cell::Cell,
     future::{Future, poll_fn},
     rc::Rc,
+    sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
+use configstream_engine::{TryNextError, WaitSet};
 use tokio::{
     runtime,
     sync::broadcast,
@@ -14,6 +17,10 @@ use tokio::{
 };
 
 use crate::{fan_out::CAPACITY, tick};
+
+/// Subscriptions of one set, in [`engine_sets`]: as many as the streams of a connection in the load generator, where 512
+/// share eight.
+pub const SET: usize = 64;
 
 /// How long publishing takes, once for each round, to so many tasks parked on this engine: publishing alone, and until all
 /// have received and are parked again.
@@ -28,7 +35,37 @@ pub fn engine(tasks: usize, rounds: u64) -> (Duration, Duration) {
             }
         }
     };
-    wake_all(tasks, rounds, subscribe, || {
+    wake_all(tasks, 1, rounds, subscribe, || {
+        assert!(engine.publish(&1).is_ok());
+    })
+}
+
+/// The same of as many subscriptions, of which each task reads [`SET`], and waits for all of them at one wait set.
+#[must_use]
+pub fn engine_sets(subscriptions: usize, rounds: u64) -> (Duration, Duration) {
+    let engine = tick::engine(CAPACITY);
+    let subscribe = || {
+        let set = WaitSet::new();
+        let subscribe = || engine.subscription().wait_set(&set).subscribe();
+        let mut subscriptions: Vec<_> = (0..SET).map(|_| subscribe()).collect();
+        async move |received: &Cell<u64>| {
+            let closed = poll_fn(|cx| {
+                set.arm(cx.waker());
+                for subscription in &mut subscriptions {
+                    loop {
+                        match subscription.try_next() {
+                            Ok(_) => received.set(received.get() + 1),
+                            Err(TryNextError::Closed) => return Poll::Ready(()),
+                            Err(_) => break,
+                        }
+                    }
+                }
+                Poll::Pending
+            });
+            closed.await;
+        }
+    };
+    wake_all(subscriptions / SET, SET, rounds, subscribe, || {
         assert!(engine.publish(&1).is_ok());
     })
 }
@@ -47,14 +84,16 @@ pub fn tokio_broadcast(tasks: usize, rounds: u64) -> (Duration, Duration) {
             }
         }
     };
-    wake_all(tasks, rounds, subscribe, || {
-        assert!(sender.send(std::sync::Arc::new(1_u64)).is_ok());
+    wake_all(tasks, 1, rounds, subscribe, || {
+        assert!(sender.send(Arc::new(1_u64)).is_ok());
     })
 }
 
-/// One thread runs all, so that "all are parked" is a fact: a task runs until it waits.
+/// Each task receives so many times each update. One thread runs all, so that "all are parked" is a fact: a task runs until
+/// it waits.
 fn wake_all<T>(
     tasks: usize,
+    times: usize,
     rounds: u64,
     subscribe: impl Fn() -> T,
     mut publish: impl FnMut(),
@@ -64,7 +103,7 @@ where
 {
     let received = Rc::new(Cell::new(0));
     let all_have = async |events: u64| {
-        while received.get() < events * tasks as u64 {
+        while received.get() < events * (tasks * times) as u64 {
             yield_now().await;
         }
     };

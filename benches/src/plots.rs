@@ -55,7 +55,7 @@ pub fn lines(x: Axis, y: Axis, series: &[Series]) -> String {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let (area, legend) = area.split_horizontally(SIZE.0 - 220);
+        let (area, legend) = area.split_horizontally(SIZE.0 - 260);
         let mut chart = ChartBuilder::on(&area)
             .margin(10)
             .x_label_area_size(50)
@@ -142,6 +142,10 @@ fn style(name: &str) -> ShapeStyle {
     let (colour, width) = match implementation {
         "engine" => (RGBColor(200, 30, 40), 3),
         "engine beside 100 stalled" => (RGBColor(240, 150, 150), 3),
+        "rtrb beside 100 stalled" => (RGBColor(150, 195, 230), 2),
+        "crossbeam_channel beside 100 stalled" => (RGBColor(255, 200, 140), 2),
+        "tokio_broadcast beside 100 stalled" => (RGBColor(150, 210, 160), 2),
+        "async_broadcast beside 100 stalled" => (RGBColor(150, 220, 230), 2),
         "floor" => (RGBColor(60, 60, 60), 2),
         "rtrb" => (RGBColor(31, 119, 180), 2),
         "crossbeam_channel" => (RGBColor(255, 127, 14), 2),

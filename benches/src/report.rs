@@ -61,7 +61,11 @@ fn chapters(record: &Record) -> [(&'static str, &'static str, Markup); 11] {
         ("wins", "Where a peer wins, and why", peers_win(record)),
         ("reached", "Asked and reached", reached(record)),
         ("method", "Method", method(record)),
-        ("not-shown", "What the figures do not show", not_shown()),
+        (
+            "not-shown",
+            "What the figures do not show",
+            not_shown(record),
+        ),
         ("every", "Every figure", everything(record)),
     ]
 }
@@ -184,7 +188,8 @@ fn method(record: &Record) -> Markup {
             li { "Latencies are recorded by hdrhistogram, from when an update was due; percentiles are medians over the runs, curves "
                 "are all runs together." }
             li { "Instructions are counted by callgrind; memory and allocations by a counting allocator. One sample each." }
-            li { "The entries called noop are the cost of measuring itself: an empty loop, two looks at the clock, an empty round set up anew." }
+            li { "The entries called noop are the cost of measuring itself: an empty loop, two looks at the clock, an empty round set up anew. It is in the "
+                "figures beside them and not subtracted, except where a difference of two measurements takes it out." }
             li { "How each peer is used, and what its documentation says of that, stands in " code { "benches/src/fan_out/peers.rs" } "; how the "
                 "servers are measured, in " code { "benches/src/wire.rs" } "." }
             li { "To repeat: " code { "cargo full" } ", then " code { "cargo draw FILE" } "." }
@@ -192,13 +197,15 @@ fn method(record: &Record) -> Markup {
     }
 }
 
-fn not_shown() -> Markup {
+fn not_shown(record: &Record) -> Markup {
     html! {
         ul {
-            li { "Many cores. With two, a publisher and a subscriber already fill the machine, and everything else takes turns." }
-            li { "A quiet machine: this is a virtual one, whose neighbours are unknown. Compare within the run, not across." }
+            li { "More than " (record.machine.cores) " cores. A publisher and a spinning subscriber fill two; with no more than that, everything else "
+                "takes turns with them." }
+            li { "A quiet machine: what else ran on it, or beside it if it is a virtual one, is unknown. Compare within the run, not across." }
             li { "Real states. A setting among thousands costs more to change than a number; see the rows on commit." }
             li { "Cold caches. Every loop here is warm; a process that publishes once a minute pays for cache misses." }
+            li { "Networks. Server and readers are on one machine: no distance, no loss, and the readers' processor time competes with the server's." }
             li { "p99.9 and above say what the scheduler does, for every implementation alike." }
             li { "Peers used for something else. Each is here for this one job, and may be the better choice for another." }
         }
@@ -232,7 +239,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 60rem; marg
 h1 { font-size: 1.7rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd; } h3 { margin-bottom: 0; font-size: 1rem; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
 th, td { text-align: left; padding: 0.25rem 0.6rem; border-bottom: 1px solid #eee; }
-.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.number { font-variant-numeric: tabular-nums; white-space: nowrap; } .percentiles .number { white-space: normal; }
 nav ul { columns: 3; font-size: 0.9rem; padding-left: 1.2rem; }
 table { margin: 0.5rem 0 1.5rem; } td:first-child { min-width: 13rem; }
 h4 { margin: 1.2rem 0 0; font-size: 0.95rem; }

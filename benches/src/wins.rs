@@ -79,21 +79,33 @@ const SHARED: &[&str] = &["tokio_broadcast", "async_broadcast", "bus", "tokio_wa
 
 const REASONS: &[Reason] = &[
     Reason {
-        groups: &["publish_and_receive", "ring", "fan_out", "burst"],
+        groups: &[
+            "publish_and_receive",
+            "ring",
+            "fan_out",
+            "burst",
+            "burst_to_512",
+        ],
         peers: &["tokio_watch"],
         parameters: &[],
         why: "tokio watch keeps the newest value only: of a burst, each receiver takes one update, and the publisher writes one place. \
             Take it where the steps between do not matter.",
     },
     Reason {
-        groups: &["fan_out", "burst"],
+        groups: &["fan_out", "burst", "burst_to_512"],
         peers: SHARED,
         parameters: &[],
         why: "One ring for all: the publisher writes each update once, O(1) in the number of receivers, where a ring of one's own takes a \
             write for each subscription. It pays when they receive, and they share its fate: the slowest loses updates or blocks everybody.",
     },
     Reason {
-        groups: &["fan_out", "burst", "publish_and_receive", "ring"],
+        groups: &[
+            "fan_out",
+            "burst",
+            "burst_to_512",
+            "publish_and_receive",
+            "ring",
+        ],
         peers: &["rtrb", "crossbeam_channel", "flume"],
         parameters: &[],
         why: "With few subscribers or few updates, what is left here is the commit: a version that anybody can read as a snapshot takes a few \
@@ -103,7 +115,7 @@ const REASONS: &[Reason] = &[
         groups: &["contended", "throughput"],
         peers: &[],
         parameters: &[],
-        why: "A send to a broadcast is a short critical section. A publish here makes a version, and makes it anew when another publisher was \
+        why: "A send to a broadcast or a watch is a short critical section. A publish here makes a version, and makes it anew when another publisher was \
             faster; nobody waits for a lock, and nobody starves, at the price of fewer publishes a second.",
     },
     Reason {
@@ -119,6 +131,13 @@ const REASONS: &[Reason] = &[
         parameters: &[],
         why: "A receiver of a shared ring is a position in it: there is next to nothing to make, to keep or to give back. Here a subscriber gets a \
             ring of its own, and its first snapshot.",
+    },
+    Reason {
+        groups: &["subscribe"],
+        peers: &[],
+        parameters: &[],
+        why: "Opening a channel allocates it, and the publisher puts it at the end of a list. Here a subscriber also gets its first snapshot, and \
+            a place in the registry, from where it can leave without anybody looking for it.",
     },
     Reason {
         groups: &["memory"],
@@ -148,17 +167,38 @@ const REASONS: &[Reason] = &[
     },
     Reason {
         groups: &["latency"],
-        peers: &["crossbeam_channel"],
+        peers: &["crossbeam_channel", "rtrb"],
         parameters: &[],
         why: "Between due and received there is a commit here (a version, three allocations, a swap), and in a channel one slot to write. Where the \
             receiver sleeps, waking it is nearly all, for both.",
     },
     Reason {
         groups: &["latency"],
-        peers: &["tokio_broadcast"],
+        peers: &["tokio_broadcast", "async_broadcast"],
         parameters: &[],
         why: "A broadcast's send writes one slot and wakes; a publish makes a version first. Where the receiver sleeps, waking it is nearly all, \
             for both.",
+    },
+    Reason {
+        groups: &["least_share", "throughput_share"],
+        peers: &[],
+        parameters: &[],
+        why: "Quotients: of what one publisher does alone, and of an even share. Where publishers outnumber the cores, which of them run together \
+            decides about both as much as the implementation does.",
+    },
+    Reason {
+        groups: &["latency_ratio"],
+        peers: &[],
+        parameters: &[],
+        why: "An implementation's own p99 beside a hundred stalled subscribers, by without them. Here they add a look at a flag of each; a shared ring \
+            has not even that to do. Where the receiver sleeps, p99 is the scheduler's, with and without them.",
+    },
+    Reason {
+        groups: &["missed"],
+        peers: &[],
+        parameters: &[],
+        why: "Where a receiver falls behind by more than its ring, a snapshot stands in here for all that it missed. A channel that is drained faster, \
+            or filled more slowly, misses less; what it misses is lost.",
     },
     Reason {
         groups: &["wire_publish_p50", "wire_publish_p99"],

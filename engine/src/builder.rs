@@ -5,6 +5,7 @@ use std::fmt;
 use crate::{
     engine::Engine,
     error::BuildError,
+    feed::Feed,
     sequence::{Epoch, Sequence},
     state::State,
     subscription::Subscription,
@@ -117,6 +118,15 @@ impl<'a, S: State> SubscriptionBuilder<'a, S> {
     pub fn subscribe(self) -> Subscription<S> {
         self.engine
             .subscribe_with(self.name, self.capacity, self.wait_set)
+    }
+}
+
+impl<S: State> SubscriptionBuilder<'_, S> {
+    /// The subscription, for several readers to share. Costs what [`subscribe`](Self::subscribe) does.
+    #[must_use = "a Feed without readers is read by nobody"]
+    pub fn feed(self) -> Feed<S> {
+        let (core, capacity) = (self.engine.core.clone(), self.capacity);
+        Feed::new(core, capacity, self.subscribe())
     }
 }
 

@@ -36,7 +36,7 @@ use crate::{
 ///
 /// See [`Subscription`], and the crate's `examples` folder.
 pub struct Engine<S: State> {
-    core: Arc<Core<S>>,
+    pub(crate) core: Arc<Core<S>>,
     /// Shared by the handles and by nothing else.
     _closer: Arc<Closer<S>>,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Core<S: State> {
     /// Swapped by publishers, read by everybody; on a line of its own.
     pub(crate) head: Padded<ArcCell<Version<S>>>,
     distributor: Distributor<S>,
-    registry: Registry<S>,
+    pub(crate) registry: Registry<S>,
     sequence_limit: AtomicU64,
     ring_capacity: usize,
     /// The largest ring asked for so far, in updates.

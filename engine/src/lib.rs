@@ -65,6 +65,7 @@ mod distribute;
 pub mod docs;
 mod engine;
 mod error;
+mod feed;
 mod mailbox;
 mod memo;
 #[cfg(loom)]
@@ -88,6 +89,7 @@ mod waiter;
 pub use builder::{EngineBuilder, SubscriptionBuilder};
 pub use engine::{Committed, Engine};
 pub use error::{BuildError, Closed, FollowError, NextTimeoutError, PublishError, TryNextError};
+pub use feed::{Feed, Reader, ReaderObserver, WeakFeed};
 pub use memo::Memo;
 pub use sequence::{Epoch, Sequence};
 pub use state::{Replica, State, Transition};

@@ -15,28 +15,49 @@
 
 use std::fmt;
 
+#[cfg(all(not(loom), target_pointer_width = "64"))]
+use crate::ring::LEFT_OF_LINE;
 use crate::{
-    sync::{Arc, AtomicU8, AtomicU64, Ordering, Padded, fence, pause},
+    sync::{Arc, AtomicU8, AtomicU64, Ordering, fence, pause},
     waiter::Waiter,
 };
 
+/// In this order, behind the ring's own words: see [`Signals`] and [`Account`].
+#[repr(C)]
 pub(crate) struct Mailbox {
+    signals: Signals,
+    /// Written by the consumer alone, and fills a line.
+    pub(crate) account: Account,
     pub(crate) id: u64,
     pub(crate) name: Option<Arc<str>>,
-    /// Written rarely by both sides, read by the distributor in every round.
-    signals: Padded<Signals>,
-    /// Written by the consumer alone.
-    pub(crate) account: Padded<Account>,
-}
-
-struct Signals {
-    flags: AtomicU8,
     /// Up to which ordinal the ring holds updates, as of when lagging was last set: what is beyond comes by a snapshot.
     filled: AtomicU64,
-    /// The most dropped and forced that any onlooker was told.
-    told: [AtomicU64; 2],
+    pub(crate) told: Told,
+}
+
+/// The most dropped and forced that any onlooker was told.
+#[derive(Default)]
+pub(crate) struct Told {
+    dropped: AtomicU64,
+    forced: AtomicU64,
+}
+
+/// Written rarely by both sides, read by the distributor in every round, and by the consumer when it looks for more: on
+/// the ring's first line, which both touch then anyway.
+struct Signals {
+    flags: AtomicU8,
     waiter: Waiter,
 }
+
+/// The layout is for speed only, so it is promised only where speed was measured.
+#[cfg(all(not(loom), target_pointer_width = "64"))]
+const _: () = {
+    assert!(
+        size_of::<Signals>() == LEFT_OF_LINE,
+        "the account begins a line"
+    );
+    assert!(size_of::<Account>() == 64, "and ends it");
+};
 
 /// What `flags` said.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,6 +66,7 @@ pub(crate) struct Flags(u8);
 /// What became of every update, by the consumer's count. Only the consumer stores, so plain stores do.
 ///
 /// The cursor is not kept here: it is `first + delivered + dropped + forced`, which is the accounting equation (I4).
+#[derive(Default)]
 pub(crate) struct Account {
     /// One more than the ordinal of the first snapshot; 0 before it.
     first: AtomicU64,
@@ -77,24 +99,15 @@ impl Mailbox {
     /// The mailbox of a subscription that has missed everything so far.
     pub(crate) fn new(id: u64, name: Option<Arc<str>>) -> Self {
         Self {
+            signals: Signals {
+                flags: AtomicU8::new(Flags::LAGGING),
+                waiter: Waiter::new(),
+            },
+            account: Account::default(),
             id,
             name,
-            signals: Padded(Signals {
-                flags: AtomicU8::new(Flags::LAGGING),
-                filled: AtomicU64::new(0),
-                told: [AtomicU64::new(0), AtomicU64::new(0)],
-                waiter: Waiter::new(),
-            }),
-            account: Padded(Account {
-                first: AtomicU64::new(0),
-                forced_before: AtomicU64::new(0),
-                delivered: AtomicU64::new(0),
-                dropped: AtomicU64::new(0),
-                forced: AtomicU64::new(0),
-                started: AtomicU64::new(0),
-                snapshots: AtomicU64::new(0),
-                sequence: AtomicU64::new(0),
-            }),
+            filled: AtomicU64::new(0),
+            told: Told::default(),
         }
     }
 
@@ -108,7 +121,7 @@ impl Mailbox {
     /// The distributor's word that this subscription needs a snapshot for what is beyond `filled`, an ordinal.
     pub(crate) fn set_lagging(&self, filled: u64) {
         // Relaxed: handed over by L.
-        self.signals.filled.store(filled, Ordering::Relaxed);
+        self.filled.store(filled, Ordering::Relaxed);
         // Sync point L: pairs with the Acquire load in `is_lagging`. A read-modify-write, so that a "gone" set meanwhile
         // stays.
         self.signals
@@ -140,17 +153,7 @@ impl Mailbox {
     /// Up to which ordinal the ring was filled when lagging was last set. The caller has seen it set, by `is_lagging`.
     pub(crate) fn filled(&self) -> u64 {
         // Relaxed: handed over by L. A later one only lowers what the caller counts on.
-        self.signals.filled.load(Ordering::Relaxed)
-    }
-
-    /// The most that any onlooker has been told, this one included: figures that are certain never fall.
-    pub(crate) fn tell(&self, dropped: u64, forced: u64) -> (u64, u64) {
-        let most = |word: &AtomicU64, now: u64| {
-            // Relaxed: one word, whose own order is all that counts.
-            word.fetch_max(now, Ordering::Relaxed).max(now)
-        };
-        let [told_dropped, told_forced] = &self.signals.told;
-        (most(told_dropped, dropped), most(told_forced, forced))
+        self.filled.load(Ordering::Relaxed)
     }
 
     pub(crate) fn waiter(&self) -> &Waiter {
@@ -168,6 +171,17 @@ impl Flags {
 
     pub(crate) fn is_gone(self) -> bool {
         self.0 & Self::GONE != 0
+    }
+}
+
+impl Told {
+    /// The most that any onlooker has been told, this one included: figures that are certain never fall.
+    pub(crate) fn tell(&self, dropped: u64, forced: u64) -> (u64, u64) {
+        let most = |word: &AtomicU64, now: u64| {
+            // Relaxed: one word, whose own order is all that counts.
+            word.fetch_max(now, Ordering::Relaxed).max(now)
+        };
+        (most(&self.dropped, dropped), most(&self.forced, forced))
     }
 }
 
@@ -284,9 +298,9 @@ mod tests {
 
     #[test]
     fn what_was_told_never_falls() {
-        let mailbox = Mailbox::new(1, None);
-        assert_eq!(mailbox.tell(3, 1), (3, 1));
-        assert_eq!(mailbox.tell(2, 4), (3, 4));
+        let told = Told::default();
+        assert_eq!(told.tell(3, 1), (3, 1));
+        assert_eq!(told.tell(2, 4), (3, 4));
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! once (one store publishes them all) or not at all, and what does not fit changes nothing (invariant I12). Storage is
 //! the next power of two, so that a position becomes a slot by a mask.
 //!
-//! `beside` is whatever the two ends want to share in the same allocation: for a subscription, its mailbox.
+//! `beside` is whatever the two ends want to share in the same allocation: for a subscription, its mailbox. What a push and
+//! a look for more touch of either stands on one line: a publisher serves hundreds of rings that others have driven out of
+//! its cache, and a line that is not there costs it as much as ten pushes to one that is.
 //!
 //! # Sync points
 //! * W: `write`, Release in [`Room::fill`] to Acquire in [`Consumer::refresh`]. Hands over the slots' contents.
@@ -23,16 +25,17 @@ use crate::sync::{Arc, AtomicU64, Ordering, Padded, UnsafeCell};
 pub(crate) fn ring<T, B>(capacity: usize, beside: B) -> (Producer<T, B>, Consumer<T, B>) {
     let slots = capacity.next_power_of_two();
     let ring = Arc::new(Ring {
+        write: AtomicU64::new(0),
         slots: (0..slots)
             .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
             .collect(),
-        capacity,
-        write: Padded(AtomicU64::new(0)),
-        read: Padded(AtomicU64::new(0)),
         beside,
+        read: Padded(AtomicU64::new(0)),
+        capacity,
     });
     let producer = Producer {
         ring: ring.clone(),
+        capacity,
         write: 0,
         read: 0,
     };
@@ -48,6 +51,8 @@ pub(crate) fn ring<T, B>(capacity: usize, beside: B) -> (Producer<T, B>, Consume
 /// code right.
 pub(crate) struct Producer<T, B> {
     ring: Arc<Ring<T, B>>,
+    /// The same number as `ring.capacity`.
+    capacity: usize,
     /// The same number as `ring.write`.
     write: u64,
     /// What `ring.read` was when we last looked: at most what it is now.
@@ -73,15 +78,22 @@ pub(crate) struct Room<'a, T, B> {
 /// A look at the ring from outside: its length, and what is beside it.
 pub(crate) struct Observer<T, B>(Arc<Ring<T, B>>);
 
+/// In this order, from the start of a line.
+#[repr(C, align(64))]
 struct Ring<T, B> {
+    /// Written by the producer.
+    write: AtomicU64,
     slots: Box<[UnsafeCell<MaybeUninit<T>>]>,
-    capacity: usize,
-    /// Written by the producer; on a line of its own.
-    write: Padded<AtomicU64>,
+    /// Begins on the line of `write`: see [`LEFT_OF_LINE`].
+    beside: B,
     /// Written by the consumer; on a line of its own.
     read: Padded<AtomicU64>,
-    beside: B,
+    capacity: usize,
 }
+
+/// How many bytes of `beside` are on the line that a push writes.
+#[cfg(all(not(loom), target_pointer_width = "64"))]
+pub(crate) const LEFT_OF_LINE: usize = 64 - size_of::<AtomicU64>() - size_of::<Box<[u8]>>();
 
 // SAFETY: items move from the producer's thread to the consumer's, or are dropped by whoever drops the ring (so
 // `T: Send`); nobody gets a `&T` of an item inside. A slot is touched by the producer from when R hands it over until W
@@ -95,7 +107,7 @@ impl<T, B> Producer<T, B> {
     /// Room for exactly so many items, if there is so much now. It stays, since only this producer fills the ring.
     #[inline]
     pub(crate) fn room(&mut self, items: usize) -> Option<Room<'_, T, B>> {
-        let spare = self.ring.capacity.checked_sub(items)? as u64;
+        let spare = self.capacity.checked_sub(items)? as u64;
         if self.write - self.read > spare {
             // Sync point R: pairs with the Release store in `pop`.
             self.read = self.ring.read.load(Ordering::Acquire);

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     engine::{Core, resume_unless_panicking},
     error::{NextTimeoutError, TryNextError},
-    mailbox::Mailbox,
+    mailbox::{Account, Balance, Mailbox},
     ring::{Consumer, Observer},
     sequence::{Epoch, Sequence},
     shared::Shared,
@@ -328,7 +328,7 @@ impl<S: State> Subscription<S> {
         self.mailbox().clear_lagging();
         let version = self.core.head.load();
         let account = &self.consumer.beside().account;
-        let (ordinal, sequence) = (version.ordinal, version.sequence().get());
+        let ordinal = version.ordinal;
         let snapshot = match self.cursor {
             Some(cursor) if ordinal <= cursor => {
                 self.ended = version.is_closed();
@@ -338,30 +338,15 @@ impl<S: State> Subscription<S> {
                     Ok(None)
                 };
             }
-            Some(cursor) => {
-                let forced = version.forced - self.forced;
-                let missed = ordinal - cursor - forced;
-                account.resync(sequence, missed, forced);
-                let reason = match missed {
-                    0 => SnapshotReason::Forced,
-                    _ => SnapshotReason::Lagged,
-                };
-                (reason, missed)
-            }
-            None => {
-                account.start(ordinal, sequence, version.forced);
-                (SnapshotReason::First, 0)
+            _ => {
+                let from = self.cursor.map(|cursor| (cursor, self.forced));
+                Snapshot::in_place_of(version, from, account)
             }
         };
         self.cursor = Some(ordinal);
-        self.forced = version.forced;
-        self.ended = version.is_closed();
-        let (reason, missed) = snapshot;
-        Ok(Some(Snapshot {
-            version,
-            reason,
-            missed,
-        }))
+        self.forced = snapshot.version.forced;
+        self.ended = snapshot.version.is_closed();
+        Ok(Some(snapshot))
     }
 
     /// `None` when the deadline passed.
@@ -384,6 +369,11 @@ impl<S: State> Subscription<S> {
         };
         self.blocking = Some(blocking);
         outcome
+    }
+
+    /// What is still to come.
+    pub(crate) fn outlook(&self) -> Outlook {
+        Outlook::of(&self.core, &self.consumer.observer())
     }
 
     fn mailbox(&self) -> &Mailbox {
@@ -450,6 +440,36 @@ impl<S: State> Event<S> {
 }
 
 impl<S: State> Snapshot<S> {
+    /// `version`, in place of all that came after `from`: an ordinal before its own, and what was forced up to there. Without
+    /// `from` it is the first. Entered into `account`.
+    pub(crate) fn in_place_of(
+        version: Arc<Version<S>>,
+        from: Option<(u64, u64)>,
+        account: &Account,
+    ) -> Self {
+        let (ordinal, sequence) = (version.ordinal, version.sequence().get());
+        let (reason, missed) = match from {
+            Some((cursor, forced)) => {
+                let forced = version.forced - forced;
+                let missed = ordinal - cursor - forced;
+                account.resync(sequence, missed, forced);
+                match missed {
+                    0 => (SnapshotReason::Forced, missed),
+                    _ => (SnapshotReason::Lagged, missed),
+                }
+            }
+            None => {
+                account.start(ordinal, sequence, version.forced);
+                (SnapshotReason::First, 0)
+            }
+        };
+        Self {
+            version,
+            reason,
+            missed,
+        }
+    }
+
     /// The version itself.
     #[must_use]
     pub fn version(&self) -> &Arc<Version<S>> {
@@ -495,54 +515,95 @@ impl<S: State> SubscriptionObserver<S> {
     }
 }
 
-/// The figures of the subscription that reads this ring. Outsiders see what a stuck subscription will have missed before
-/// it says so itself.
-///
-/// Neither `dropped` nor `forced` ever falls: what is counted in advance is certain (point O in `mailbox.rs`), and while
-/// the consumer is between clearing lagging and accounting for its snapshot, what was told before stands.
+/// The figures of the subscription that reads this ring.
 pub(crate) fn observe<S: State>(
     core: &Core<S>,
     ring: &Observer<Shared<Labelled<S>>, Mailbox>,
 ) -> SubscriptionStats {
     let mailbox = ring.beside();
-    let (head, head_forced) = core.head.peek(|head| (head.ordinal, head.forced));
-    // O, partner of F2 in `Mailbox::clear_lagging`.
-    fence(Ordering::SeqCst);
-    let lagging = mailbox.is_lagging();
-    let filled = mailbox.filled();
-    let in_ring = ring.len();
+    let outlook = Outlook::of(core, ring);
     // Last, so that what a snapshot has brought meanwhile is not counted in advance as well.
     let balance = mailbox.account.read();
-    let cursor = balance.cursor();
-    // The head may be older than the cursor by now.
-    let lag = cursor.map_or(0, |cursor| head.saturating_sub(cursor));
-    let (mut queued, mut dropped, mut forced) = (0, balance.dropped, balance.forced);
-    if let Some(cursor) = cursor {
-        if lagging {
-            let to_miss = head.saturating_sub(filled.max(cursor));
-            // Told apart as the snapshot will tell it. What is in the ring are updates.
-            let to_force = head_forced.saturating_sub(balance.forced_before + balance.forced);
-            queued = filled.saturating_sub(cursor).min(lag);
-            dropped += to_miss.saturating_sub(to_force);
-            forced += to_force.min(to_miss);
-        } else {
-            // Some in the ring may be covered by a snapshot already, and will be skipped.
-            queued = in_ring.min(lag);
-        }
-    }
-    let (dropped, forced) = mailbox.tell(dropped, forced);
+    let figures = outlook.figures(&balance, 0);
+    let (dropped, forced) = mailbox.told.tell(figures.dropped, figures.forced);
     SubscriptionStats {
         id: mailbox.id,
         name: mailbox.name.clone(),
         capacity: ring.capacity(),
-        sequence: cursor.map(|_| Sequence::new(balance.sequence)),
-        delivered: balance.delivered,
         dropped,
         forced,
-        snapshots: balance.snapshots,
-        queued,
-        lag,
-        lagging,
+        ..figures
+    }
+}
+
+/// What is still to come to whoever reads a ring, as an outsider sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct Outlook {
+    /// The head's ordinal.
+    head: u64,
+    /// [`Version::forced`] of the head.
+    head_forced: u64,
+    in_ring: u64,
+    /// Up to which ordinal updates come as such; what is beyond has been missed. None while nothing is.
+    pub(crate) filled: Option<u64>,
+}
+
+impl Outlook {
+    pub(crate) fn of<S: State>(
+        core: &Core<S>,
+        ring: &Observer<Shared<Labelled<S>>, Mailbox>,
+    ) -> Self {
+        let (head, head_forced) = core.head.peek(|head| (head.ordinal, head.forced));
+        // O, partner of F2 in `Mailbox::clear_lagging`.
+        fence(Ordering::SeqCst);
+        let mailbox = ring.beside();
+        Self {
+            head,
+            head_forced,
+            filled: mailbox.is_lagging().then(|| mailbox.filled()),
+            in_ring: ring.len(),
+        }
+    }
+
+    /// The figures of a reader with this balance, which has as many `at_hand` beside the ring. Outsiders see what a stuck
+    /// one will have missed before it says so itself.
+    ///
+    /// Neither `dropped` nor `forced` may ever fall: what is counted in advance is certain (point O in `mailbox.rs`). While
+    /// the reader is between clearing lagging and accounting for its snapshot, what was told before stands: see [`Told`].
+    ///
+    /// [`Told`]: crate::mailbox::Told
+    pub(crate) fn figures(&self, balance: &Balance, at_hand: u64) -> SubscriptionStats {
+        let cursor = balance.cursor();
+        // The head may be older than the cursor by now.
+        let lag = cursor.map_or(0, |cursor| self.head.saturating_sub(cursor));
+        let (mut queued, mut dropped, mut forced) = (0, balance.dropped, balance.forced);
+        match (cursor, self.filled) {
+            (None, _) => {}
+            (Some(cursor), Some(filled)) => {
+                let to_miss = self.head.saturating_sub(filled.max(cursor));
+                // Told apart as the snapshot will tell it. What is in the ring are updates.
+                let forced_so_far = balance.forced_before + balance.forced;
+                let to_force = self.head_forced.saturating_sub(forced_so_far);
+                queued = filled.saturating_sub(cursor).min(lag);
+                dropped += to_miss.saturating_sub(to_force);
+                forced += to_force.min(to_miss);
+            }
+            // Some in the ring may be covered by a snapshot already, and will be skipped.
+            (Some(_), None) => queued = (at_hand + self.in_ring).min(lag),
+        }
+        SubscriptionStats {
+            id: 0,
+            name: None,
+            capacity: 0,
+            sequence: cursor.map(|_| Sequence::new(balance.sequence)),
+            delivered: balance.delivered,
+            dropped,
+            forced,
+            snapshots: balance.snapshots,
+            queued,
+            lag,
+            lagging: self.filled.is_some(),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! | name | real | under `--cfg loom` |
 //! | --- | --- | --- |
 //! | atomics, [`fence`] | `std` | `loom` |
-//! | [`Arc`], [`OnceLock`] | `std` | `std`: taken as correct, and adding no order that a model could lean on |
+//! | [`Arc`], [`Weak`], [`OnceLock`] | `std` | `std`: taken as correct, and adding no order that a model could lean on |
 //! | [`pause`], in a loop that waits for another thread | `std::hint::spin_loop` | gives the turn to another thread |
 //! | [`UnsafeCell`] | `std` | `loom`: an unordered access is an error |
 //! | [`Mutex`] | `parking_lot` | `loom` |
@@ -25,7 +25,7 @@ mod primitives;
 
 pub(crate) use primitives::{
     Arc, ArcCell, AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, ColdMutex, Exclusive,
-    Mutex, OnceLock, Ordering, Parker, UnsafeCell, fence, pause,
+    Mutex, OnceLock, Ordering, Parker, UnsafeCell, Weak, fence, pause,
 };
 
 /// A value on cache lines of its own, so that the writer of one word does not slow the writer of the next.

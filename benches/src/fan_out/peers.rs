@@ -1,22 +1,22 @@
 //! Other people's channels and rings, each used as its own documentation says.
 //!
-//! What was checked, against the documentation and the source of the versions in Cargo.lock, and again with each of them
-//! when this page was written anew:
+//! What was checked, twice, against the documentation and the source of the versions in Cargo.lock:
 //!
 //! | peer | what its documentation advises | what is done here |
 //! | --- | --- | --- |
-//! | rtrb | many items at once: `write_chunk_uninit` with `fill_from_iter`, and `read_chunk` as an iterator (`rtrb::chunks`); one by one: `push`, `pop` | a burst is one chunk in and one chunk out; a single update is pushed |
-//! | crossbeam-channel | `bounded` for a fixed capacity, which is its array of slots without locks; `try_send` and `try_recv` (or `try_iter`, which is the same) where nobody waits; there are no batches | so |
-//! | flume | as crossbeam-channel; `drain` takes all that is there under one lock | `bounded`, `try_send`, `drain` |
-//! | tokio broadcast | values are cloned for each receiver, so `Arc` where that is dear; `Sender::subscribe`; a capacity that lagging receivers do not reach (it is rounded up to a power of two) | `Arc`, and bursts of at most 100 of 128; `try_recv`, since nobody waits here. Who waits does it by `recv` in a task: `parked.rs`, `latency.rs` |
-//! | tokio watch | for the newest value alone; `borrow_and_update`, held shortly; `send_replace` whether or not anybody listens | so; what it skips by design is not held against it, nor counted as delivered |
-//! | async-broadcast | `try_broadcast` and `try_recv` outside of a task; without overflow, a full channel refuses; new receivers from the sender, which start at the next message; a channel without receivers is closed, unless an inactive one is kept | so; measured with nobody subscribed it refuses at once, which is why we subtract T(1) |
-//! | bus | "Bus performance degrades somewhat when the queue is full": set it high; `Arc` where cloning is dear; the last reader gets the value moved; `try_broadcast` where the writer must not block | capacity 128 for bursts of at most 100, `Arc`, `try_broadcast`, `try_recv` |
+//! | rtrb 0.3.6 | many items at once: `write_chunk_uninit` with `fill_from_iter`, and `read_chunk` as an iterator (`rtrb::chunks`; the functions on slices want `Copy`); one by one: `push`, `pop`; who waits can only ask again | a burst is one chunk in and one chunk out; a single update is pushed; whoever waits for it spins |
+//! | crossbeam-channel 0.5.17 | `bounded` for a fixed capacity, which is its array of slots without locks, exactly as large as asked; `try_send` and `try_recv` (or `try_iter`, which is the same) where nobody waits, `recv` or `iter` where somebody does, which spins before it sleeps; there are no batches | so |
+//! | flume 0.12 | as crossbeam-channel; `drain` takes all that is there under one lock; its features add `select` and `async`, and `spin`, which "may be more performant on a small number of platforms" | `bounded`, `try_send`, `drain`; no feature: the first two do not change the path of a send, and with two cores a spinning thread waits for an owner that was preempted |
+//! | tokio broadcast 1.54 | values are cloned for each receiver, so `Arc` where that is dear; `Sender::subscribe`; a capacity that lagging receivers do not reach (it is rounded up to a power of two: 128 and 1,024 are ones); `Lagged` says what was lost, and the next call goes on | `Arc`, and bursts of at most 100 of 128; `try_recv`, since nobody waits here; who waits does it by `recv` in a loop of one future, and goes on after `Lagged`: `parked.rs`, `latency.rs` |
+//! | … its feature `parking_lot` | "a potential optimization" of tokio's locks, off by default | left off: a lock that nobody contends for, which is the case in all but `contended`, costs the same either way (5 ns) |
+//! | tokio watch 1.54 | for the newest value alone; `borrow_and_update`, held shortly; `send_replace` whether or not anybody listens | so; what it skips by design is not held against it, nor counted as delivered |
+//! | async-broadcast 0.7.2 | `try_broadcast` and `try_recv` outside of a task; `recv_direct` inside of one, which saves the allocation of `recv`; a full channel refuses, unless `set_overflow` lets the oldest go; new receivers from the sender, which start at the next message; a channel without receivers is closed, unless an inactive one is kept | so, with overflow where somebody stalls or nobody reads; measured with nobody subscribed it refuses at once, which is why we subtract T(1) |
+//! | bus 2.4.1 | "performance degrades somewhat when the queue is full", so set it high (one place more is kept free); `Arc` where cloning is dear; the last reader gets the value moved; `try_broadcast` where the writer must not block; readers that left are looked at when it is full | capacity 128 for bursts of at most 100, `Arc`, `try_broadcast`, `try_recv`; not in `subscribe`, where nothing would ever look at who left |
 //!
 //! For channels that are cloned into, the last one gets the update itself, so that no count is raised for nothing. What
 //! none of them offers is raising the count of a shared update once for all its receivers: that is the floor's and ours.
 
-use std::sync::Arc;
+use std::{hint::black_box, sync::Arc};
 
 use super::{CAPACITY, FanOut, Publisher, Receiver};
 
@@ -32,6 +32,13 @@ macro_rules! per_subscriber {
 
             fn open(subscribers: usize) -> (Self::Publisher, Vec<Self::Receiver>) {
                 (0..subscribers).map(|_| $open).unzip()
+            }
+
+            fn come_and_go(publisher: &mut Self::Publisher) {
+                let (sender, receiver) = $open;
+                publisher.push(sender);
+                drop(black_box(receiver));
+                publisher.pop();
             }
         }
 
@@ -82,6 +89,10 @@ macro_rules! shared {
                 let (mut sender, _open_meanwhile) = $open;
                 let receivers = (0..subscribers).map(|_| $subscribe(&mut sender)).collect();
                 (sender, receivers)
+            }
+
+            fn come_and_go(publisher: &mut Self::Publisher) {
+                drop(black_box($subscribe(publisher)));
             }
         }
 
@@ -141,6 +152,13 @@ impl FanOut for Rtrb {
         let (producers, consumers) = rings.unzip();
         let burst = Vec::with_capacity(CAPACITY);
         (RtrbProducers { producers, burst }, consumers)
+    }
+
+    fn come_and_go(publisher: &mut RtrbProducers) {
+        let (producer, consumer) = rtrb::RingBuffer::new(CAPACITY);
+        publisher.producers.push(producer);
+        drop(black_box(consumer));
+        publisher.producers.pop();
     }
 }
 
@@ -226,6 +244,11 @@ impl FanOut for TokioWatch {
         let receivers = (0..subscribers).map(|_| sender.subscribe()).collect();
         (sender, receivers)
     }
+
+    fn come_and_go(publisher: &mut Self::Publisher) {
+        let newest = publisher.subscribe().borrow_and_update().clone();
+        drop(black_box(newest));
+    }
 }
 
 impl Publisher for tokio::sync::watch::Sender<Arc<u64>> {
@@ -243,7 +266,7 @@ impl Receiver for tokio::sync::watch::Receiver<Arc<u64>> {
             return 0;
         }
         let newest = self.borrow_and_update().clone();
-        std::hint::black_box(*newest);
+        black_box(*newest);
         1
     }
 }

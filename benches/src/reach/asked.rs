@@ -128,6 +128,11 @@ pub(super) const ENGINE: &[Reach] = &[
         AtMost(0.5),
     ),
     reach(
+        "… to 512 subscriptions of eight tasks that wait at wait sets, beside the same",
+        "parked_ratio/tokio_broadcast/publish_to_sets",
+        Anything,
+    ),
+    reach(
         "p99 with 100 stalled beside, spinning reader",
         "latency_ratio/engine/paced-spinning-100stalled/p99",
         AtMost(1.05),

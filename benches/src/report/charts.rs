@@ -72,7 +72,8 @@ pub(super) fn throughput(record: &Record) -> Markup {
     let groups = all.chunk_by(|a, b| of(a) == of(b)).map(<[_]>::to_vec);
     html! {
         p {
-            "Threads that all publish to the same engine as fast as they can, nobody receiving: publishes per second, all together. More is better. "
+            "Threads that all publish to the same engine as fast as they can, nobody receiving (a broadcast has one receiver, which "
+            "falls behind): publishes per second, all together. More is better. "
             "Nobody starves when the slowest's part of its fair share, among what was asked (below), is above zero."
         }
         (bar_plot(|value| Unit::PerSecond.show(value), groups.collect()))

@@ -21,8 +21,10 @@ pub(super) fn in_process(record: &Record) -> Markup {
         p {
             "From the moment when an update was due to the moment when another thread had it in hand: so a stall "
             "counts for everything that it delays. " i { "Paced" } ": one every 50 µs, far below what is possible. " i { "Unpaced" }
-            ": as fast as the publisher can. A " i { "spinning" } " receiver burns a core; a " i { "parked" } " one sleeps in the kernel, "
-            "and being woken is most of its time; an " i { "async" } " one is a task of a tokio runtime in a thread of its own. "
+            ": as fast as the publisher can, so that who publishes faster than is received builds the longer queue: compare it beside what a publish "
+            "costs. A " i { "spinning" } " receiver burns a core; a " i { "parked" } " one sleeps in the kernel, "
+            "and being woken is most of its time; an " i { "async" } " one is a future that a tokio runtime drives in a thread of its own. "
+            "“Beside 100 stalled”: with a hundred subscribers more that never read. "
             "Read the curves from left to right: half of all updates are at most as slow as at 50, one in a thousand is slower than at "
             "99.9. Beyond that, it is the machine's scheduler. A curve is of all runs together, so that one run in which the machine "
             "was elsewhere raises its tail; the table below it has the median of what the runs showed."
@@ -136,7 +138,7 @@ impl Picture<'_> {
         };
         html! {
             (plot(x, y, series.collect()))
-            table {
+            table.percentiles {
                 tr {
                     th { "median over the runs" }
                     @for (percentile, _) in PERCENTILES { th { (percentile) } }
@@ -156,7 +158,7 @@ impl Picture<'_> {
         }
     }
 
-    /// With stalled subscribers by without.
+    /// Ours, with stalled subscribers by without.
     fn ratio(&self, record: &Record) -> Markup {
         let id = match self.group {
             "latency" => format!("latency_ratio/engine/{}-100stalled/p99", self.parameter),

@@ -25,7 +25,7 @@ const CHARTS: [Chart; 6] = [
             "saturated_100x10_unix",
             "saturated_100x100_tcp",
         ],
-        caption: "The server shares two cores with those who read.",
+        caption: "The server shares the machine's cores with those who read.",
     },
     Chart {
         title: "As fast as it goes: the server's processor time per update delivered",
@@ -81,7 +81,7 @@ pub(super) fn servers(record: &Record) -> Markup {
         .iter()
         .any(|figure| figure.id.starts_with("wire_"))
     {
-        return html! { p.no { "Not measured in this run: `cargo full` does." } };
+        return html! { p.no { "Not measured in this run: " code { "cargo full" } " does." } };
     }
     html! {
         p {

@@ -7,7 +7,7 @@ pub(crate) use loom::{
     hint::spin_loop as pause,
     sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
 };
-pub(crate) use std::sync::{Arc, OnceLock};
+pub(crate) use std::sync::{Arc, OnceLock, Weak};
 
 /// `loom`'s mutex without poisoning.
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
