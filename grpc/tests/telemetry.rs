@@ -7,18 +7,11 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use configstream_engine::Engine;
-use configstream_engine::settings::{Change, Key, Settings, Source};
-use configstream_grpc::{
-    AdminBackend, AdminError, Applied, ChangeRequest, Edit, Explanation, HostStatus,
-};
 use configstream_proto::datadog::remoteagent::v1::remote_agent_client::RemoteAgentClient;
 use configstream_proto::datadog::remoteagent::v1::{Event, ReportRemoteAgentEventRequest};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use support::{BEARER, Host, eventually, expect_snapshot, expect_update, request, within_deadline};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::Barrier;
-use tonic::async_trait;
 use tracing_subscriber::fmt::MakeWriter;
 
 #[tokio::test]
@@ -180,54 +173,6 @@ async fn a_flood_of_reports_does_not_flood_the_log() {
     let reporting = remote.report_remote_agent_event(request(report, &token));
     reporting.await.unwrap();
     log.demand_few(" reports: all is well", begun);
-}
-
-#[tokio::test]
-async fn a_change_whose_asker_has_gone_is_made_and_logged() {
-    let log = Log::default();
-    let _logging = log.install();
-    let engine = Engine::builder(Settings::new()).build().unwrap();
-    let turns = Arc::new(Barrier::new(2));
-    let backend = Arc::new(Slow(engine.clone(), turns.clone()));
-    let host = Host::start_over(engine, |server| server.admin(backend)).await;
-    let client = host.client().await;
-    let (key, value) = (Key::parse("mine").unwrap(), 1.into());
-    let asking = client.set(Source::AgentRuntime, &key, &value, "alice");
-    tokio::select! {
-        answer = asking => panic!("it waits, and yet {answer:?}"),
-        _ = within_deadline(turns.wait()) => {}
-    }
-    drop(client);
-    let gone = || host.handle.stats().connections == 0;
-    eventually("she has gone", gone).await;
-    within_deadline(turns.wait()).await;
-    let line = " INFO configstream_grpc::audit: Configuration change made: set mine in agent-runtime requested_by=\"alice\"";
-    eventually("it is logged", || log.text().contains(line)).await;
-    assert!(host.engine.head().state().resolved().get("mine").is_some());
-}
-
-/// Makes changes, each between two turns of the barrier.
-struct Slow(Engine<Settings>, Arc<Barrier>);
-
-#[async_trait]
-impl AdminBackend for Slow {
-    async fn apply(&self, request: ChangeRequest) -> Result<Applied, AdminError> {
-        let [Edit::Set { source, key, value }] = &request.edits[..] else {
-            panic!("one is set");
-        };
-        let change = Change::set(*source, key.clone(), value.clone());
-        self.1.wait().await;
-        self.1.wait().await;
-        Ok(Applied::new(self.0.publish(&change).unwrap(), Vec::new()))
-    }
-
-    async fn explain(&self, _: Key) -> Result<Vec<Explanation>, AdminError> {
-        Err(AdminError::Closed)
-    }
-
-    async fn status(&self) -> HostStatus {
-        HostStatus::default()
-    }
 }
 
 #[derive(Clone, Default)]

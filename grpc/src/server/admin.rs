@@ -6,7 +6,6 @@
 mod backend;
 mod change;
 
-use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -36,30 +35,19 @@ use crate::status::Refusal;
 pub(crate) struct AdminService<S: Resolution>(pub(crate) Arc<Core<S>>);
 
 impl<S: Resolution> AdminService<S> {
-    fn backend(&self) -> Result<Arc<dyn AdminBackend>, Refusal> {
-        self.0.admin.clone().ok_or(Refusal::ReadOnly)
+    fn backend(&self) -> Result<&dyn AdminBackend, Refusal> {
+        self.0.admin.as_deref().ok_or(Refusal::ReadOnly)
     }
 
     /// Makes a change, and leaves a line in the log whatever comes of it.
     async fn apply_audited(&self, request: ChangeRequest) -> Result<Applied, Refusal> {
         let audit = Audit::of(&request);
-        let backend = self.backend();
-        // A task of its own: who asks may go meanwhile, which undoes nothing, and must not take the line away. The backend
-        // bounds how many wait.
-        let applying = tokio::spawn(async move {
-            let outcome = match backend {
-                Ok(backend) => backend.apply(request).await.map_err(Refusal::from),
-                Err(refusal) => Err(refusal),
-            };
-            audit.tell(&outcome);
-            outcome
-        });
-        applying
-            .await
-            .unwrap_or_else(|error| match error.try_into_panic() {
-                Ok(panic) => resume_unwind(panic),
-                Err(_) => Err(Refusal::ShuttingDown),
-            })
+        let outcome = match self.backend() {
+            Ok(backend) => backend.apply(request).await.map_err(Refusal::from),
+            Err(refusal) => Err(refusal),
+        };
+        audit.tell(&outcome);
+        outcome
     }
 
     /// A setting of `head`, and since when it is so.
