@@ -10,7 +10,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A point in a write at which a machine can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +26,17 @@ impl Step {
     pub(crate) const ALL: [Self; 4] = [Self::Created, Self::Written, Self::Synced, Self::Renamed];
 }
 
-/// Replaces a file, readable by its owner alone.
+/// Replaces a file, readable by its owner alone. Where that fails, the room that the new content took is free again.
 pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    write_by_steps(path, content, &mut |_| Ok(()))
+    write_by_steps(path, content, &mut |_| Ok(())).inspect_err(|_| {
+        // It may be no file of ours, or not there: what failed says enough.
+        let _ = fs::remove_file(beside(path));
+    })
+}
+
+/// Where the new content is written first.
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// The same; `reached` is told each step. In tests it fails there.
@@ -37,7 +45,7 @@ pub(crate) fn write_by_steps(
     content: &[u8],
     reached: &mut dyn FnMut(Step) -> io::Result<()>,
 ) -> io::Result<()> {
-    let new = path.with_extension("new");
+    let new = beside(path);
     let mut file = File::options()
         .write(true)
         .create(true)
@@ -104,6 +112,15 @@ mod tests {
             write(&path, b"next").unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"next", "{stop:?}");
         }
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_nothing_beside_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        fs::create_dir(&path).unwrap();
+        write(&path, b"it is a directory").unwrap_err();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }
 
     #[test]

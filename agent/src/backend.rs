@@ -111,8 +111,7 @@ impl AdminBackend for Backend {
                 ResolveError::NotPersisted(why) => AdminError::NotPersisted(why),
                 ResolveError::QueueFull => AdminError::Overloaded,
                 ResolveError::Closed => AdminError::Closed,
-                // Nothing was changed, and it may work again later, as under overload.
-                ResolveError::Sequence(_) => AdminError::Overloaded,
+                error @ ResolveError::Sequence(_) => AdminError::NoSequence(error.to_string()),
             })?;
         Ok(Applied {
             epoch: outcome.epoch,

@@ -18,6 +18,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use configstream_engine::settings::{Key, Source};
 use configstream_grpc::Address;
@@ -27,6 +28,7 @@ use crate::exit::{Exit, Failure};
 use crate::listen;
 use crate::log::{self, Style};
 use crate::run;
+use crate::run_dir::RUN_DIR;
 use crate::service_manager;
 
 use apply::ApplyOptions;
@@ -58,7 +60,8 @@ struct Cli {
 struct TargetOptions {
     /// Where the agent keeps certificate, token and sequence. Default: $XDG_STATE_HOME/configstream, or
     /// ~/.local/state/configstream.
-    #[arg(long, global = true, value_name = "DIR", env = "CONFIGSTREAM_RUN_DIR")]
+    // An empty one is taken here, so that `RunDir::locate` can say which of the two is empty.
+    #[arg(long, global = true, value_name = "DIR", env = RUN_DIR, value_parser = OsStringValueParser::new().map(PathBuf::from))]
     run_dir: Option<PathBuf>,
     /// Where the agent listens: HOST:PORT or unix:PATH. Default: what the agent wrote into its run directory, or
     /// 127.0.0.1:5001.
@@ -80,7 +83,7 @@ enum Verb {
     },
     /// Show what wins for all settings, or for those of a section.
     List {
-        /// The section.
+        /// The section. None, or an empty one: all.
         prefix: Option<String>,
     },
     /// Set a value while the agent runs.

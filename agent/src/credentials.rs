@@ -27,7 +27,7 @@ use sec1::pkcs8::{LineEnding, PrivateKeyInfo};
 use sec1::{EcParameters, EcPrivateKey};
 
 use crate::exit::{Exit, Failure};
-use crate::run_dir::RunDir;
+use crate::run_dir::{RunDir, mend_write};
 
 /// The certificate with its key, and the token.
 #[derive(Clone)]
@@ -194,12 +194,9 @@ fn create_if_missing(
         File::open(dir)?.sync_all()
     };
     create().map_err(|error: io::Error| {
-        Failure::new(
-            Exit::Credentials,
-            format!("cannot create {}", path.display()),
-            error,
-            "make the run directory writable for this user, or name another with --run-dir",
-        )
+        let mend = mend_write(&error);
+        let what = format!("cannot create {}", path.display());
+        Failure::new(Exit::Credentials, what, error, mend)
     })
 }
 

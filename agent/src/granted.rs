@@ -18,7 +18,8 @@
 //! | `config_stream.stall_timeout` | [`Limits::stall_timeout`] | all streams |
 //! | `config_stream.keepalive_interval`, `.keepalive_timeout` | [`Limits::keepalive`] | the next connection |
 //!
-//! Zero is refused everywhere: a server that grants nothing serves nobody. What is refused keeps the agent from starting,
+//! Zero is refused everywhere: a server that grants nothing serves nobody. So is a span of time below 100 ms (for the
+//! refresh interval, 1 s), which no peer could keep. What is refused keeps the agent from starting,
 //! but for `log_level`, which then stays `info`. While it runs, somebody who sets it is told why not, and nothing
 //! changes. What comes from elsewhere, such as a file, still streams, since it is a setting like any other; but what was in
 //! force stays, the log says so once, and status shows it until the setting is good again.
@@ -300,7 +301,12 @@ mod tests {
         let list = |item: &str| Value::list([item.into()]).unwrap();
         for (key, value) in [
             ("log_level", "Debug".into()),
-            ("config_stream.stall_timeout", second),
+            ("config_stream.stall_timeout", second.clone()),
+            ("remote_agent.registry.recommended_refresh_interval", second),
+            (
+                "remote_agent.registry.idle_timeout",
+                Value::duration(Duration::from_millis(100)),
+            ),
             ("secret_keys", list("*_token")),
             ("secret_keys", Value::list([]).unwrap()),
             ("site", "bananas".into()),
@@ -312,7 +318,22 @@ mod tests {
             (
                 "config_stream.stall_timeout",
                 0.into(),
-                "; write a span of time above zero",
+                "; write a span of time of 100ms or more, such as 30s",
+            ),
+            (
+                "remote_agent.registry.idle_timeout",
+                5.into(),
+                "; write a span of time of 100ms or more",
+            ),
+            (
+                "remote_agent.registry.sweep_interval",
+                Value::duration(Duration::from_micros(99_999)),
+                "; write a span of time of 100ms or more",
+            ),
+            (
+                "remote_agent.registry.recommended_refresh_interval",
+                Value::duration(Duration::from_millis(999)),
+                "; write a span of time of 1s or more",
             ),
             (
                 "config_stream.ring_capacity",
@@ -458,6 +479,7 @@ mod tests {
             ),
             ("config_stream.ring_capacity", (1_i64 << 40).into()),
             ("config_stream.stall_timeout", 0.into()),
+            ("config_stream.handshake_timeout", 10.into()),
         ] {
             let failure = OwnSettings::at_start(&with(&defaults(), key, value)).unwrap_err();
             assert_eq!(failure.exit(), Exit::Configuration);

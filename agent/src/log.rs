@@ -11,15 +11,19 @@
 //!
 //! | `log_level` | shows |
 //! | --- | --- |
-//! | `off` | nothing |
+//! | `off` | nothing but the trail of changes |
 //! | `error`, `critical` | what needs somebody's hands |
 //! | `warn`, `warning` | and what somebody should know |
 //! | `info` | and what happens to agents, streams and files: a line or two for each |
 //! | `debug` | and each change, and why each stream and connection ends |
 //! | `trace` | and whatever else there may be |
 //!
+//! Who changed what by hand, or tried to, is logged at each of them, `off` included, as [`AUDIT_LOG`]: the level is itself a
+//! setting, and who changes it must not take the trail of changes with it.
+//!
 //! `debug` and `trace` are for this program's own events; the libraries beneath it stay at `info`. `RUST_LOG` reaches those:
-//! where it is set, it alone says what is logged, and [`set_level`] does nothing.
+//! where it is set, it alone says what is logged, the trail included (`RUST_LOG=warn,configstream_grpc::audit=info` keeps
+//! it), and [`set_level`] does nothing.
 
 use std::env;
 use std::fmt::{self, Write};
@@ -29,6 +33,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
+use configstream_grpc::AUDIT_LOG;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::MakeExt;
@@ -144,12 +149,14 @@ struct Log {
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// Our own events at a level; those of libraries at most at `info`.
+/// Our own events at a level, but for the trail of changes, which stays; those of libraries at most at `info`.
 fn filter(level: LevelFilter) -> EnvFilter {
-    // An event is shown by the longest directive that its target starts with.
+    // An event is shown by the longest directive that its target starts with. `notify` warns of each watched directory that
+    // is swapped for another, as Kubernetes does, though that is noticed and dealt with (`sources::file`).
     EnvFilter::new(format!(
-        "{},configstream={level}",
-        level.min(LevelFilter::INFO)
+        "{},configstream={level},{AUDIT_LOG}=info,notify={}",
+        level.min(LevelFilter::INFO),
+        level.min(LevelFilter::ERROR)
     ))
 }
 
@@ -243,11 +250,12 @@ mod tests {
     #[test]
     fn libraries_do_not_get_louder_than_info() {
         for (level, directives) in [
-            (LevelFilter::OFF, "configstream=off,off"),
-            (LevelFilter::WARN, "configstream=warn,warn"),
-            (LevelFilter::INFO, "configstream=info,info"),
-            (LevelFilter::TRACE, "configstream=trace,info"),
+            (LevelFilter::OFF, "configstream=off,notify=off,off"),
+            (LevelFilter::WARN, "configstream=warn,notify=error,warn"),
+            (LevelFilter::INFO, "configstream=info,notify=error,info"),
+            (LevelFilter::TRACE, "configstream=trace,notify=error,info"),
         ] {
+            let directives = format!("{AUDIT_LOG}=info,{directives}");
             assert_eq!(filter(level).to_string(), directives);
         }
     }

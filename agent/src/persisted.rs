@@ -19,20 +19,21 @@
 //! A file that is damaged, or not one of these, keeps the agent from starting: to go on without it would silently take
 //! back what somebody was promised.
 
+mod error;
+mod format;
+
 use std::collections::BTreeMap;
-use std::error::Error;
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use configstream_engine::settings::{Change, Key, Provenance, Source, Value};
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
 
+pub use self::error::PersistError;
+
+use self::format::{read, render};
 use crate::atomic_file;
-use crate::json::{self, Json};
 
 /// The most changes that persist.
 pub const MAX_CHANGES: usize = 4096;
@@ -290,209 +291,6 @@ fn whole_seconds(time: SystemTime) -> SystemTime {
     let seconds = since.as_secs().min(253_402_300_799);
     SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds)
 }
-
-/// A line of the file.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line<V> {
-    source: String,
-    key: String,
-    value: V,
-    who: String,
-    when: String,
-}
-
-fn render(changes: &Changes) -> String {
-    let mut text = format!("{FIRST_LINE}\n");
-    for ((source, key), kept) in changes {
-        let line = Line {
-            source: source.as_str().to_owned(),
-            key: key.to_string(),
-            value: json::of(&kept.value),
-            who: kept.who.to_string(),
-            when: humantime::format_rfc3339_seconds(kept.when).to_string(),
-        };
-        // It cannot fail: the names are texts, and the value is JSON already.
-        text += &serde_json::to_string(&line).unwrap_or_default();
-        text.push('\n');
-    }
-    atomic_file::sealed(&text)
-}
-
-/// What a file holds; nothing if there is none.
-fn read(path: &Path) -> Result<Changes, PersistError> {
-    let unreadable = |error| PersistError::Unreadable {
-        path: path.to_owned(),
-        error,
-    };
-    let Some(bytes) = atomic_file::read(path, MAX_BYTES + 1).map_err(unreadable)? else {
-        return Ok(Changes::new());
-    };
-    parse(&bytes).map_err(|why| PersistError::Corrupt {
-        path: path.to_owned(),
-        why,
-    })
-}
-
-fn parse(bytes: &[u8]) -> Result<Changes, &'static str> {
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err("it is longer than it can be");
-    }
-    let text = str::from_utf8(bytes).map_err(|_| "it is not text")?;
-    if text.is_empty() {
-        return Err("it is empty");
-    }
-    let lines = text
-        .strip_prefix(FIRST_LINE)
-        .and_then(|rest| rest.strip_prefix('\n'))
-        .ok_or("its first line is not that of a file of persisted changes this version writes")?;
-    let checked = text.trim_end_matches(|c| c != '\n');
-    let end = checked
-        .strip_suffix('\n')
-        .and_then(|text| text.rfind('\n'))
-        .ok_or("it is cut short")?
-        + 1;
-    let (content, last) = text.split_at(end);
-    if text != atomic_file::sealed(content) {
-        return Err("its checksum does not fit its content");
-    }
-    let mut changes = Changes::new();
-    for line in lines[..lines.len() - last.len()].lines() {
-        let line: Line<Json> = serde_json::from_str(line).map_err(|_| NO_CHANGE)?;
-        let source = line.source.parse::<Source>();
-        let source = source.map_err(|_| "a layer in it is unknown")?;
-        let kept = Kept {
-            value: line.value.0,
-            who: line.who.into(),
-            when: humantime::parse_rfc3339(&line.when).map_err(|_| NO_CHANGE)?,
-        };
-        let key = Key::parse(&line.key).map_err(|_| NO_CHANGE)?;
-        if changes.insert((source, key), kept).is_some() {
-            return Err("a key is in it twice");
-        }
-    }
-    if changes.len() > MAX_CHANGES {
-        return Err("it holds more changes than it can");
-    }
-    Ok(changes)
-}
-
-const FIRST_LINE: &str = "configstream persisted changes 1";
-const NO_CHANGE: &str = "a line in it is no change";
-
-/// Why a change cannot persist, or why those that did cannot be used.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum PersistError {
-    /// The file is there but cannot be read.
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// The file is there but is not what was written.
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// The file cannot be written.
-    Unwritable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-        /// Whether the change may be in the file all the same.
-        uncertain: bool,
-    },
-    /// As many changes persist as can.
-    TooMany,
-    /// The file would be too long.
-    TooLong,
-    /// The layer is filled from elsewhere at each start.
-    Layer(Source),
-    /// A layer as a whole was to persist.
-    WholeLayer(Source),
-}
-
-impl PersistError {
-    /// What to do about it.
-    #[must_use]
-    pub fn mend(&self) -> String {
-        match self {
-            Self::Unreadable { .. } => "let this user read and write it".to_owned(),
-            Self::Corrupt { path, .. } => format!(
-                "restore it from a backup, or remove it (rm {}): what persisted is then gone, and has to be set again",
-                path.display()
-            ),
-            Self::Unwritable { .. } => {
-                "make room on the disk and let this user write the run directory; or do without --persist".to_owned()
-            }
-            Self::TooMany | Self::TooLong => {
-                "put some of them into a configuration file, and unset them with --persist".to_owned()
-            }
-            Self::Layer(_) | Self::WholeLayer(_) => format!(
-                "set it in {}, or change it where the layer comes from",
-                Source::AgentRuntime
-            ),
-        }
-    }
-}
-
-impl fmt::Display for PersistError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { path, error } => {
-                write!(
-                    formatter,
-                    "cannot read the persisted changes {}: {error}",
-                    path.display()
-                )
-            }
-            Self::Corrupt { path, why } => {
-                write!(
-                    formatter,
-                    "the file of persisted changes {} is damaged: {why}",
-                    path.display()
-                )
-            }
-            Self::Unwritable {
-                path,
-                error,
-                uncertain,
-            } => {
-                write!(
-                    formatter,
-                    "cannot write the persisted changes {}: {error}",
-                    path.display()
-                )?;
-                formatter.write_str(if *uncertain {
-                    " (a restart may find the change all the same)"
-                } else {
-                    ""
-                })
-            }
-            Self::TooMany => write!(formatter, "{MAX_CHANGES} changes persist already"),
-            Self::TooLong => write!(formatter, "all that persists may take {MAX_BYTES} bytes"),
-            Self::Layer(source) => {
-                write!(
-                    formatter,
-                    "a change of {source} cannot persist: each start fills that layer anew"
-                )
-            }
-            Self::WholeLayer(source) => {
-                write!(
-                    formatter,
-                    "{source} as a whole cannot persist, only single settings"
-                )
-            }
-        }
-    }
-}
-
-impl Error for PersistError {}
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
 
+/// The environment variable that names the directory, where `--run-dir` does not.
+pub const RUN_DIR: &str = "CONFIGSTREAM_RUN_DIR";
+
 /// A directory for what one agent keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunDir {
@@ -25,8 +28,13 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// None was asked for, and neither `XDG_STATE_HOME` nor `HOME` says where the user's is.
+    /// An empty one was asked for; or none was, and neither `XDG_STATE_HOME` nor `HOME` says where the user's is.
     pub fn locate(asked: Option<&Path>) -> Result<Self, Failure> {
+        if asked.is_some_and(|path| path.as_os_str().is_empty()) {
+            return Err(nameless(
+                env::var_os(RUN_DIR).is_some_and(|it| it.is_empty()),
+            ));
+        }
         Self::locate_in(asked, env::var_os("XDG_STATE_HOME"), env::var_os("HOME"))
     }
 
@@ -82,10 +90,7 @@ impl RunDir {
                     &format_args!("the directory above it does not exist ({error})"),
                     &format!("create it with: mkdir -p {}", self.path.display()),
                 ),
-                _ => failure(
-                    &error,
-                    "make it writable for this user, or name another with --run-dir",
-                ),
+                _ => failure(&error, mend_write(&error)),
             }),
         }
     }
@@ -102,7 +107,7 @@ impl RunDir {
                 Exit::RunDir,
                 format!("cannot lock the run directory {}", self.path.display()),
                 format_args!("{}: {error}", path.display()),
-                "make it writable for this user, or name another with --run-dir",
+                mend_write(&error),
             )
         };
         let mut file = File::options()
@@ -214,6 +219,40 @@ impl RunDir {
     }
 }
 
+/// What to do where a file of a run directory cannot be written.
+pub(crate) fn mend_write(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room on the disk, or name another run directory with --run-dir"
+        }
+        io::ErrorKind::FileTooLarge => "raise the limit of file sizes (ulimit -f, LimitFSIZE=)",
+        _ => "make the run directory writable for this user, or name another with --run-dir",
+    }
+}
+
+/// The failure for a run directory that is asked for without a name. To take the user's own instead could reach another
+/// agent than the one that was meant.
+fn nameless(by_variable: bool) -> Failure {
+    let (what, mend) = if by_variable {
+        (
+            format!("the environment variable {RUN_DIR}"),
+            "name a directory there or with --run-dir DIR; or unset it, for your own",
+        )
+    } else {
+        (
+            "--run-dir".to_owned(),
+            "name a directory; or leave it out, for your own",
+        )
+    };
+    let why = format_args!("{what} is empty");
+    Failure::new(
+        Exit::Usage,
+        "cannot tell which run directory is meant",
+        why,
+        mend,
+    )
+}
+
 /// Who has written itself into a lock file; for messages.
 fn name_holder(file: File) -> String {
     let mut holder = String::new();
@@ -291,6 +330,15 @@ mod tests {
         .unwrap_err()
         .to_string();
         assert!(error.contains("not a directory"), "{error}");
+    }
+
+    #[test]
+    fn what_to_do_about_a_full_disk_is_to_make_room() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            assert!(mend_write(&kind.into()).starts_with("make room on the disk"));
+        }
+        let closed = io::ErrorKind::PermissionDenied.into();
+        assert!(mend_write(&closed).starts_with("make the run directory writable"));
     }
 
     #[test]

@@ -18,18 +18,26 @@
 //! What is within a map value is looked at in the same way, each name as further segments, so one entry of a map can
 //! be hidden and the rest shown. Letters match in either case and `-` is `_`: `X-Api-Key` is hidden by `*api_key`.
 //!
+//! # URLs
+//!
+//! A text may hold URLs, and those secrets, whatever its key is called. A password in front of the host
+//! (`postgres://alice:wonder@db`) is hidden whatever the list says; a parameter (`?password=wonder`) if the list hides its
+//! name, like an entry of a map. Secrets within a text of another form, such as a header, need a pattern for its key.
+//!
 //! # A list that is wrong hides more, never less
 //!
 //! If the setting is no list, or something on it is no pattern, then the known defaults hide beside what was good of
 //! it; with more than [`MAX_PATTERNS`] everything is hidden. [`Secrets::warning`] says so. An empty list is good, and
-//! hides nothing.
+//! hides no key.
 //!
 //! # Cost
 //!
 //! Building compiles the patterns, which costs as much as hundreds of look-ups: keep a [`Secrets`] and let it
 //! [`follow`](Secrets::follow) the state. [`hides`](Secrets::hides) is one pass over the key, whatever the number of
-//! patterns. [`shown`](Secrets::shown) does that for each name within a map, and copies a value only if something in
-//! it is hidden.
+//! patterns. [`shown`](Secrets::shown) does that for each name within a map, looks through each text once or twice, and copies
+//! a value only if something in it is hidden.
+
+mod url;
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
@@ -157,14 +165,22 @@ impl Secrets {
             Value::Map(map) => {
                 let parts: Vec<_> = map
                     .iter()
-                    .map(|(name, part)| self.masked(&format!("{path}/{}", path_of(name)), part))
+                    .map(|(name, part)| {
+                        let below = format!("{path}/{}", path_of(name));
+                        (self.masked_text(path, name), self.masked(&below, part))
+                    })
                     .collect();
-                if parts.iter().all(Option::is_none) {
+                if parts
+                    .iter()
+                    .all(|(name, part)| name.is_none() && part.is_none())
+                {
                     return None;
                 }
+                // Of two names that differ in nothing but a password one shows.
                 let whole = map.iter().zip(parts);
-                Value::map(whole.map(|((name, part), masked)| {
-                    (name.clone(), masked.unwrap_or_else(|| part.clone()))
+                Value::map(whole.map(|((name, part), (masked_name, masked))| {
+                    let name = masked_name.map_or_else(|| name.clone(), Into::into);
+                    (name, masked.unwrap_or_else(|| part.clone()))
                 }))
             }
             Value::List(list) => {
@@ -175,10 +191,18 @@ impl Secrets {
                 let whole = list.iter().zip(parts);
                 Value::list(whole.map(|(part, masked)| masked.unwrap_or_else(|| part.clone())))
             }
+            Value::String(text) => return self.masked_text(path, text).map(Value::from),
             _ => return None,
         };
         // Masking makes nothing deeper. If it failed all the same, nothing would be shown.
         Some(masked.unwrap_or_else(|_| REDACTED.into()))
+    }
+
+    /// The text with what is hidden in its URLs masked; none if nothing is.
+    fn masked_text(&self, path: &str, text: &str) -> Option<String> {
+        url::masked(text, |name| {
+            self.hides_path(&format!("{path}/{}", path_of(name)))
+        })
     }
 }
 
@@ -381,6 +405,36 @@ mod tests {
         let vault = map(&[("vault", map(&[("key", "x".into())]))]);
         let shown = listed(["mine.vault.key"]).shown("mine", &vault).to_string();
         assert_eq!(shown, r#"{"vault":{"key":"********"}}"#);
+    }
+
+    #[test]
+    fn secrets_within_urls_are_masked_wherever_a_text_stands() {
+        let shown = |secrets: &Secrets, value: &Value| secrets.shown("db.url", value).to_string();
+        let url = "x://alice:wonder@db/shop?token=wonder&app=mine";
+        let value = Value::list([
+            url.into(),
+            Value::map([(url, Value::from(url)), ("plain", 7.into())]).unwrap(),
+        ]);
+        let value = value.unwrap();
+        let masked = "x://alice:********@db/shop?token=********&app=mine";
+        assert_eq!(
+            shown(Secrets::known(), &value),
+            format!(r#"["{masked}",{{"plain":7,"{masked}":"{masked}"}}]"#)
+        );
+        let bare = listed([]);
+        assert_eq!(
+            shown(&bare, &url.into()),
+            r#""x://alice:********@db/shop?token=wonder&app=mine""#
+        );
+        assert_eq!(
+            shown(&listed(["db.url.app"]), &"x://h?app=mine".into()),
+            r#""x://h?app=********""#
+        );
+        let plain = Value::from("x://alice@db/shop");
+        assert!(matches!(
+            Secrets::known().shown("db.url", &plain),
+            Cow::Borrowed(_)
+        ));
     }
 
     #[test]

@@ -73,8 +73,8 @@ impl SequenceFileError {
         match self {
             Self::Unreadable { .. } => "let this user read and write it".to_owned(),
             Self::Corrupt { path, .. } => format!(
-                "restore it from a backup, or remove it (rm {}): sequences then start again in a new epoch, and clients that keep \
-                 the last sequence they saw must be restarted",
+                "remove it (rm {}): sequences then start again in a new epoch, and clients that keep the last sequence they saw \
+                 without the epoch must be restarted; one from a backup would lead them back",
                 path.display()
             ),
             Self::Unwritable { .. } => {

@@ -8,8 +8,10 @@
 //! | `configstream_sequence_id` | gauge | the newest sequence |
 //! | `configstream_epoch` | gauge | the epoch it counts in |
 //! | `configstream_resolver_queue` | gauge | changes that wait for the resolver |
+//! | `configstream_persisted_changes` | gauge | changes at run time that the next start brings back |
 //! | `configstream_resolver_queue_full_total` | counter | changes refused because too many waited |
 //! | `configstream_sequence_save_errors_total` | counter | failures to reserve sequences on disk |
+//! | `configstream_persist_errors_total` | counter | failures to write the changes that persist |
 //! | `configstream_file_reloads_total` | counter | times the configuration files took effect, the start included |
 //! | `configstream_file_reload_errors_total` | counter | times they could not |
 //! | `configstream_file_healthy` | gauge | 1 if the newest content of the files is in force, else 0 |
@@ -58,7 +60,7 @@ fn describe() {
     }
 }
 
-const GAUGES: [(&str, &str); 6] = [
+const GAUGES: [(&str, &str); 7] = [
     ("configstream_settings", "settings that win now"),
     ("configstream_sequence_id", "the newest sequence"),
     (
@@ -70,6 +72,10 @@ const GAUGES: [(&str, &str); 6] = [
         "changes that wait for the resolver",
     ),
     (
+        "configstream_persisted_changes",
+        "changes at run time that the next start brings back",
+    ),
+    (
         "configstream_file_healthy",
         "1 if the newest content of the configuration files is in force, else 0",
     ),
@@ -79,7 +85,7 @@ const GAUGES: [(&str, &str); 6] = [
     ),
 ];
 
-const COUNTERS: [(&str, &str); 4] = [
+const COUNTERS: [(&str, &str); 5] = [
     (
         "configstream_resolver_queue_full_total",
         "changes refused because too many waited",
@@ -87,6 +93,10 @@ const COUNTERS: [(&str, &str); 4] = [
     (
         "configstream_sequence_save_errors_total",
         "failures to reserve sequences on disk",
+    ),
+    (
+        "configstream_persist_errors_total",
+        "failures to write the changes that persist",
     ),
     (
         "configstream_file_reloads_total",

@@ -17,6 +17,7 @@ use configstream_grpc::{
     Registration, StreamError, Token,
 };
 use tokio::time::{Instant, timeout_at};
+use tonic::Code;
 
 use crate::cli::{Color, Output, Target};
 use crate::credentials;
@@ -110,12 +111,12 @@ impl Cli {
         registration.flavor = FLAVOR.to_owned();
         registration.pid = std::process::id().to_string();
         let refused = |what: &str, status: tonic::Status| {
-            Failure::new(
-                Exit::Failed,
-                what,
-                format_args!("{} ({:?})", status.message(), status.code()),
-                "see the agent's log",
-            )
+            let mend = match status.code() {
+                Code::Unauthenticated => "give the token of the agent at that address",
+                _ => "see the agent's log",
+            };
+            let why = format_args!("{} ({:?})", status.message(), status.code());
+            Failure::new(Exit::Failed, what, why, mend)
         };
         let session = client
             .register(&registration)
@@ -165,12 +166,12 @@ impl Cli {
         })?;
         let connector = Connector::new(self.ipc_address.clone(), &identity, token);
         connector.connect().await.map_err(|error| {
-            Failure::new(
-                Exit::Failed,
-                "cannot reach the agent",
-                error,
-                "start it with `configstream run`, or name it with --ipc-address",
-            )
+            let mend = if error.is_untrusted() {
+                "give the certificate of the agent at that address with --agent-cert-file"
+            } else {
+                "start it with `configstream run`, or name it with --ipc-address"
+            };
+            Failure::new(Exit::Failed, "cannot reach the agent", error, mend)
         })
     }
 

@@ -87,10 +87,22 @@ fn request(browser: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     Some((path, head))
 }
 
-/// Says in the page how much wider it is than the window.
-const PROBE: &str = "
-setInterval(() => { document.body.dataset.wider = document.documentElement.scrollWidth - innerWidth; }, 300);
-";
+/// Says in the page how much wider it is than the window, in a narrow one and as if in one that is narrower than a browser
+/// makes them, with the longest times there are.
+const PROBE: &str = r#"
+setInterval(() => {
+  const root = document.documentElement;
+  const times = [...document.querySelectorAll("time")].map((time) => [time, time.textContent]);
+  for (const [time] of times) time.textContent = "2026-11-25 05:00:00 UTC";
+  const wider = [500, 280].map((width) => {
+    root.style.zoom = innerWidth / width;
+    return root.scrollWidth - root.clientWidth;
+  });
+  root.style.zoom = "";
+  for (const [time, text] of times) time.textContent = text;
+  document.body.dataset.wider = Math.max(...wider);
+}, 300);
+"#;
 
 /// Passes on what an agent answers, with something behind it.
 fn relay(mut browser: TcpStream, agent: &str, head: &[u8], behind: &str) {

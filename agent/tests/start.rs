@@ -149,6 +149,46 @@ fn a_run_directory_that_cannot_be_used_is_refused() {
 }
 
 #[test]
+fn an_empty_run_directory_is_refused_by_the_name_of_who_left_it_empty() {
+    let variable = "CONFIGSTREAM_RUN_DIR";
+    for verb in ["run", "status", "init"] {
+        let mut by_variable = configstream();
+        Done::of(by_variable.arg(verb).env(variable, "")).demand(
+            2,
+            &[
+                "variable CONFIGSTREAM_RUN_DIR is empty",
+                "to do: name a directory",
+            ],
+        );
+        let mut by_option = configstream();
+        let by_option = Done::of(by_option.args([verb, "--run-dir", ""]).env(variable, "x"));
+        by_option.demand(2, &["--run-dir is empty", "or leave it out"]);
+    }
+    let root = tempfile::tempdir().unwrap();
+    let mut named = configstream();
+    named.args(["doctor", "--run-dir"]).arg(root.path());
+    let named = Done::of(named.env(variable, ""));
+    assert_eq!(
+        named.code,
+        Some(1),
+        "an empty variable that is not needed: {named:?}"
+    );
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_that_says_so_and_kills_nobody() {
+    let root = tempfile::tempdir().unwrap();
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "ulimit -f 0; exec \"$@\"", "bash"]);
+    limited.args([env!("CARGO_BIN_EXE_configstream"), "run", "--run-dir"]);
+    limited.arg(root.path());
+    Done::of(&mut limited).demand(
+        4,
+        &["cannot lock", "File too large", "to do: raise the limit"],
+    );
+}
+
+#[test]
 fn a_second_agent_in_the_same_directory_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let agent = Agent::start(root.path(), &[]);

@@ -70,9 +70,10 @@ pub use client::{
 };
 pub use consumer::Consumer;
 pub use server::{
-    AdminBackend, AdminError, AgentReport, Applied, ChangeRequest, Conditions, Difference, Edit,
-    Explanation, HostStatus, Limits, Listener, Registration, Server, ServerBounds, ServerBuilder,
-    ServerHandle, ServerObserver, ServerStats, Sessions, SourceReport, StreamReport,
+    AUDIT_LOG, AdminBackend, AdminError, AgentReport, Applied, ChangeRequest, Conditions,
+    Difference, Edit, Explanation, HostStatus, Limits, Listener, Registration, Server,
+    ServerBounds, ServerBuilder, ServerHandle, ServerObserver, ServerStats, Sessions, SourceReport,
+    StreamReport,
 };
 pub use tls::{Identity, IdentityError};
 pub use token::{Token, TokenError};

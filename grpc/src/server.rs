@@ -40,8 +40,8 @@ use tonic_health::server::HealthReporter;
 
 pub use self::accept::Listener;
 pub use self::admin::{
-    AdminBackend, AdminError, Applied, ChangeRequest, Conditions, Difference, Edit, Explanation,
-    HostStatus, SourceReport,
+    AUDIT_LOG, AdminBackend, AdminError, Applied, ChangeRequest, Conditions, Difference, Edit,
+    Explanation, HostStatus, SourceReport,
 };
 pub use self::bounds::ServerBounds;
 pub use self::builder::ServerBuilder;

@@ -42,6 +42,7 @@ pub(crate) enum Refusal {
     Conflict { reason: String },
     Unsupported { reason: String },
     NotPersisted { reason: String },
+    NoSequence { reason: String },
     Overloaded,
     ReadOnly,
 }
@@ -66,9 +67,10 @@ impl Refusal {
             Self::NoSessionForRefresh | Self::UnknownKey { .. } | Self::NotHeld { .. } => {
                 Code::NotFound
             }
-            Self::TooManySessions { .. } | Self::EventTooLarge { .. } | Self::Overloaded => {
-                Code::ResourceExhausted
-            }
+            Self::TooManySessions { .. }
+            | Self::EventTooLarge { .. }
+            | Self::NoSequence { .. }
+            | Self::Overloaded => Code::ResourceExhausted,
             Self::TooManyStreams { .. }
             | Self::ShuttingDown
             | Self::EngineClosed
@@ -136,7 +138,8 @@ impl fmt::Display for Refusal {
             | Self::Rejected { reason }
             | Self::Conflict { reason }
             | Self::Unsupported { reason }
-            | Self::NotPersisted { reason } => f.write_str(reason),
+            | Self::NotPersisted { reason }
+            | Self::NoSequence { reason } => f.write_str(reason),
             Self::UnknownKey { key } => write!(f, "no setting has the key '{key}'"),
             Self::NotHeld { key, source } => {
                 write!(f, "layer '{source}' does not hold the key '{key}'")

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use self::findings::{clock, directory, port, running, session, validity, versions};
+use self::findings::{
+    clock, directory, port, running, session, takes_connections, validity, versions,
+};
 use super::output::Output;
 use super::target::{Target, refused, unreachable};
 use crate::credentials;
@@ -35,24 +37,27 @@ pub(super) async fn doctor(target: &Target, output: Output) -> Result<ExitCode, 
         credentials::read_token(&dir.token()).map(|_| dir.token().display().to_string()),
     )?;
     report.check("agent runs", running(&dir))?;
-    if let Ok(address) = target.address() {
-        report.check("port", port(&address, PATIENCE).await)?;
-    }
-    let client = match target.connector() {
-        Ok(connector) => match connector.connect().await {
-            Ok(client) => {
-                report.check("connection", Ok(connector.address().to_string()))?;
-                Some(client)
-            }
-            Err(error) => {
-                report.check("connection", Err(unreachable(&error)))?;
-                None
-            }
-        },
+    let connected = match target.connector() {
+        Ok(connector) => Some(connector.connect().await),
         // Said above, where certificate and token are.
         Err(_) => None,
     };
-    let Some(client) = client else {
+    if let Ok(address) = target.address() {
+        report.check(
+            "port",
+            match &connected {
+                // A connection that only looks would be counted as a refused handshake.
+                Some(Ok(_)) => Ok(takes_connections(&address)),
+                _ => port(&address, PATIENCE).await,
+            },
+        )?;
+        match &connected {
+            Some(Ok(_)) => report.check("connection", Ok(address.to_string()))?,
+            Some(Err(error)) => report.check("connection", Err(unreachable(error)))?,
+            None => {}
+        }
+    }
+    let Some(Ok(client)) = connected else {
         return Ok(report.verdict());
     };
     let status = match client.status().await {

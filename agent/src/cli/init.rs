@@ -86,7 +86,12 @@ fn unwritable(file: &Path, error: &std::io::Error) -> Failure {
         Exit::Configuration,
         format!("cannot write {}", file.display()),
         error,
-        "name a file in a folder that is there and can be written to",
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "make room on the disk, or name a file on another"
+            }
+            _ => "name a file in a folder that is there and can be written to",
+        },
     )
 }
 

@@ -77,12 +77,12 @@ impl Target {
 
 /// The failure for an agent that cannot be connected to.
 pub(crate) fn unreachable(error: &ConnectError) -> Failure {
-    Failure::new(
-        Exit::Unreachable,
-        "cannot reach the agent",
-        error,
-        "start it with `configstream run`, or say where it is with --run-dir or --address",
-    )
+    let mend = if error.is_untrusted() {
+        "name the run directory of the agent at that address with --run-dir; or bring its newest ipc_cert.pem and auth_token here"
+    } else {
+        "start it with `configstream run`, or say where it is with --run-dir or --address"
+    };
+    Failure::new(Exit::Unreachable, "cannot reach the agent", error, mend)
 }
 
 /// The failure for an answer that is none.
@@ -114,11 +114,14 @@ pub(crate) fn refused(what: &str, status: &Status) -> Failure {
     {
         return Failure::new(exit, what, why, mend);
     }
-    // So does a value that cannot be.
-    let (why, mend) = match (status.code(), status.message().rsplit_once("; ")) {
-        (Code::InvalidArgument, Some((why, mend))) => (why, mend),
-        _ => (status.message(), mend),
+    // So does a value that cannot be, and a disk that takes nothing.
+    let message = status.message();
+    let parts = match status.code() {
+        Code::InvalidArgument => message.rsplit_once("; "),
+        Code::FailedPrecondition | Code::ResourceExhausted => message.split_once("; "),
+        _ => None,
     };
+    let (why, mend) = parts.unwrap_or((message, mend));
     Failure::new(
         exit,
         what,

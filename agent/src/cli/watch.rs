@@ -23,9 +23,9 @@ use crate::narration::say;
 /// What `configstream watch` takes.
 #[derive(Clone, Debug, Args)]
 pub(super) struct WatchOptions {
-    /// Show only these settings, or those in these sections. None: all.
+    /// Show only these settings, or those in these sections. None, or an empty one: all.
     prefixes: Vec<String>,
-    /// Stop after this many events.
+    /// Stop after this many events, a snapshot that is shown being one. 0: show none, and stop once the stream has come.
     #[arg(long, value_name = "COUNT")]
     events: Option<u64>,
     /// Show no snapshot, neither at the start nor later: only what differs, one event for each setting.

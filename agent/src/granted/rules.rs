@@ -56,10 +56,10 @@ pub(super) const RULES: [Rule; 16] = [
     Rule {
         key: "remote_agent.registry.recommended_refresh_interval",
         holds_for: "the next registration",
-        demand: a_span,
+        demand: || a_span_from(LEAST_REFRESH),
         read: |value, mut granted| {
-            let sessions = granted.sessions;
-            granted.sessions = sessions.recommended_refresh_interval(span(value)?);
+            let interval = span_from(LEAST_REFRESH, value)?;
+            granted.sessions = granted.sessions.recommended_refresh_interval(interval);
             Some(granted)
         },
     },
@@ -176,8 +176,19 @@ pub(super) const RULES: [Rule; 16] = [
 
 const MAX_RING_CAPACITY: usize = Engine::<Settings>::MAX_RING_CAPACITY;
 
+/// The least that the agent waits for anything: a peer nearby can do its part meanwhile, and it does not look after it so
+/// often that it does nothing else. A number without a unit is nanoseconds, so that a slip is soon below.
+const LEAST: Duration = Duration::from_millis(100);
+
+/// Clients are told it in whole seconds.
+const LEAST_REFRESH: Duration = Duration::from_secs(1);
+
 fn a_span() -> String {
-    "a span of time above zero".to_owned()
+    a_span_from(LEAST)
+}
+
+fn a_span_from(least: Duration) -> String {
+    format!("a span of time of {least:?} or more, such as 30s")
 }
 
 fn a_count() -> String {
@@ -185,7 +196,11 @@ fn a_count() -> String {
 }
 
 fn span(value: &Value) -> Option<Duration> {
-    value.as_duration().filter(|time| !time.is_zero())
+    span_from(LEAST, value)
+}
+
+fn span_from(least: Duration, value: &Value) -> Option<Duration> {
+    value.as_duration().filter(|time| *time >= least)
 }
 
 fn count<N: TryFrom<i64> + PartialEq + From<u8>>(value: &Value) -> Option<N> {

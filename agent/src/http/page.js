@@ -156,7 +156,7 @@ function condition(agent) {
   const handed = agent.last_sequence_sent;
   const late = earlier && handed !== null ? handed < earlier.sequence : agent.lag > 0;
   if (agent.streams === 0) {
-    return { name: "no stream", class: "idle", meaning: "registered, but it has not subscribed" };
+    return { name: "no stream", class: "idle", meaning: "it has ended, or is on its way back, or has not subscribed yet; it goes after the idle timeout" };
   }
   if (handed === null) {
     return { name: "starting", class: agent.age_seconds > 5 ? "bad" : "idle", meaning: "it has not taken its first snapshot" };

@@ -1,5 +1,6 @@
 //! What a running agent does on a signal: SIGTERM and SIGINT stop it, SIGHUP reloads the files.
 
+use nix::sys::signal::Signal::SIGXFSZ as FILE_SIZE;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Agent;
@@ -18,6 +19,9 @@ impl Signals {
             signal(kind)
                 .map_err(|error| Failure::new(Exit::Failed, "cannot listen for signals", error, ""))
         };
+        // A file beyond the limit of file sizes is an error where it is written, not the end of the agent. Caught once, it
+        // stays caught.
+        drop(install(SignalKind::from_raw(FILE_SIZE as i32))?);
         Ok(Self {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,

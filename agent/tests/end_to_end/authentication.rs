@@ -22,7 +22,7 @@ use rustls::{ClientConfig, ClientConnection, ServerConnection, SignatureScheme};
 use tonic::Code;
 
 use crate::peer::{Credentials, refused, registration, request, runtime, within};
-use crate::support::{Agent, Done, PATIENCE, configstream};
+use crate::support::{Agent, Done, PATIENCE, client, configstream};
 
 /// Certificate and token of some other agent, of which only these remain.
 fn stranger() -> Credentials {
@@ -272,4 +272,26 @@ impl ResolvesClientCert for Nothing {
     fn has_certs(&self) -> bool {
         false
     }
+}
+
+#[test]
+fn who_reaches_another_agent_than_was_meant_is_told_to_name_its_run_directory() {
+    let root = tempfile::tempdir().unwrap();
+    let [one, other] = ["one", "other"].map(|name| Agent::start(&root.path().join(name), &[]));
+    let address = Credentials::of(&other).host_and_port().to_owned();
+    let to_do = "to do: name the run directory of the agent at that address with --run-dir";
+    let mistaken = one.verb(&["get", "log_level", "--address", &address]);
+    mistaken.demand(9, &["invalid peer certificate", to_do]);
+    let client = |certificate_of: &Agent, token_of: &Agent| {
+        let mut client = client();
+        client.args(["--duration", "1s", "--ipc-address", &address]);
+        client.arg("--agent-cert-file");
+        client.arg(certificate_of.run_dir.join("ipc_cert.pem"));
+        client.arg("--agent-auth-token-file");
+        Done::of(client.arg(token_of.run_dir.join("auth_token")))
+    };
+    client(&one, &other).demand(1, &["to do: give the certificate of the agent"]);
+    client(&other, &one).demand(1, &["to do: give the token of the agent"]);
+    let nobody = one.verb(&["get", "log_level", "--address", "127.0.0.1:1"]);
+    nobody.demand(9, &["to do: start it with `configstream run`"]);
 }

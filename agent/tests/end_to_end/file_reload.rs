@@ -120,7 +120,7 @@ fn a_symlink_that_is_swapped_streams() {
     publish(0);
     let config = root.path().join("core.yaml");
     symlink("..data/core.yaml", &config).unwrap();
-    let agent = Agent::start(
+    let mut agent = Agent::start(
         &root.path().join("run"),
         &["--config", &config.display().to_string()],
     );
@@ -128,9 +128,16 @@ fn a_symlink_that_is_swapped_streams() {
     assert_eq!(watch.snapshot()["mine"], json!(["file", 0]));
     for number in 1..4 {
         publish(number);
+        fs::remove_dir_all(root.path().join(format!("..{}", number - 1))).unwrap();
         assert_eq!(watch.update(), json!(["mine", "file", number]));
     }
     watch.assert_quiet(&agent);
+    agent.signal(Signal::SIGTERM);
+    let said = agent.said().join("\n");
+    assert!(
+        !said.contains("WARN") && !said.contains(" notify"),
+        "{said}"
+    );
 }
 
 #[test]

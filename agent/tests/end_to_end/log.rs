@@ -63,6 +63,30 @@ const DOCUMENTED: [(&str, &str, &str); 4] = [
 ];
 
 #[test]
+fn who_changed_what_is_logged_at_every_level_and_nothing_beside_it_at_off() {
+    for level in ["warn", "error", "off"] {
+        let root = tempfile::tempdir().unwrap();
+        let level = format!("log_level={level}");
+        let mut agent = Agent::start(root.path(), &["--set", &level]);
+        agent.verb(&["set", "mine.key", "hush-hush"]).json();
+        agent.verb(&["set", "mine.key.below", "1"]).demand(10, &[]);
+        agent.signal(Signal::SIGTERM);
+        let logged = agent
+            .said()
+            .iter()
+            .filter(|line| line.contains("configstream_grpc::"));
+        let logged: Vec<_> = logged.collect();
+        assert_eq!(logged.len(), 2, "{logged:?}");
+        let made = " INFO configstream_grpc::audit: Configuration change made: set mine.key in agent-runtime requested_by=";
+        assert!(logged[0].contains(made), "{logged:?}");
+        let refused =
+            " WARN configstream_grpc::audit: Configuration change refused: set mine.key.below";
+        assert!(logged[1].contains(refused), "{logged:?}");
+        assert!(!logged.iter().any(|line| line.contains("hush-hush")));
+    }
+}
+
+#[test]
 fn the_documented_texts_are_in_the_text_with_time_level_and_module() {
     let said = all_documented(&[]);
     for (level, text, module) in DOCUMENTED {

@@ -166,3 +166,49 @@ fn explain_tells_what_a_restart_brings_back() {
     let agent = Agent::start(root.path(), &[]);
     assert_eq!(agent.verb(&["get", "mine.number"]).code, Some(11));
 }
+
+#[test]
+fn a_disk_that_takes_nothing_refuses_changes_with_the_mend_until_it_does() {
+    let root = tempfile::tempdir().unwrap();
+    let run_dir = root.path().join("run");
+    let agent = Agent::start(&run_dir, &[]);
+    let batch = root.path().join("batch.yaml");
+    // More than are reserved.
+    let many: String = (0..1_100)
+        .map(|number| format!("mine.k{number}: {number}\n"))
+        .collect();
+    fs::write(&batch, many).unwrap();
+    let batch = batch.display().to_string();
+    let persist = ["set", "mine.number", "1", "--persist"];
+    let apply = ["apply", &batch];
+    let before = agent.sequence();
+    // Whose place is taken by a directory cannot be written.
+    for (file, verb, why) in [
+        (
+            "persisted.new",
+            &persist[..],
+            "cannot write the persisted changes ",
+        ),
+        (
+            "sequence.new",
+            &apply[..],
+            "no sequence can be reserved: cannot write the saved sequence ",
+        ),
+    ] {
+        let blocked = run_dir.join(file);
+        fs::create_dir(&blocked).unwrap();
+        let refused = agent.verb(verb);
+        refused.demand(
+            10,
+            &[
+                why,
+                "\n  to do: make room on the disk and let this user write the run directory",
+            ],
+        );
+        fs::remove_dir(&blocked).unwrap();
+    }
+    assert_eq!(agent.sequence(), before);
+    for verb in [&persist[..], &apply[..]] {
+        assert_eq!(agent.verb(verb).code, Some(0));
+    }
+}

@@ -5,8 +5,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use configstream_grpc::ConfigEvent;
 use serde_json::{Value as Json, json};
 
+use crate::peer::{Credentials, open, runtime, within};
 use crate::support::{Agent, Done, Lines, configstream};
 use crate::watching::{until_watched, watch};
 
@@ -495,6 +497,11 @@ fn the_doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
             "{names:?} lack {name}"
         );
     }
+    let refused = agent.status()["server"]["refused_handshakes"].clone();
+    assert_eq!(
+        refused, 0,
+        "who looks whether all is well counts as no intruder"
+    );
 
     let bad = |expected: &str, parts: &[&str]| {
         let done = doctor(&dir);
@@ -529,14 +536,74 @@ fn the_doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
     bad("certificate", &["ipc_cert.pem"]);
     fs::write(&certificate, good).unwrap();
 
-    // As many sessions as there may be: a client could not register.
-    agent
-        .verb(&["set", "remote_agent.registry.max_sessions", "1"])
-        .json();
-    bad("session", &["register", "too many remote agents"]);
+    // What keeps a client out, and the setting that does.
+    let watching = watch(&agent, &[]);
+    watching.next();
+    for (key, value, why) in [
+        ("remote_agent.registry.enabled", "false", "not enabled"),
+        ("config_stream.max_streams", "1", "too many config streams"),
+        (
+            "remote_agent.registry.max_sessions",
+            "1",
+            "too many remote agents",
+        ),
+    ] {
+        agent.verb(&["set", key, value]).json();
+        agent.until_said(&format!("`{key}` has changed"));
+        bad("session", &["a client cannot ", why, key]);
+        agent.verb(&["unset", key]).json();
+        agent.until_said(&format!("`{key}` has changed"));
+        // It comes back by itself.
+        agent.until("it watches", |agent| {
+            agent.status()["server"]["streams"] == 1
+        });
+    }
+    drop(watching);
     agent.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(agent.wait(), Some(0));
     bad("agent runs", &["configstream run"]);
     bad("port", &["nobody listens there"]);
     bad("connection", &["cannot reach"]);
+}
+
+#[test]
+fn no_verb_shows_a_password_within_a_url_and_the_stream_carries_it() {
+    let root = tempfile::tempdir().unwrap();
+    let config = root.path().join("core.yaml");
+    let url = "postgres://shop:wonder@db/orders?sslmode=require";
+    fs::write(&config, format!("shop.database: {url}\n")).unwrap();
+    let config = config.display().to_string();
+    let mut agent = Agent::start(&root.path().join("run"), &["--config", &config]);
+    let changes = root.path().join("changes.yaml");
+    fs::write(&changes, "shop.database: postgres://shop:wonderful@db\n").unwrap();
+    let changes = changes.display().to_string();
+    let mut seen = String::new();
+    for verb in [
+        vec!["get", "shop.database"],
+        vec!["list", "shop"],
+        vec!["explain", "shop.database"],
+        vec!["watch", "shop", "--events", "1"],
+        vec!["apply", &changes, "--dry-run"],
+        vec!["apply", &changes],
+    ] {
+        let done = agent.verb(&verb);
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert!(done.out.contains("postgres://shop:********@db"), "{done:?}");
+        seen += &format!("{}{}", done.out, done.err);
+    }
+    agent.verb(&["unset", "shop.database"]).json();
+    runtime().block_on(async {
+        let client = Credentials::of(&agent).connect().await.unwrap();
+        let (_session, mut events) = open(&client).await;
+        let ConfigEvent::Snapshot(snapshot) = within(events.next()).await.unwrap() else {
+            panic!("a snapshot first");
+        };
+        let mut settings = snapshot.settings.iter();
+        let setting = settings.find(|setting| setting.key().as_str() == "shop.database");
+        assert_eq!(setting.unwrap().value().as_str(), Some(url));
+    });
+    seen += &agent.page("/status").1;
+    agent.signal(nix::sys::signal::Signal::SIGTERM);
+    seen += &agent.said().join("\n");
+    assert!(!seen.contains("wonder"), "{seen}");
 }

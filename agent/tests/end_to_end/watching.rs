@@ -83,6 +83,31 @@ fn a_watch_of_changes_shows_no_snapshot_and_runs_a_command_for_each_change() {
 }
 
 #[test]
+fn an_empty_section_is_all_settings_for_every_verb() {
+    let root = tempfile::tempdir().unwrap();
+    let agent = Agent::start(root.path(), &[]);
+    let all = agent.status()["head"]["settings"].as_u64();
+    for empty in ["", "."] {
+        let listed = agent.verb(&["list", empty]);
+        assert_eq!(Some(listed.out.lines().count() as u64), all, "{listed:?}");
+        let watched = agent.verb(&["watch", empty, "--events", "1"]).json();
+        let watched = watched["settings"].as_array().map(|all| all.len() as u64);
+        assert_eq!(watched, all);
+    }
+}
+
+#[test]
+fn a_watch_of_no_events_ends_with_the_first_snapshot_and_shows_none() {
+    let root = tempfile::tempdir().unwrap();
+    let agent = Agent::start(root.path(), &[]);
+    let marker = root.path().join("ran");
+    let command = format!("touch {}", marker.display());
+    let done = agent.verb(&["watch", "--events", "0", "--exec", &command]);
+    assert_eq!((done.code, done.out.as_str()), (Some(0), ""), "{done:?}");
+    assert!(!marker.exists(), "nothing has changed");
+}
+
+#[test]
 fn a_reader_that_has_gone_ends_a_verb_quietly() {
     let root = tempfile::tempdir().unwrap();
     let agent = Agent::start(root.path(), &[]);

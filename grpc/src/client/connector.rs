@@ -126,6 +126,7 @@ impl Connector {
                     address: self.address.clone(),
                     reason: reason.to_string(),
                     unanswered: kind.is_some_and(is_unanswered),
+                    untrusted: is_untrusted(reason),
                 })
             }
         }
@@ -146,9 +147,16 @@ pub struct ConnectError {
     address: Address,
     reason: String,
     unanswered: bool,
+    untrusted: bool,
 }
 
 impl ConnectError {
+    /// Whether somebody answered who has another certificate than the one that is trusted, or not the key to it.
+    #[must_use]
+    pub fn is_untrusted(&self) -> bool {
+        self.untrusted
+    }
+
     /// Whether nobody listens, or whoever does hung up before a word was said.
     pub(crate) fn is_unanswered(&self) -> bool {
         self.unanswered
@@ -218,6 +226,18 @@ fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) 
         error = source;
     }
     error
+}
+
+/// What TLS finds wrong comes bare, or as what an error of I/O was made of.
+fn is_untrusted(reason: &(dyn Error + 'static)) -> bool {
+    let wrapped = reason
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    let found = match wrapped {
+        Some(error) => error.downcast_ref(),
+        None => reason.downcast_ref(),
+    };
+    matches!(found, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// Not among these: what takes its time, and a handshake that is answered by a refusal.

@@ -20,6 +20,8 @@ pub use self::backend::{
     HostStatus, SourceReport,
 };
 
+pub use self::change::AUDIT_LOG;
+
 use self::change::{Audit, admin_setting, parse_key, parse_source};
 use crate::convert::ToProto;
 use crate::server::core::Core;

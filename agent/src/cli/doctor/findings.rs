@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+use tonic::{Code, Status};
 
 use super::super::target::refused;
 use crate::exit::{Exit, Failure};
@@ -96,6 +97,10 @@ pub(super) fn running(dir: &RunDir) -> Result<String, Failure> {
     })
 }
 
+pub(super) fn takes_connections(address: &Address) -> String {
+    format!("{address} takes connections")
+}
+
 /// Somebody listens there, whoever it is.
 pub(super) async fn port(address: &Address, patience: Duration) -> Result<String, Failure> {
     let connected = async {
@@ -107,7 +112,7 @@ pub(super) async fn port(address: &Address, patience: Duration) -> Result<String
     };
     let late = |_| Err(io::Error::from(io::ErrorKind::TimedOut));
     match timeout(patience, connected).await.unwrap_or_else(late) {
-        Ok(()) => Ok(format!("{address} takes connections")),
+        Ok(()) => Ok(takes_connections(address)),
         Err(error) => Err(Failure::new(
             Exit::Unreachable,
             format!("{address} takes no connection"),
@@ -154,17 +159,18 @@ pub(super) fn clock(agent: Timestamp, own: SystemTime) -> Result<String, Failure
     ))
 }
 
-/// A client can register, open a stream and get its snapshot. The session ends by itself, after the idle timeout.
+/// A client can register, open a stream and get its snapshot. The session ends by itself, after the idle timeout: no call
+/// ends one.
 pub(super) async fn session(client: &Client, patience: Duration) -> Result<String, Failure> {
     let open = async {
         let session = client
             .register(&registration())
             .await
-            .map_err(|status| refused("a client cannot register", &status))?;
+            .map_err(|status| no_entry("a client cannot register", &status))?;
         let mut events = client
             .stream(NAME, &session.id)
             .await
-            .map_err(|status| refused("a client cannot open a stream", &status))?;
+            .map_err(|status| no_entry("a client cannot open a stream", &status))?;
         match events.next().await {
             Ok(ConfigEvent::Snapshot(snapshot)) => Ok(format!(
                 "a client gets a snapshot of {} settings at sequence {}",
@@ -180,6 +186,24 @@ pub(super) async fn session(client: &Client, patience: Duration) -> Result<Strin
             "nothing came within {patience:?}"
         )))
     })
+}
+
+/// The failure for a client that is kept out by a setting of the agent, mostly.
+fn no_entry(what: &str, status: &Status) -> Failure {
+    let mend = match status.code() {
+        Code::Unimplemented => {
+            "see who has switched the registry off: configstream explain remote_agent.registry.enabled"
+        }
+        Code::ResourceExhausted => {
+            "see who registers again and again: configstream agents; or raise remote_agent.registry.max_sessions"
+        }
+        Code::Unavailable => {
+            "see who has more streams than one: configstream agents; or raise config_stream.max_streams"
+        }
+        _ => return refused(what, status),
+    };
+    let why = format_args!("{} ({:?})", status.message(), status.code());
+    Failure::new(Exit::Refused, what, why, mend)
 }
 
 fn no_snapshot(why: &dyn fmt::Display) -> Failure {

@@ -96,6 +96,10 @@ impl<'a> View<'a> {
             }
             return Ok(());
         }
+        // None was asked for: that a snapshot came is all there is to learn.
+        if self.is_over() {
+            return Ok(());
+        }
         let changes = changes.as_deref();
         self.whole(snapshot, origin, &settings, changes)?;
         for (key, setting) in changes.unwrap_or_default() {
@@ -271,8 +275,10 @@ impl<'a> View<'a> {
         self.prefixes.is_empty()
             || self.prefixes.iter().any(|prefix| {
                 let section = prefix.trim_end_matches('.');
-                key.strip_prefix(section)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+                section.is_empty()
+                    || key
+                        .strip_prefix(section)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             })
     }
 }

@@ -222,6 +222,8 @@ pub enum AdminError {
     Unsupported(String),
     /// It was asked to persist, and cannot, for this reason: `FailedPrecondition`. Nothing has changed.
     NotPersisted(String),
+    /// No sequence can be reserved for it, for this reason: `ResourceExhausted`. Nothing has changed; it may work again.
+    NoSequence(String),
     /// Too many changes wait already: `ResourceExhausted`.
     Overloaded,
     /// The host can read, not write: `FailedPrecondition`.
@@ -237,6 +239,7 @@ impl From<AdminError> for Refusal {
             AdminError::Conflict(reason) => Self::Conflict { reason },
             AdminError::Unsupported(reason) => Self::Unsupported { reason },
             AdminError::NotPersisted(reason) => Self::NotPersisted { reason },
+            AdminError::NoSequence(reason) => Self::NoSequence { reason },
             AdminError::Overloaded => Self::Overloaded,
             AdminError::ReadOnly => Self::ReadOnly,
             AdminError::Closed => Self::ShuttingDown,

@@ -267,6 +267,7 @@ impl Audit {
         } = self;
         match outcome {
             Ok(applied) => tracing::info!(
+                target: AUDIT_LOG,
                 requested_by,
                 epoch = applied.epoch.get(),
                 sequence = applied.sequence.get(),
@@ -276,6 +277,7 @@ impl Audit {
                 if dry_run { "tried" } else { "made" },
             ),
             Err(refusal) => tracing::warn!(
+                target: AUDIT_LOG,
                 requested_by,
                 code = ?Status::from(refusal.clone()).code(),
                 "Configuration change refused: {edits}"
@@ -283,6 +285,10 @@ impl Audit {
         }
     }
 }
+
+/// What the lines about changes made by hand, or refused, are logged as, so that a host can keep them whatever else it
+/// leaves out: nothing but them is. They are of the levels `INFO` and `WARN`.
+pub const AUDIT_LOG: &str = "configstream_grpc::audit";
 
 /// How many edits of one request the log names.
 const NAMED: usize = 32;
