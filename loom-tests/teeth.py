@@ -256,7 +256,7 @@ FAULTS = [
      [("    // O, partner of F2 in `Mailbox::clear_lagging`.\n    fence(Ordering::SeqCst);\n", "    let _ = fence;\n")],
      "onlooker", "dropped_never_falls"),
     ("onlooker: filled is not stored", "mailbox.rs",
-     [("        self.signals.filled.store(filled, Ordering::Relaxed);\n", "        let _ = filled;\n")],
+     [("        self.filled.store(filled, Ordering::Relaxed);\n", "        let _ = filled;\n")],
      "engine:stats", "what_a_stuck_reader_will_miss"),
     ("onlooker: what was told before is left out", "mailbox.rs",
      [("word.fetch_max(now, Ordering::Relaxed).max(now)", "{ let _ = word; now }")],
