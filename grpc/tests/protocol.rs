@@ -4,17 +4,18 @@
 //! | statement | test |
 //! | --- | --- |
 //! | **1. Services** | |
-//! | each path is served, request and reply as listed | `grpc/tests/protocol.rs`: `each_path_is_served` |
+//! | each path is served | `grpc/tests/contract.rs`: `each_path_is_served` |
+//! | request and reply as listed, and whether they stream | `grpc/tests/contract.rs`: `each_method_has_the_documented_request_and_reply` |
 //! | both register paths share one session table | `grpc/tests/sessions.rs`: `both_services_share_one_table` |
 //! | an event of an unknown session is an error | `grpc/tests/sessions.rs`: `both_services_share_one_table` |
 //! | the tagger answers the same entity with no tags | `grpc/tests/services.rs`: `the_tagger_knows_every_entity_and_no_tags` |
-//! | the host name is the only call that needs no token | `grpc/tests/protocol.rs`: `each_path_but_the_host_name_needs_the_token` |
+//! | the host name is the only call that needs no token | `grpc/tests/contract.rs`: `each_path_but_the_host_name_needs_the_token` |
 //! | health | `grpc/tests/services.rs`: `every_service_is_healthy` |
 //! | reflection, under both its names | `grpc/tests/services.rs`: `reflection_lists_every_service_and_its_files`, `reflection_answers_what_nobody_knows_and_goes_on`, `reflection_is_there_under_its_older_name_too` |
-//! | administration: same TLS and token, no session | `grpc/tests/protocol.rs`: `each_path_but_the_host_name_needs_the_token`; `grpc/tests/administration.rs`: `what_wins_can_be_read_one_by_one_and_by_section` |
+//! | administration: same TLS and token, no session | `grpc/tests/contract.rs`: `each_path_but_the_host_name_needs_the_token`; `grpc/tests/administration.rs`: `what_wins_can_be_read_one_by_one_and_by_section` |
 //! | **2. Messages** | |
-//! | each message has the fields listed, by name, number and type | `grpc/tests/protocol.rs`: `each_message_has_the_documented_fields` |
-//! | fields of our own start at 100 | `grpc/tests/protocol.rs`: `each_message_has_the_documented_fields` |
+//! | each message has the fields listed, by name, number and type | `grpc/tests/contract.rs`: `each_message_has_the_documented_fields` |
+//! | fields of our own start at 100 | `grpc/tests/contract.rs`: `each_message_has_the_documented_fields` |
 //! | `batch_remaining` is how many updates of the batch follow | `grpc/tests/stream.rs`: `a_batch_says_how_much_of_it_follows` |
 //! | the bytes are those of the generated types | `grpc/tests/wire.rs`: `events_are_what_the_generated_types_encode_to` |
 //! | **3. Authentication** | |
@@ -86,12 +87,9 @@ use std::{fs, io};
 use configstream_engine::settings::{Change, Key, Settings, Source};
 use configstream_engine::{Engine, Epoch, Sequence};
 use configstream_grpc::{Client, Limits, Registration, Sessions};
-use configstream_proto::FILE_DESCRIPTOR_SET;
-use configstream_proto::datadog::model::v1::{ConfigEvent, config_event};
-use http::uri::PathAndQuery;
+use configstream_proto::datadog::api::v1::agent_secure_client::AgentSecureClient;
+use configstream_proto::datadog::model::v1::{ConfigEvent, ConfigStreamRequest, config_event};
 use prost::Message;
-use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, FileDescriptorSet};
 use support::peer::{self, Peer};
 use support::{
     BEARER, FakeClock, Host, eventually, expect_end, expect_snapshot, expect_update, raw, request,
@@ -99,7 +97,7 @@ use support::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tonic::{Code, Status};
+use tonic::Code;
 
 #[test]
 fn every_statement_names_a_test_that_exists() {
@@ -131,173 +129,7 @@ fn every_statement_names_a_test_that_exists() {
     assert!(named > 80, "{named}");
 }
 
-const PATHS: [&str; 19] = [
-    "/datadog.api.v1.AgentSecure/RegisterRemoteAgent",
-    "/datadog.remoteagent.v1.RemoteAgent/RegisterRemoteAgent",
-    "/datadog.api.v1.AgentSecure/RefreshRemoteAgent",
-    "/datadog.remoteagent.v1.RemoteAgent/RefreshRemoteAgent",
-    "/datadog.api.v1.AgentSecure/StreamConfigEvents",
-    "/datadog.remoteagent.v1.RemoteAgent/ReportRemoteAgentEvent",
-    "/datadog.api.v1.AgentSecure/TaggerFetchEntity",
-    HOSTNAME,
-    "/grpc.health.v1.Health/Check",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-    "/configstream.admin.v1.ConfigAdmin/Get",
-    "/configstream.admin.v1.ConfigAdmin/List",
-    "/configstream.admin.v1.ConfigAdmin/Set",
-    "/configstream.admin.v1.ConfigAdmin/Unset",
-    "/configstream.admin.v1.ConfigAdmin/Explain",
-    "/configstream.admin.v1.ConfigAdmin/Agents",
-    "/configstream.admin.v1.ConfigAdmin/WaitForStreams",
-    "/configstream.admin.v1.ConfigAdmin/Status",
-];
-
-const HOSTNAME: &str = "/datadog.api.v1.Agent/GetHostname";
 const STREAM: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
-
-/// An empty message to `path`: what comes back.
-async fn call(
-    host: &Host,
-    path: &'static str,
-    metadata: &[(&'static str, &str)],
-) -> Result<(), Status> {
-    let tls = host.pem.identity().client_config();
-    let mut client = tonic::client::Grpc::new(host.channel(tls).await.unwrap());
-    client.ready().await.unwrap();
-    let codec = tonic_prost::ProstCodec::<(), ()>::default();
-    let path = PathAndQuery::from_static(path);
-    client.unary(request((), metadata), path, codec).await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn each_path_is_served() {
-    let host = Host::start().await;
-    for path in PATHS {
-        if let Err(status) = call(&host, path, &[("authorization", BEARER)]).await {
-            assert_ne!(status.code(), Code::Unimplemented, "{path}: {status}");
-            assert_ne!(status.code(), Code::Internal, "{path}: {status}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn each_path_but_the_host_name_needs_the_token() {
-    let host = Host::start().await;
-    for path in PATHS {
-        let answer = call(&host, path, &[]).await;
-        if path == HOSTNAME {
-            answer.unwrap();
-        } else {
-            assert_eq!(told(answer).0, Code::Unauthenticated, "{path}");
-        }
-    }
-}
-
-#[test]
-fn each_message_has_the_documented_fields() {
-    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
-    let message = |name: &str| {
-        let (package, name) = name.rsplit_once('.').unwrap();
-        let in_package = files.file.iter().filter(|file| file.package() == package);
-        in_package
-            .flat_map(|file| &file.message_type)
-            .find(|message| message.name() == name)
-            .unwrap_or_else(|| panic!("no message {name}"))
-    };
-    for (name, fields) in [
-        ("datadog.model.v1.ConfigStreamRequest", "string name=1"),
-        (
-            "datadog.model.v1.ConfigEvent",
-            "oneof event ConfigSnapshot snapshot=1; oneof event ConfigUpdate update=2",
-        ),
-        (
-            "datadog.model.v1.ConfigSnapshot",
-            "string origin=1; int32 sequence_id=2; repeated ConfigSetting settings=3; uint64 epoch=100",
-        ),
-        (
-            "datadog.model.v1.ConfigUpdate",
-            "string origin=1; int32 sequence_id=2; ConfigSetting setting=3; uint32 batch_remaining=100",
-        ),
-        (
-            "datadog.model.v1.ConfigSetting",
-            "string source=1; string key=2; Value value=3; optional string unset_source=4",
-        ),
-        (
-            "datadog.remoteagent.v1.RegisterRemoteAgentRequest",
-            "string pid=1; string flavor=2; string display_name=3; string api_endpoint_uri=4; repeated string services=5",
-        ),
-        (
-            "datadog.remoteagent.v1.RegisterRemoteAgentResponse",
-            "string session_id=1; uint32 recommended_refresh_interval_secs=2",
-        ),
-        (
-            "datadog.remoteagent.v1.RefreshRemoteAgentRequest",
-            "string session_id=1",
-        ),
-        ("datadog.remoteagent.v1.RefreshRemoteAgentResponse", ""),
-        (
-            "datadog.remoteagent.v1.ReportRemoteAgentEventRequest",
-            "string session_id=1; repeated Event events=2",
-        ),
-        ("datadog.remoteagent.v1.ReportRemoteAgentEventResponse", ""),
-        (
-            "datadog.remoteagent.v1.Event",
-            "string message=1; oneof details InvalidApiKeyEvent invalid_api_key=2",
-        ),
-        ("datadog.model.v1.EntityId", "string prefix=1; string uid=2"),
-        (
-            "datadog.model.v1.FetchEntityRequest",
-            "EntityId id=1; TagCardinality cardinality=2",
-        ),
-        (
-            "datadog.model.v1.FetchEntityResponse",
-            "EntityId id=1; TagCardinality cardinality=2; repeated string tags=3",
-        ),
-        ("datadog.model.v1.HostnameReply", "string hostname=1"),
-    ] {
-        assert_eq!(spelled(message(name)), fields, "{name}");
-    }
-    let cardinality = files
-        .file
-        .iter()
-        .flat_map(|file| &file.enum_type)
-        .find(|wanted| wanted.name() == "TagCardinality")
-        .unwrap();
-    let values: Vec<_> = cardinality
-        .value
-        .iter()
-        .map(|value| (value.name(), value.number()))
-        .collect();
-    assert_eq!(values, [("LOW", 0), ("ORCHESTRATOR", 1), ("HIGH", 2)]);
-}
-
-/// The fields of a message as the protocol's table writes them.
-fn spelled(message: &DescriptorProto) -> String {
-    let fields = message.field.iter().map(|field| {
-        let kind = match field.r#type() {
-            Type::String => "string".to_owned(),
-            Type::Int32 => "int32".to_owned(),
-            Type::Uint32 => "uint32".to_owned(),
-            Type::Uint64 => "uint64".to_owned(),
-            Type::Message | Type::Enum => field.type_name().rsplit('.').next().unwrap().to_owned(),
-            other => format!("{other:?}"),
-        };
-        let rule = if field.label() == Label::Repeated {
-            "repeated ".to_owned()
-        } else if field.proto3_optional() {
-            "optional ".to_owned()
-        } else if let Some(index) = field.oneof_index {
-            let index = usize::try_from(index).unwrap();
-            format!("oneof {} ", message.oneof_decl[index].name())
-        } else {
-            String::new()
-        };
-        format!("{rule}{kind} {}={}", field.name(), field.number())
-    });
-    fields.collect::<Vec<_>>().join("; ")
-}
 
 #[tokio::test]
 async fn an_older_tls_is_refused() {
@@ -479,7 +311,10 @@ async fn refusals_come_in_their_order() {
             "session_id 'x' not found",
         ),
     ] {
-        let (told_code, told_text) = told(call(host, STREAM, metadata).await);
+        let channel = host.channel(host.pem.identity().client_config()).await;
+        let message = request(ConfigStreamRequest::default(), metadata);
+        let mut client = AgentSecureClient::new(channel.unwrap());
+        let (told_code, told_text) = told(client.stream_config_events(message).await);
         assert_eq!(told_code, code, "{told_text}");
         assert!(told_text.starts_with(text), "{told_text}");
     }
