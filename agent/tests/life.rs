@@ -297,6 +297,8 @@ fn the_names_of_all_metrics_are_there_from_the_start() {
         "updates_sent",
         "discontinuities",
         "dropped_updates",
+        "refused_handshakes",
+        "refused_connections",
     ] {
         assert!(
             agent.metric(&format!("configstream_{name}")).abs() < 0.5,

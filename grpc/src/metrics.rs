@@ -14,6 +14,7 @@ pub(crate) struct Telemetry {
     pub(crate) discontinuities: Counter,
     pub(crate) dropped_updates: Counter,
     pub(crate) refused_handshakes: Counter,
+    pub(crate) refused_connections: Counter,
 }
 
 impl Telemetry {
@@ -36,6 +37,10 @@ impl Telemetry {
             "configstream.refused_handshakes",
             "connections that ended before they were trusted"
         );
+        describe_counter!(
+            "configstream.refused_connections",
+            "connections hung up on because there were too many"
+        );
         Self {
             subscribers: gauge!("configstream.subscribers"),
             snapshots_sent: counter!("configstream.snapshots_sent"),
@@ -43,6 +48,7 @@ impl Telemetry {
             discontinuities: counter!("configstream.discontinuities"),
             dropped_updates: counter!("configstream.dropped_updates"),
             refused_handshakes: counter!("configstream.refused_handshakes"),
+            refused_connections: counter!("configstream.refused_connections"),
         }
     }
 }

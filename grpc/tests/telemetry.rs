@@ -9,14 +9,14 @@ use std::time::Instant;
 use configstream_engine::settings::{Key, Source, Value};
 use configstream_engine::{Epoch, Sequence};
 use configstream_grpc::{
-    AdminBackend, AdminError, Applied, ChangeRequest, Explanation, HostStatus,
+    AdminBackend, AdminError, Applied, ChangeRequest, Explanation, HostStatus, Limits,
 };
 use configstream_proto::datadog::remoteagent::v1::remote_agent_client::RemoteAgentClient;
 use configstream_proto::datadog::remoteagent::v1::{Event, ReportRemoteAgentEventRequest};
-use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use support::log::Log;
 use support::{BEARER, Host, eventually, expect_snapshot, expect_update, request, within_deadline};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tonic::async_trait;
 
@@ -49,6 +49,8 @@ async fn what_happens_is_counted_and_logged_under_the_documented_names() {
         "updates_sent",
         "discontinuities",
         "dropped_updates",
+        "refused_handshakes",
+        "refused_connections",
     ] {
         assert_eq!(read(&format!("configstream.{name}")), Some(0.0), "{name}");
     }
@@ -130,15 +132,57 @@ async fn a_refused_handshake_is_counted_and_logged() {
         host.handle.stats().refused_handshakes == 1
     })
     .await;
-    let counted = snapshotter.snapshot().into_vec().into_iter().any(|entry| {
-        entry.0.key().name() == "configstream.refused_handshakes"
-            && matches!(entry.3, DebugValue::Counter(1))
-    });
-    assert!(counted);
-    eventually("it is logged", || {
-        log.text().contains("Refused a handshake: ")
+    assert!(has_counted_one(
+        &snapshotter,
+        "configstream.refused_handshakes"
+    ));
+    let peer = format!("peer={}", stranger.local_addr().unwrap());
+    eventually("it is logged, and who it was", || {
+        let text = log.text();
+        text.lines()
+            .any(|line| line.contains("Refused a handshake: ") && line.contains(&peer))
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_counted_and_logged() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let log = Log::default();
+    let _logging = log.install();
+    let host = {
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        let limits = Limits::default().connections(1);
+        Host::start_with(|server| server.limits(limits)).await
+    };
+    let client = host.client().await;
+    client.hostname().await.unwrap();
+    let begun = Instant::now();
+    let mut next = tokio::net::TcpStream::connect(host.address).await.unwrap();
+    let _hung_up = next.read_to_end(&mut Vec::new()).await;
+    assert!(has_counted_one(
+        &snapshotter,
+        "configstream.refused_connections"
+    ));
+    let line = format!(
+        "Refused a connection: there are 1 already peer={}",
+        next.local_addr().unwrap()
+    );
+    assert!(log.text().contains(&line), "{}", log.text());
+    for _ in 0..200 {
+        let mut next = tokio::net::TcpStream::connect(host.address).await.unwrap();
+        let _hung_up = next.read_to_end(&mut Vec::new()).await;
+    }
+    log.demand_few("Refused a connection: ", begun);
+    assert_eq!(host.handle.stats().refused_connections, 201);
+}
+
+fn has_counted_one(snapshotter: &Snapshotter, name: &str) -> bool {
+    let figures = snapshotter.snapshot().into_vec();
+    figures.into_iter().any(|(key, _, _, figure)| {
+        key.key().name() == name && matches!(figure, DebugValue::Counter(1))
+    })
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ fn the_documented_names_are_there_before_anybody_has_come() {
         ("configstream_updates_sent", "counter"),
         ("configstream_discontinuities", "counter"),
         ("configstream_dropped_updates", "counter"),
+        ("configstream_refused_handshakes", "counter"),
+        ("configstream_refused_connections", "counter"),
     ] {
         assert!(
             text.contains(&format!("\n# TYPE {name} {kind}\n")),

@@ -19,7 +19,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -36,6 +36,7 @@ use crate::server::core::Core;
 use crate::server::cork::Corked;
 use crate::server::handshakes::UnderWay;
 use crate::server::limits::{LONGEST_KEEPALIVE, Limits};
+use crate::server::peer::Peer;
 use crate::server::preface::{self, Prefaced};
 use crate::server::request::Timed;
 use crate::server::service::{Connection, STREAM_CONFIG_EVENTS};
@@ -83,8 +84,8 @@ impl<S: Resolution> Acceptor<S> {
             let accepted = self.closing.run_until_cancelled(accept(&listener)).await;
             match accepted {
                 None => return,
-                Some(Ok(Either::Left(stream))) => self.admit(stream),
-                Some(Ok(Either::Right(stream))) => self.admit(stream),
+                Some(Ok((Either::Left(stream), peer))) => self.admit(stream, peer),
+                Some(Ok((Either::Right(stream), peer))) => self.admit(stream, peer),
                 // Whoever knocked has gone again.
                 Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Some(Err(error)) => {
@@ -98,19 +99,23 @@ impl<S: Resolution> Acceptor<S> {
         }
     }
 
-    fn admit(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    fn admit(
+        self: &Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Peer,
+    ) {
         // Who could not stay had better be told before the effort of a handshake; and once more after it.
         if !self.core.has_room() {
-            return self.refuse_connection();
+            return self.core.refuse_connection(peer);
         }
         let limit = self.core.bounds.granted().limits.handshakes;
         let handshake = self.core.handshakes.begin(limit);
         let this = self.clone();
         self.tasks.spawn(async move {
-            if let Some(stream) = this.shake(stream, handshake).await
-                && let Some(_counted) = this.count()
+            if let Some(stream) = this.shake(stream, peer, handshake).await
+                && let Some(_counted) = this.count(peer)
             {
-                this.converse(stream).await;
+                this.converse(stream, peer).await;
             }
         });
     }
@@ -120,14 +125,15 @@ impl<S: Resolution> Acceptor<S> {
         self: &Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) {
-        if let Some(counted) = self.count() {
+        let peer = Peer::OfTheHost;
+        if let Some(counted) = self.count(peer) {
             let this = self.clone();
             self.tasks.spawn(async move {
                 let _counted = counted;
                 let limit = this.core.bounds.granted().limits.handshake_timeout;
                 let reading = timeout(limit, preface::read(stream));
                 match this.closing.run_until_cancelled(reading).await {
-                    Some(Ok(Ok(stream))) => this.converse(stream).await,
+                    Some(Ok(Ok(stream))) => this.converse(stream, peer).await,
                     Some(_) => tracing::debug!("a connection that does not speak HTTP/2"),
                     None => {}
                 }
@@ -136,25 +142,19 @@ impl<S: Resolution> Acceptor<S> {
     }
 
     /// Room for one more connection, or none.
-    fn count(&self) -> Option<Counted<S>> {
+    fn count(&self, peer: Peer) -> Option<Counted<S>> {
         let counted = Counted::new(&self.core);
         if counted.is_none() {
-            self.refuse_connection();
+            self.core.refuse_connection(peer);
         }
         counted
-    }
-
-    fn refuse_connection(&self) {
-        self.core
-            .refused_connections
-            .fetch_add(1, Ordering::Relaxed);
-        tracing::debug!("too many connections");
     }
 
     /// The peer, when it has shown that it can be trusted, and in time.
     async fn shake<T: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: T,
+        peer: Peer,
         handshake: UnderWay,
     ) -> Option<Prefaced<TlsStream<T>>> {
         let limit = self.core.bounds.granted().limits.handshake_timeout;
@@ -167,12 +167,16 @@ impl<S: Resolution> Acceptor<S> {
             () = self.closing.cancelled() => return None,
         };
         shaken
-            .inspect_err(|error| self.core.refuse_handshake(error))
+            .inspect_err(|error| self.core.refuse_handshake(peer, error))
             .ok()
     }
 
     /// Serves a peer that is trusted.
-    async fn converse(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    async fn converse(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Peer,
+    ) {
         let hang_up = self.abort.child_token();
         let (beside, mut together) = Together::new();
         let builder = protocol(&self.core.bounds.granted().limits, beside);
@@ -188,7 +192,10 @@ impl<S: Resolution> Acceptor<S> {
         let ended = tokio::select! {
             ended = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx)) => Some(ended),
             () = hang_up.cancelled() => None,
-            () = stuck(&stream, &connection.unread, &self.core.bounds) => None,
+            () = stuck(&stream, &connection.unread, &self.core.bounds) => {
+                tracing::warn!(%peer, "Hanging up on a peer that does not read");
+                None
+            }
             () = self.closing.cancelled() => {
                 served.as_mut().graceful_shutdown();
                 let finish = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx));
@@ -196,7 +203,7 @@ impl<S: Resolution> Acceptor<S> {
             }
         };
         if let Some(Err(error)) = ended {
-            tracing::debug!(%error, "a connection broke");
+            tracing::debug!(%peer, %error, "a connection broke");
         }
     }
 
@@ -259,7 +266,6 @@ async fn stuck<T: AsyncWrite + Unpin>(
         let changed = bounds.changed();
         let limit = bounds.granted().limits.stall_timeout;
         if transport.is_blocked_for(limit) || unread.is_stuck_for(limit) {
-            tracing::warn!("Hanging up on a peer that does not read");
             return;
         }
         // In time or not: either is the time to look again.
@@ -289,17 +295,19 @@ impl<S: Resolution> Drop for Counted<S> {
     }
 }
 
-async fn accept(
-    listener: &Listener,
-) -> io::Result<Either<tokio::net::TcpStream, tokio::net::UnixStream>> {
+async fn accept(listener: &Listener) -> io::Result<(Either<TcpStream, UnixStream>, Peer)> {
     match listener {
         Listener::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
+            let (stream, address) = listener.accept().await?;
             // Updates are small and wanted now. Where this fails, the connection is about to fail on its own.
             let _ = stream.set_nodelay(true);
-            Ok(Either::Left(stream))
+            Ok((Either::Left(stream), Peer::Tcp(address)))
         }
-        Listener::Unix(listener) => Ok(Either::Right(listener.accept().await?.0)),
+        Listener::Unix(listener) => {
+            let (stream, _) = listener.accept().await?;
+            let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            Ok((Either::Right(stream), Peer::Unix(process)))
+        }
     }
 }
 

@@ -103,6 +103,7 @@ impl<S: Resolution> ServerBuilder<S> {
             connections: Default::default(),
             refused_handshakes: Default::default(),
             handshake_log: Sparing::few(),
+            connection_log: Sparing::few(),
             report_log: Sparing::few(),
             stream_log: Sparing::many(),
             subscriber_log: Sparing::many(),

@@ -13,6 +13,7 @@ use crate::metrics::Telemetry;
 use crate::server::admin::AdminBackend;
 use crate::server::bounds::ServerBounds;
 use crate::server::handshakes::Handshakes;
+use crate::server::peer::Peer;
 use crate::server::registry::Registry;
 use crate::server::sparing::Sparing;
 use crate::token::Token;
@@ -33,6 +34,7 @@ pub(crate) struct Core<S: Resolution> {
     pub(crate) connections: AtomicU64,
     pub(crate) refused_handshakes: AtomicU64,
     pub(crate) handshake_log: Sparing,
+    pub(crate) connection_log: Sparing,
     /// What remote agents report goes to the log.
     pub(crate) report_log: Sparing,
     /// Streams that are authorised, and subscribers that join: a client may come back without a pause.
@@ -93,9 +95,18 @@ impl<S: Resolution> Core<S> {
         self.connections.load(Ordering::Relaxed) < limit
     }
 
-    pub(crate) fn refuse_handshake(&self, error: &io::Error) {
+    pub(crate) fn refuse_connection(&self, peer: Peer) {
+        if let Some(unsaid) = self.connection_log.admit() {
+            let limit = self.bounds.granted().limits.connections;
+            tracing::warn!(%peer, unsaid, "Refused a connection: there are {limit} already");
+        }
+        self.refused_connections.fetch_add(1, Ordering::Relaxed);
+        self.telemetry.refused_connections.increment(1);
+    }
+
+    pub(crate) fn refuse_handshake(&self, peer: Peer, error: &io::Error) {
         if let Some(unsaid) = self.handshake_log.admit() {
-            tracing::warn!(%error, unsaid, "Refused a handshake: {error}");
+            tracing::warn!(%peer, %error, unsaid, "Refused a handshake: {error}");
         }
         self.refused_handshakes.fetch_add(1, Ordering::Relaxed);
         self.telemetry.refused_handshakes.increment(1);
