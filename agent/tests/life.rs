@@ -123,6 +123,24 @@ fn layers_stand_in_their_order_and_explain_where_they_come_from() {
 }
 
 #[test]
+fn variables_start_with_the_prefix_that_is_asked_for() {
+    for (arguments, level) in [
+        (&[][..], "of-dd"),
+        (&["--env-prefix", "MY"][..], "of-my"),
+        (&["--env-prefix", "MY_"], "of-my"),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let agent = Agent::start_with(root.path(), arguments, |command| {
+            let command = command.env("DD_LOG_LEVEL", "of-dd");
+            command.env("MY_LOG_LEVEL", "of-my")
+        });
+        let won = agent.verb(&["get", "log_level"]).json();
+        assert_eq!(won["value"], level, "{arguments:?}");
+        assert_eq!(won["source"], "environment-variable", "{arguments:?}");
+    }
+}
+
+#[test]
 fn set_and_unset_stream_what_wins() {
     let root = tempfile::tempdir().unwrap();
     let agent = Agent::start(root.path(), &[]);

@@ -154,6 +154,42 @@ mod tests {
         }
     }
 
+    /// How long a comparison takes cannot be tested on a machine with other things to do; which comparisons there are, can.
+    #[test]
+    fn tokens_are_compared_in_constant_time_only() {
+        // Within the crate the text can be reached in this file alone.
+        let (product, _) = include_str!("token.rs").split_once("mod tests").unwrap();
+        let compared = |line: &&str| {
+            let ways = [
+                "==",
+                "!=",
+                "eq(",
+                "eq_",
+                "cmp",
+                "starts_with",
+                "contains",
+                "matches",
+            ];
+            ways.iter().any(|way| line.contains(way))
+        };
+        let lines: Vec<_> = product.lines().map(str::trim).filter(compared).collect();
+        assert_eq!(
+            lines,
+            [
+                "self.text.ct_eq(&other.text).into()",
+                "scheme.eq_ignore_ascii_case(SCHEME) && bool::from(presented.ct_eq(&self.text))",
+            ]
+        );
+
+        // Nobody else can compare tokens: if they had a comparison, this would be ambiguous, and not compile.
+        trait IsNotCompared<Way> {
+            const HOLDS: bool = true;
+        }
+        impl<T> IsNotCompared<()> for T {}
+        impl<T: PartialEq> IsNotCompared<u8> for T {}
+        const { assert!(<Token as IsNotCompared<_>>::HOLDS) };
+    }
+
     #[test]
     fn debug_hides_the_token() {
         assert_eq!(

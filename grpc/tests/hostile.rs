@@ -27,6 +27,9 @@ const HOSTNAME: &str = "/datadog.api.v1.Agent/GetHostname";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
+/// So many frames may go on with headers that fit in one.
+const CONTINUATIONS: usize = 5;
+
 /// Long enough for a good handshake on a busy machine.
 const HANDSHAKE: Duration = Duration::from_millis(800);
 
@@ -305,8 +308,11 @@ async fn huge_headers_are_refused() {
         message
     };
     client.get_hostname(call(12_000)).await.unwrap();
-    let (_, text) = told(client.get_hostname(call(20_000)).await);
-    assert!(text.contains("431"), "{text}");
+    // HTTP's own status: no call has begun that could have one of gRPC's.
+    let (code, text) = told(client.get_hostname(call(20_000)).await);
+    assert_eq!(code, Code::Unknown, "{text}");
+    let mapped = "grpc-status header missing, mapped from HTTP status code 431";
+    assert_eq!(text, mapped);
     // The connection is none the worse.
     client.get_hostname(call(0)).await.unwrap();
     good.goes_on(&host).await;
@@ -316,23 +322,32 @@ async fn huge_headers_are_refused() {
 async fn headers_without_end_are_refused() {
     let host = Host::start().await;
     let mut good = Good::on(&host).await;
-    let mut peer = Peer::speak(&host).await;
-    let mut bytes = Vec::new();
-    let block = peer::headers(STREAM, "x");
-    peer::frame(&mut bytes, peer::HEADERS, peer::END_STREAM, 1, &block);
-    peer.send(&bytes).await;
-    // Each carries the start of a literal that the next one goes on with.
-    let mut more = Vec::new();
-    let mut literal = vec![0, 1, b'x', 0x7f, 0x81, 0x7f];
-    literal.resize(16_000, b'x');
-    peer::frame(&mut more, peer::CONTINUATION, 0, 1, &literal);
-    let mut sent = 0;
-    while peer.send(&more).await {
-        sent += 1;
-        assert!(sent < 1_000, "16 MB of headers, and no end");
+    // Headers one after another, one that says it has a megabyte, and frames that add nothing (RFC 7541, 5.1 and 6.2.2).
+    let starting = |head: &[u8]| [head, &[b'x'; 16_000][head.len()..]].concat();
+    let whole = starting(&[0, 1, b'x', 0x7f, 0xfb, 0x7b]);
+    let endless = starting(&[0, 1, b'x', 0x7f, 0x81, 0xff, 0x3f]);
+    for (first, next) in [
+        (&whole[..], &whole[..]),
+        (&endless, &[b'x'; 16_000]),
+        (&[], &[]),
+    ] {
+        let mut peer = Peer::speak(&host).await;
+        let headers = peer::headers(STREAM, "x");
+        // The one that is too many is the last, so that nothing is left unread, which would take the server's last word along.
+        for number in 0..=CONTINUATIONS + 1 {
+            let (kind, flags, block) = match number {
+                0 => (peer::HEADERS, peer::END_STREAM, &headers[..]),
+                1 => (peer::CONTINUATION, 0, first),
+                _ => (peer::CONTINUATION, 0, next),
+            };
+            let mut bytes = Vec::new();
+            peer::frame(&mut bytes, kind, flags, 1, block);
+            assert!(peer.send(&bytes).await);
+        }
+        assert_eq!(peer.goodbye().await, Some(peer::ENHANCE_YOUR_CALM));
+        assert_eq!(host.handle.stats().streams, 1);
+        good.goes_on(&host).await;
     }
-    assert_eq!(host.handle.stats().streams, 1);
-    good.goes_on(&host).await;
 }
 
 #[tokio::test]
@@ -340,21 +355,27 @@ async fn a_storm_of_resets_is_told_to_calm_down() {
     let host = Host::start().await;
     let mut good = Good::on(&host).await;
     let (_, session) = host.session().await;
+    let storm = |resets| {
+        let mut storm = Vec::new();
+        for number in 0..resets {
+            let stream = 2 * number + 1;
+            let block = peer::headers(STREAM, &session.id);
+            peer::frame(&mut storm, peer::HEADERS, peer::END_HEADERS, stream, &block);
+            let cancel = peer::CANCEL.to_be_bytes();
+            peer::frame(&mut storm, peer::RST_STREAM, 0, stream, &cancel);
+        }
+        storm
+    };
+    // As many at once as may be, and one more.
+    for (resets, reason) in [(20, None), (21, Some(peer::ENHANCE_YOUR_CALM))] {
+        let mut peer = Peer::speak(&host).await;
+        assert_eq!(peer.send_whole(&storm(resets)).await, reason);
+    }
+    // Who goes on whatever it is told is hung up on.
     let mut peer = Peer::speak(&host).await;
-    let mut storm = Vec::new();
-    for number in 0..10_000 {
-        let stream = 2 * number + 1;
-        let block = peer::headers(STREAM, &session.id);
-        peer::frame(&mut storm, peer::HEADERS, peer::END_HEADERS, stream, &block);
-        let cancel = peer::CANCEL.to_be_bytes();
-        peer::frame(&mut storm, peer::RST_STREAM, 0, stream, &cancel);
-    }
-    // Before all of it is sent the server has hung up, mostly.
-    peer.send(&storm).await;
-    if let Some(reason) = peer.goodbye().await {
-        assert_eq!(reason, peer::ENHANCE_YOUR_CALM);
-    }
-    eventually("the connection is gone", || {
+    peer.send(&storm(10_000)).await;
+    while peer.next().await.is_some() {}
+    eventually("the connections are gone", || {
         let stats = host.handle.stats();
         (stats.streams, stats.connections) == (1, 1)
     })
@@ -463,14 +484,21 @@ async fn a_request_in_pieces_without_end_that_nobody_takes_is_told_to_calm_down(
         let block = peer::headers(REFLECTION, "");
         peer::frame(&mut bytes, peer::HEADERS, peer::END_HEADERS, 1, &block);
         peer::frame(&mut bytes, peer::DATA, 0, 1, &[0, 0, 0, 0, 2, 0x3a, 0]);
+        assert_eq!(peer.send_whole(&bytes).await, None);
         // What holds next to nothing is no less of a burden: each is kept for itself.
-        for _ in 0..10_000 {
-            peer::frame(&mut bytes, peer::DATA, 0, 1, piece);
+        let mut pieces = Vec::new();
+        for _ in 0..1_000 {
+            peer::frame(&mut pieces, peer::DATA, 0, 1, piece);
         }
-        peer.send(&bytes).await;
-        if let Some(reason) = peer.goodbye().await {
-            assert_eq!(reason, peer::ENHANCE_YOUR_CALM);
-        }
+        let mut sent = 0;
+        let told = loop {
+            assert!(sent < 10, "{sent} thousand pieces, and no end");
+            if let Some(reason) = peer.send_whole(&pieces).await {
+                break reason;
+            }
+            sent += 1;
+        };
+        assert_eq!(told, peer::ENHANCE_YOUR_CALM);
         eventually("it is gone", || host.handle.stats().connections == 1).await;
         good.goes_on(&host).await;
     }

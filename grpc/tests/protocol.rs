@@ -4,32 +4,33 @@
 //! | statement | test |
 //! | --- | --- |
 //! | **1. Services** | |
-//! | each path is served, request and reply as listed | `grpc/tests/protocol.rs`: `each_path_is_served` |
+//! | each path is served | `grpc/tests/contract.rs`: `each_path_is_served` |
+//! | request and reply as listed, and whether they stream | `grpc/tests/contract.rs`: `each_method_has_the_documented_request_and_reply` |
 //! | both register paths share one session table | `grpc/tests/sessions.rs`: `both_services_share_one_table` |
 //! | an event of an unknown session is an error | `grpc/tests/sessions.rs`: `both_services_share_one_table` |
 //! | the tagger answers the same entity with no tags | `grpc/tests/services.rs`: `the_tagger_knows_every_entity_and_no_tags` |
-//! | the host name is the only call that needs no token | `grpc/tests/protocol.rs`: `each_path_but_the_host_name_needs_the_token` |
+//! | the host name is the only call that needs no token | `grpc/tests/contract.rs`: `each_path_but_the_host_name_needs_the_token` |
 //! | health | `grpc/tests/services.rs`: `every_service_is_healthy` |
 //! | reflection, under both its names | `grpc/tests/services.rs`: `reflection_lists_every_service_and_its_files`, `reflection_answers_what_nobody_knows_and_goes_on`, `reflection_is_there_under_its_older_name_too` |
-//! | administration: same TLS and token, no session | `grpc/tests/protocol.rs`: `each_path_but_the_host_name_needs_the_token`; `grpc/tests/administration.rs`: `what_wins_can_be_read_one_by_one_and_by_section` |
+//! | administration: same TLS and token, no session | `grpc/tests/contract.rs`: `each_path_but_the_host_name_needs_the_token`; `grpc/tests/administration.rs`: `what_wins_can_be_read_one_by_one_and_by_section` |
 //! | **2. Messages** | |
-//! | each message has the fields listed, by name, number and type | `grpc/tests/protocol.rs`: `each_message_has_the_documented_fields` |
-//! | fields of our own start at 100 | `grpc/tests/protocol.rs`: `each_message_has_the_documented_fields` |
+//! | each message has the fields listed, by name, number and type | `grpc/tests/contract.rs`: `each_message_has_the_documented_fields` |
+//! | fields of our own start at 100 | `grpc/tests/contract.rs`: `each_message_has_the_documented_fields` |
 //! | `batch_remaining` is how many updates of the batch follow | `grpc/tests/stream.rs`: `a_batch_says_how_much_of_it_follows` |
 //! | the bytes are those of the generated types | `grpc/tests/wire.rs`: `events_are_what_the_generated_types_encode_to` |
 //! | **3. Authentication** | |
 //! | the certificate: P-256, CA, usages, names, long validity | `agent/src/credentials.rs`: `the_certificate_is_authority_server_and_client_for_long` |
 //! | mode 0600, `CERTIFICATE` then `EC PRIVATE KEY` | `agent/src/credentials.rs`: `what_is_created_is_private_and_in_the_form_that_clients_read` |
 //! | on reading, SEC1 and PKCS#8 | `grpc/tests/tls.rs`: `both_encodings_of_a_key_are_read`; `agent/src/credentials.rs`: `pkcs8_is_read_too` |
-//! | TLS 1.3 only | `grpc/tests/protocol.rs`: `an_older_tls_is_refused` |
+//! | TLS 1.3 only, on both sides | `grpc/tests/protocol.rs`: `an_older_tls_is_refused`, `a_client_offers_no_older_tls_and_takes_none` |
 //! | ALPN `h2` | `grpc/tests/tls.rs`: `only_http_2_is_spoken` |
 //! | a client certificate is required, and exactly that one, with proof of its key | `grpc/tests/authentication.rs`: `only_the_right_certificate_key_token_and_session_open_a_stream` |
 //! | the client demands the same of the server | `grpc/tests/authentication.rs`: `a_client_turns_away_from_a_server_that_is_not_the_one_it_knows` |
 //! | a refused handshake is counted, and reaches no handler | `grpc/tests/authentication.rs`: `only_the_right_certificate_key_token_and_session_open_a_stream` |
-//! | a refused handshake is logged | `grpc/tests/telemetry.rs`: `a_refused_handshake_is_counted_and_logged` |
+//! | a refused handshake is logged | `grpc/tests/authentication.rs`: `whoever_is_not_trusted_is_logged_with_the_reason`; `grpc/tests/telemetry.rs`: `a_refused_handshake_is_counted_and_logged` |
 //! | `auth_token`: 64 hex characters, a newline tolerated | `grpc/src/token.rs`: `one_newline_is_tolerated`, `anything_but_64_hexadecimal_characters_is_refused`; `agent/src/credentials.rs`: `a_token_may_end_its_line` |
 //! | `Bearer`, in any letter case; missing, other scheme, wrong: Unauthenticated | `grpc/tests/authentication.rs`: `only_the_token_opens_calls`; `grpc/src/token.rs`: `the_scheme_may_have_any_case_and_must_be_there` |
-//! | compared in constant time | by construction: `Token` compares through `subtle`, and has no other comparison |
+//! | compared in constant time | `grpc/src/token.rs`: `tokens_are_compared_in_constant_time_only` |
 //! | both files are created atomically by whoever starts first | `agent/src/credentials.rs`: `of_many_starters_one_wins_and_all_agree` |
 //! | TCP and Unix socket, the same on both | `grpc/tests/services.rs`: `a_unix_socket_serves_as_well`; `agent/tests/end_to_end/lifecycle.rs`: `a_unix_socket_serves_the_same_and_goes_with_the_agent` |
 //! | **4. Sessions** | |
@@ -65,41 +66,45 @@
 //! | unset: what now wins, and the cleared layer | `grpc/tests/stream.rs`: `unset_says_what_now_wins_and_a_vanished_key_takes_a_snapshot`; `grpc/tests/wire.rs`: `events_are_what_the_generated_types_encode_to` |
 //! | `origin`: the base name, or `core-agent`; never empty | `grpc/tests/wire.rs`: `an_origin_is_never_empty`; `agent/tests/end_to_end/file_reload.rs`: `an_edited_file_streams_exactly_what_changed` |
 //! | never OK: PermissionDenied when the session has gone | `grpc/tests/sessions.rs`: `a_session_that_expires_takes_its_stream_along` |
+//! | never OK: Unavailable on overload | `grpc/tests/hostile.rs`: `streams_without_end_are_refused_whatever_their_connections` |
 //! | never OK: Unavailable on shutdown, and when the engine closes | `grpc/tests/stream.rs`: `shutting_down_tells_every_stream`, `a_closed_engine_ends_streams` |
-//! | messages up to 128 MiB | `grpc/tests/protocol.rs`: `a_snapshot_beyond_every_library_default_arrives`, `the_defaults_are_the_documented_ones` |
-//! | a state that could not fit is refused when published | `engine/src/settings/draft.rs`: `the_total_is_judged_at_the_end_of_a_change`, `a_setting_beyond_the_limit_is_rejected_even_in_the_shade` |
-//! | the first snapshot follows at once | `agent/tests/end_to_end/lifecycle.rs`: `a_stream_starts_with_a_snapshot_however_many_begin_at_once` |
+//! | messages up to 128 MiB | `grpc/tests/full.rs`: `the_largest_state_arrives_whole_and_one_byte_more_is_rejected`; `grpc/tests/protocol.rs`: `a_snapshot_beyond_every_library_default_arrives`, `the_defaults_are_the_documented_ones` |
+//! | a state that could not fit is refused when published | `grpc/tests/full.rs`: `the_largest_state_arrives_whole_and_one_byte_more_is_rejected`; `engine/src/settings/draft.rs`: `the_total_is_judged_at_the_end_of_a_change`, `a_setting_beyond_the_limit_is_rejected_even_in_the_shade` |
+//! | the first snapshot follows at once | `grpc/tests/protocol.rs`: `the_first_snapshot_waits_for_nothing`; `agent/tests/end_to_end/lifecycle.rs`: `a_stream_starts_with_a_snapshot_however_many_begin_at_once` |
 //! | **6. Sources** | |
 //! | the names, low to high | `engine/src/settings/source.rs`: `all_sources_stand_in_order_of_precedence_at_their_index`; `grpc/tests/protocol.rs`: `the_higher_source_wins` |
+//! | environment: the prefix is `DD_`, or another | `agent/tests/life.rs`: `variables_start_with_the_prefix_that_is_asked_for` |
 //! | environment: known keys, typed; empty is unset | `agent/src/environment.rs`: `known_keys_are_read_as_their_type`, `unknown_and_empty_variables_are_no_settings`, `every_known_key_has_a_variable_of_its_own` |
 //! | **7. Telemetry** | |
 //! | the server's metrics and log lines, by their names | `grpc/tests/telemetry.rs`: `what_happens_is_counted_and_logged_under_the_documented_names` |
+//! | the consumer's metrics, by their names | `grpc/tests/telemetry.rs`: `the_consumers_metrics_have_the_documented_names` |
 //! | counters count what happened | `agent/tests/end_to_end/telemetry.rs`: `counters_count_what_happened` |
 //! | Prometheus writes `.` as `_` | `agent/tests/end_to_end/telemetry.rs`: `the_documented_names_are_there_before_anybody_has_come` |
 
 mod support;
 
+use std::future::ready;
 use std::path::Path;
 use std::time::Duration;
 use std::{fs, io};
 
 use configstream_engine::settings::{Change, Key, Settings, Source};
 use configstream_engine::{Engine, Epoch, Sequence};
-use configstream_grpc::{Client, Limits, Registration, Sessions};
-use configstream_proto::FILE_DESCRIPTOR_SET;
-use configstream_proto::datadog::model::v1::{ConfigEvent, config_event};
-use http::uri::PathAndQuery;
+use configstream_grpc::{Address, Client, Connector, Limits, Registration, Sessions, Token};
+use configstream_proto::datadog::api::v1::agent_secure_client::AgentSecureClient;
+use configstream_proto::datadog::model::v1::{ConfigEvent, ConfigStreamRequest, config_event};
+use configstream_proto::datadog::remoteagent::v1::RegisterRemoteAgentRequest;
+use hyper_util::rt::TokioIo;
 use prost::Message;
-use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{DescriptorProto, FileDescriptorSet};
 use support::peer::{self, Peer};
 use support::{
-    BEARER, FakeClock, Host, eventually, expect_end, expect_snapshot, expect_update, raw, request,
-    told, within_deadline,
+    BEARER, FakeClock, Host, Pem, TOKEN, eventually, expect_end, expect_snapshot, expect_update,
+    raw, request, told, within_deadline,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tonic::{Code, Status};
+use tokio::net::{TcpListener, TcpStream};
+use tonic::Code;
+use tonic::transport::Endpoint;
 
 #[test]
 fn every_statement_names_a_test_that_exists() {
@@ -131,173 +136,7 @@ fn every_statement_names_a_test_that_exists() {
     assert!(named > 80, "{named}");
 }
 
-const PATHS: [&str; 19] = [
-    "/datadog.api.v1.AgentSecure/RegisterRemoteAgent",
-    "/datadog.remoteagent.v1.RemoteAgent/RegisterRemoteAgent",
-    "/datadog.api.v1.AgentSecure/RefreshRemoteAgent",
-    "/datadog.remoteagent.v1.RemoteAgent/RefreshRemoteAgent",
-    "/datadog.api.v1.AgentSecure/StreamConfigEvents",
-    "/datadog.remoteagent.v1.RemoteAgent/ReportRemoteAgentEvent",
-    "/datadog.api.v1.AgentSecure/TaggerFetchEntity",
-    HOSTNAME,
-    "/grpc.health.v1.Health/Check",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-    "/configstream.admin.v1.ConfigAdmin/Get",
-    "/configstream.admin.v1.ConfigAdmin/List",
-    "/configstream.admin.v1.ConfigAdmin/Set",
-    "/configstream.admin.v1.ConfigAdmin/Unset",
-    "/configstream.admin.v1.ConfigAdmin/Explain",
-    "/configstream.admin.v1.ConfigAdmin/Agents",
-    "/configstream.admin.v1.ConfigAdmin/WaitForStreams",
-    "/configstream.admin.v1.ConfigAdmin/Status",
-];
-
-const HOSTNAME: &str = "/datadog.api.v1.Agent/GetHostname";
 const STREAM: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
-
-/// An empty message to `path`: what comes back.
-async fn call(
-    host: &Host,
-    path: &'static str,
-    metadata: &[(&'static str, &str)],
-) -> Result<(), Status> {
-    let tls = host.pem.identity().client_config();
-    let mut client = tonic::client::Grpc::new(host.channel(tls).await.unwrap());
-    client.ready().await.unwrap();
-    let codec = tonic_prost::ProstCodec::<(), ()>::default();
-    let path = PathAndQuery::from_static(path);
-    client.unary(request((), metadata), path, codec).await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn each_path_is_served() {
-    let host = Host::start().await;
-    for path in PATHS {
-        if let Err(status) = call(&host, path, &[("authorization", BEARER)]).await {
-            assert_ne!(status.code(), Code::Unimplemented, "{path}: {status}");
-            assert_ne!(status.code(), Code::Internal, "{path}: {status}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn each_path_but_the_host_name_needs_the_token() {
-    let host = Host::start().await;
-    for path in PATHS {
-        let answer = call(&host, path, &[]).await;
-        if path == HOSTNAME {
-            answer.unwrap();
-        } else {
-            assert_eq!(told(answer).0, Code::Unauthenticated, "{path}");
-        }
-    }
-}
-
-#[test]
-fn each_message_has_the_documented_fields() {
-    let files = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
-    let message = |name: &str| {
-        let (package, name) = name.rsplit_once('.').unwrap();
-        let in_package = files.file.iter().filter(|file| file.package() == package);
-        in_package
-            .flat_map(|file| &file.message_type)
-            .find(|message| message.name() == name)
-            .unwrap_or_else(|| panic!("no message {name}"))
-    };
-    for (name, fields) in [
-        ("datadog.model.v1.ConfigStreamRequest", "string name=1"),
-        (
-            "datadog.model.v1.ConfigEvent",
-            "oneof event ConfigSnapshot snapshot=1; oneof event ConfigUpdate update=2",
-        ),
-        (
-            "datadog.model.v1.ConfigSnapshot",
-            "string origin=1; int32 sequence_id=2; repeated ConfigSetting settings=3; uint64 epoch=100",
-        ),
-        (
-            "datadog.model.v1.ConfigUpdate",
-            "string origin=1; int32 sequence_id=2; ConfigSetting setting=3; uint32 batch_remaining=100",
-        ),
-        (
-            "datadog.model.v1.ConfigSetting",
-            "string source=1; string key=2; Value value=3; optional string unset_source=4",
-        ),
-        (
-            "datadog.remoteagent.v1.RegisterRemoteAgentRequest",
-            "string pid=1; string flavor=2; string display_name=3; string api_endpoint_uri=4; repeated string services=5",
-        ),
-        (
-            "datadog.remoteagent.v1.RegisterRemoteAgentResponse",
-            "string session_id=1; uint32 recommended_refresh_interval_secs=2",
-        ),
-        (
-            "datadog.remoteagent.v1.RefreshRemoteAgentRequest",
-            "string session_id=1",
-        ),
-        ("datadog.remoteagent.v1.RefreshRemoteAgentResponse", ""),
-        (
-            "datadog.remoteagent.v1.ReportRemoteAgentEventRequest",
-            "string session_id=1; repeated Event events=2",
-        ),
-        ("datadog.remoteagent.v1.ReportRemoteAgentEventResponse", ""),
-        (
-            "datadog.remoteagent.v1.Event",
-            "string message=1; oneof details InvalidApiKeyEvent invalid_api_key=2",
-        ),
-        ("datadog.model.v1.EntityId", "string prefix=1; string uid=2"),
-        (
-            "datadog.model.v1.FetchEntityRequest",
-            "EntityId id=1; TagCardinality cardinality=2",
-        ),
-        (
-            "datadog.model.v1.FetchEntityResponse",
-            "EntityId id=1; TagCardinality cardinality=2; repeated string tags=3",
-        ),
-        ("datadog.model.v1.HostnameReply", "string hostname=1"),
-    ] {
-        assert_eq!(spelled(message(name)), fields, "{name}");
-    }
-    let cardinality = files
-        .file
-        .iter()
-        .flat_map(|file| &file.enum_type)
-        .find(|wanted| wanted.name() == "TagCardinality")
-        .unwrap();
-    let values: Vec<_> = cardinality
-        .value
-        .iter()
-        .map(|value| (value.name(), value.number()))
-        .collect();
-    assert_eq!(values, [("LOW", 0), ("ORCHESTRATOR", 1), ("HIGH", 2)]);
-}
-
-/// The fields of a message as the protocol's table writes them.
-fn spelled(message: &DescriptorProto) -> String {
-    let fields = message.field.iter().map(|field| {
-        let kind = match field.r#type() {
-            Type::String => "string".to_owned(),
-            Type::Int32 => "int32".to_owned(),
-            Type::Uint32 => "uint32".to_owned(),
-            Type::Uint64 => "uint64".to_owned(),
-            Type::Message | Type::Enum => field.type_name().rsplit('.').next().unwrap().to_owned(),
-            other => format!("{other:?}"),
-        };
-        let rule = if field.label() == Label::Repeated {
-            "repeated ".to_owned()
-        } else if field.proto3_optional() {
-            "optional ".to_owned()
-        } else if let Some(index) = field.oneof_index {
-            let index = usize::try_from(index).unwrap();
-            format!("oneof {} ", message.oneof_decl[index].name())
-        } else {
-            String::new()
-        };
-        format!("{rule}{kind} {}={}", field.name(), field.number())
-    });
-    fields.collect::<Vec<_>>().join("; ")
-}
 
 #[tokio::test]
 async fn an_older_tls_is_refused() {
@@ -327,6 +166,64 @@ async fn an_older_tls_is_refused() {
         host.handle.stats().refused_handshakes == 1
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_client_offers_no_older_tls_and_takes_none() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = Address::Tcp(listener.local_addr().unwrap().to_string());
+    let token = Token::parse(TOKEN).unwrap();
+    let connector = Connector::new(address, &Pem::generate().identity(), token);
+    let connecting = tokio::spawn(async move { connector.connect().await });
+    let (mut stream, _) = within_deadline(listener.accept()).await.unwrap();
+
+    let mut head = [0; 5];
+    within_deadline(stream.read_exact(&mut head)).await.unwrap();
+    let mut hello = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+    within_deadline(stream.read_exact(&mut hello))
+        .await
+        .unwrap();
+    // A handshake that begins with a hello, and all it offers is 1.3.
+    assert_eq!((head[0], hello[0]), (0x16, 1));
+    assert_eq!(supported_versions(&hello), [2, 3, 4]);
+
+    // A server that chooses 1.2 nevertheless: no session, ECDHE-ECDSA with AES-128-GCM, no compression.
+    let mut answer = vec![0x16, 3, 3, 0, 42, 2, 0, 0, 38, 3, 3];
+    answer.extend_from_slice(&[7; 32]);
+    answer.extend_from_slice(&[0, 0xc0, 0x2b, 0]);
+    stream.write_all(&answer).await.unwrap();
+    let mut alert = [0; 7];
+    within_deadline(stream.read_exact(&mut alert))
+        .await
+        .unwrap();
+    // Fatal, `protocol_version`.
+    assert_eq!((alert[0], &alert[5..]), (0x15, &[2, 70][..]));
+    within_deadline(connecting).await.unwrap().unwrap_err();
+}
+
+/// What the extension of that name holds in a client's hello (RFC 8446, 4.1.2 and 4.2.1).
+fn supported_versions(hello: &[u8]) -> &[u8] {
+    // After the head of the message, the version of old and the random bytes: the session, the suites, the compressions.
+    let mut rest = &hello[4 + 2 + 32..];
+    for length_bytes in [1, 2, 1] {
+        rest = counted(rest, length_bytes).1;
+    }
+    let (mut extensions, _) = counted(rest, 2);
+    loop {
+        let (kind, rest) = extensions.split_at_checked(2).expect("supported_versions");
+        let (body, next) = counted(rest, 2);
+        if kind == [0, 43] {
+            return body;
+        }
+        extensions = next;
+    }
+}
+
+/// What stands behind its length, and what follows it.
+fn counted(bytes: &[u8], length_bytes: usize) -> (&[u8], &[u8]) {
+    let (length, rest) = bytes.split_at(length_bytes);
+    let add = |sum, byte: &u8| sum << 8 | usize::from(*byte);
+    rest.split_at(length.iter().fold(0, add))
 }
 
 #[tokio::test]
@@ -479,7 +376,10 @@ async fn refusals_come_in_their_order() {
             "session_id 'x' not found",
         ),
     ] {
-        let (told_code, told_text) = told(call(host, STREAM, metadata).await);
+        let channel = host.channel(host.pem.identity().client_config()).await;
+        let message = request(ConfigStreamRequest::default(), metadata);
+        let mut client = AgentSecureClient::new(channel.unwrap());
+        let (told_code, told_text) = told(client.stream_config_events(message).await);
         assert_eq!(told_code, code, "{told_text}");
         assert!(told_text.starts_with(text), "{told_text}");
     }
@@ -539,6 +439,43 @@ async fn the_last_sequence_is_not_negative_and_none_follows() {
         .unwrap();
     let (_, snapshot) = host.stream().await;
     assert_eq!((snapshot.epoch.get(), snapshot.sequence.get()), (2, 0));
+}
+
+/// Over pipes, where nothing depends on the system, and the clock moves only when everybody waits for it: it does not move.
+#[tokio::test(start_paused = true)]
+async fn the_first_snapshot_waits_for_nothing() {
+    let host = Host::start().await;
+    let last = host.set("a", 1);
+    let (far, near) = tokio::io::duplex(64 * 1024);
+    host.handle.serve_connection(near);
+    let mut far = Some(TokioIo::new(far));
+    let dial = tower::service_fn(move |_| ready(far.take().ok_or("once")));
+    let channel = Endpoint::from_static("http://localhost")
+        .connect_with_connector(dial)
+        .await
+        .unwrap();
+    let mut client = AgentSecureClient::new(channel.clone());
+    let registration = RegisterRemoteAgentRequest {
+        display_name: "remote".into(),
+        ..Default::default()
+    };
+    let registering =
+        client.register_remote_agent(request(registration, &[("authorization", BEARER)]));
+    let session = registering.await.unwrap().into_inner().session_id;
+
+    let begun = tokio::time::Instant::now();
+    let mut streams = Vec::new();
+    for _ in 0..100 {
+        let mut events = raw::stream(channel.clone(), &session).await;
+        let first = ConfigEvent::decode(events.next().await).unwrap().event;
+        let Some(config_event::Event::Snapshot(snapshot)) = first else {
+            panic!("not a snapshot: {first:?}")
+        };
+        assert_eq!(u64::try_from(snapshot.sequence_id).unwrap(), last);
+        streams.push(events);
+    }
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    assert_eq!(host.handle.stats().streams, 100);
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use configstream_engine::settings::{Key, Source, Value};
 use configstream_engine::{Epoch, Sequence};
+use configstream_grpc::consumer::Consumer;
 use configstream_grpc::{
-    AdminBackend, AdminError, Applied, ChangeRequest, Explanation, HostStatus, Limits,
+    AdminBackend, AdminError, Applied, ChangeRequest, Explanation, HostStatus, Limits, Registration,
 };
 use configstream_proto::datadog::remoteagent::v1::remote_agent_client::RemoteAgentClient;
 use configstream_proto::datadog::remoteagent::v1::{Event, ReportRemoteAgentEventRequest};
@@ -310,4 +311,41 @@ async fn a_change_is_logged_though_whoever_made_it_hangs_up() {
     })
     .await;
     assert!(log.text().contains("mallory"));
+}
+
+#[tokio::test]
+async fn the_consumers_metrics_have_the_documented_names() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let host = Host::start().await;
+    let last = host.set("a", 1);
+    let consumer = {
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        Consumer::builder(host.connector(), Registration::new("replica")).start()
+    };
+    let patience = Duration::from_secs(20);
+    within_deadline(consumer.wait_ready(patience))
+        .await
+        .unwrap();
+    let read: BTreeMap<_, _> = snapshotter
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(key, _, _, value)| {
+            let value = match value {
+                DebugValue::Counter(count) => format!("counter {count}"),
+                DebugValue::Gauge(value) => format!("gauge {value}"),
+                DebugValue::Histogram(samples) => format!("histogram of {}", samples.len()),
+            };
+            (key.key().name().to_owned(), value)
+        })
+        .collect();
+    let told = |name: &str, value: String| (format!("configstream_consumer.{name}"), value);
+    let documented = [
+        told("dropped_stale_updates", "counter 0".into()),
+        told("last_sequence_id", format!("gauge {last}")),
+        told("reconnect_count", "counter 0".into()),
+        told("time_to_first_snapshot_seconds", "histogram of 1".into()),
+    ];
+    assert_eq!(read, BTreeMap::from(documented));
 }

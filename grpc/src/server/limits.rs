@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use configstream_engine::settings::Settings;
+
+use crate::client::Client;
+
 /// The bounds of a [`Server`](crate::Server). Every one has a value; none is left at a library's default. A running server
 /// can be given others: see [`ServerBounds`](crate::ServerBounds).
 ///
@@ -159,6 +163,13 @@ impl Limits {
         self
     }
 }
+
+// A state as large as an engine takes by default reaches every client: on the wire it is smaller than the largest event, which
+// our own client takes, too.
+const _: () = {
+    assert!(Settings::DEFAULT_SIZE_LIMIT < Limits::DEFAULT_EVENT_BYTES as u64);
+    assert!(Limits::DEFAULT_EVENT_BYTES <= Client::MESSAGE_BYTES);
+};
 
 /// A century, for both sides: HTTP/2 adds it to the time that it is.
 pub(crate) const LONGEST_KEEPALIVE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);

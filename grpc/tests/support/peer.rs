@@ -30,6 +30,9 @@ pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
+/// RFC 8446, 5.1: the longest plaintext of a record.
+const RECORD_BYTES: usize = 16 * 1024;
+
 // RFC 9113, 6.5.2.
 const HEADER_TABLE_SIZE: u16 = 1;
 const INITIAL_WINDOW_SIZE: u16 = 4;
@@ -97,6 +100,25 @@ impl Peer {
             })
         })
         .await
+    }
+
+    /// Sends frames, and reads on until the server has taken them all or says goodbye: the reason it gave.
+    ///
+    /// A server that hangs up with something unread takes its last words along. So these frames are no more than one record of
+    /// TLS, which is read whole before any of it is looked at.
+    pub async fn send_whole(&mut self, frames: &[u8]) -> Option<u32> {
+        let mut record = frames.to_vec();
+        frame(&mut record, PING, 0, 0, b"all read");
+        assert!(record.len() <= RECORD_BYTES, "{}", record.len());
+        assert!(self.send(&record).await, "hung up without a word");
+        loop {
+            let frame = self.next().await.expect("a word before hanging up");
+            match frame.kind {
+                GOAWAY => return Some(code(&frame.payload[4..])),
+                PING if frame.payload == b"all read" => return None,
+                _ => {}
+            }
+        }
     }
 
     /// Reads on until the server says goodbye or hangs up: the reason it gave.
