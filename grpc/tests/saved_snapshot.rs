@@ -146,6 +146,19 @@ async fn a_damaged_file_is_refused_with_what_is_wrong_and_replaced() {
 }
 
 #[tokio::test]
+async fn what_a_killed_process_has_half_written_goes_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("replica");
+    let left = dir.path().join(".configstream-saved-Ab12cd.tmp");
+    fs::write(&left, "configstream repl").unwrap();
+    let host = Host::start().await;
+    let consumer = builder(&host, &path).start();
+    eventually("it is gone", || !left.exists()).await;
+    assert!(consumer.refused_snapshot().is_none());
+    within_deadline(consumer.shutdown()).await;
+}
+
+#[tokio::test]
 async fn it_is_saved_at_once_then_at_intervals_and_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("replica");

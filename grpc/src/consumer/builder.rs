@@ -118,7 +118,8 @@ impl ConsumerBuilder {
     }
 
     /// Where the last good snapshot is saved, and found at the next start. Its directory has to exist, and the file
-    /// belongs to one consumer. A file that others may write or own, a link, or what is no file is not used: see
+    /// belongs to one consumer. While it is written, a `.configstream-saved-` file is beside it; one that a killed process
+    /// left there goes at the next start. A file that others may write or own, a link, or what is no file is not used: see
     /// [`SavedErrorReason`](crate::consumer::SavedErrorReason). Default: nowhere.
     pub fn snapshot_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.snapshot_path = Some(path.into());
@@ -138,7 +139,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Starts, on the current tokio runtime. Reads the saved snapshot, if there is to be one, before it returns.
+    /// Starts, on the current tokio runtime. Reads the saved snapshot, if there is to be one, before it returns; that takes
+    /// at most [`LOAD_TIMEOUT`](Consumer::LOAD_TIMEOUT).
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -149,7 +151,7 @@ impl ConsumerBuilder {
     }
 
     /// Starts, on a thread and a runtime of its own: for programs without one. Reads the saved snapshot, if there is to
-    /// be one, before it returns.
+    /// be one, before it returns, as [`start`](Self::start) does.
     ///
     /// # Errors
     /// The system grants no thread, or none of what a runtime needs.
