@@ -126,14 +126,15 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How long ago a saved snapshot may have been true to be used at a start. An older one is refused.
+    /// How long ago a saved snapshot may have been true to be used at a start. An older one is refused. What stays true is
+    /// written again whenever a quarter of that has passed, but not more often than once a second.
     pub fn snapshot_max_age(mut self, age: Duration) -> Self {
         self.snapshot_max_age = age;
         self
     }
 
     /// How much time lies between two writes of the snapshot, at least. What has changed in between is saved by the
-    /// next one, or when the consumer stops.
+    /// next one, or when the consumer stops. None at all: a change is written as soon as the write before it is done.
     pub fn snapshot_interval(mut self, interval: Duration) -> Self {
         self.snapshot_interval = interval;
         self

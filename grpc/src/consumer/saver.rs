@@ -192,7 +192,7 @@ impl Saver {
 
     /// What is still true has to look young, though nothing changes.
     fn renewal(&self) -> Duration {
-        self.file.max_age / 4
+        (self.file.max_age / 4).max(SHORTEST_RENEWAL)
     }
 }
 
@@ -231,10 +231,14 @@ fn begin(write: impl FnOnce() -> Written + Send + 'static) -> oneshot::Receiver<
     }
 }
 
+/// Whatever age is allowed: what has not changed need not be written without end.
+const SHORTEST_RENEWAL: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use configstream_engine::settings::{Key, Setting, Source};
+    use std::os::unix::fs::MetadataExt;
     use std::time::UNIX_EPOCH;
     use tokio::runtime;
 
@@ -337,6 +341,36 @@ mod tests {
             .save()
             .await;
         assert_eq!(file.load().unwrap().unwrap().1, true_at);
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_file_is_not_written_again_at_once_though_no_age_is_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SnapshotFile {
+            path: dir.path().join("replica"),
+            max_age: Duration::ZERO,
+        };
+        let replica = Arc::new(Replica::new(1));
+        replica.describe("o".into());
+        let epoch = Epoch::new(1);
+        replica.begin(state("y"), epoch, Sequence::new(1));
+        // Stale, so that it does not grow older while the test runs.
+        replica.set_restored(UNIX_EPOCH + Duration::from_secs(60));
+        let mut saver = Saver::new(file.clone(), Duration::ZERO, replica.clone());
+        saver.save().await;
+        // Each write is another file.
+        let first = std::fs::File::open(&file.path).unwrap();
+        let is_first = || {
+            let inode = |metadata: std::fs::Metadata| metadata.ino();
+            inode(std::fs::metadata(&file.path).unwrap()) == inode(first.metadata().unwrap())
+        };
+        saver.save().await;
+        assert!(is_first(), "written again for nothing");
+        assert!(saver.renewal() >= SHORTEST_RENEWAL, "or it would be soon");
+        let engine = replica.engine().unwrap();
+        engine.adopt(state("z"), epoch, Sequence::new(2)).unwrap();
+        saver.save().await;
+        assert!(!is_first(), "what has changed is written");
     }
 
     #[test]
