@@ -83,9 +83,13 @@ mod tests {
     use super::*;
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
+    use std::env;
+    use std::io::{BufRead, BufReader};
     use std::os::unix::fs::{chown, symlink};
+    use std::process::{Command, Stdio};
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
+    use std::time::{Duration, Instant};
 
     fn names(dir: &Path) -> Vec<String> {
         let entries = fs::read_dir(dir).unwrap();
@@ -96,10 +100,20 @@ mod tests {
         names
     }
 
+    /// Sweeps until only these are left: what is started meanwhile, by another test, holds on to what is open here, and so to
+    /// its lock, for a moment.
+    #[track_caller]
+    fn sweep_down_to(dir: &Path, left: &[&str]) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while names(dir) != left && Instant::now() < deadline {
+            sweep(dir);
+        }
+        assert_eq!(names(dir), left);
+    }
+
     /// As a process leaves it that is killed.
-    fn abandon(dir: &Path) -> std::path::PathBuf {
-        let (_, path) = create(dir).unwrap().keep().unwrap();
-        path
+    fn abandon(dir: &Path) {
+        create(dir).unwrap().keep().unwrap();
     }
 
     #[test]
@@ -108,13 +122,43 @@ mod tests {
         abandon(dir.path());
         let live = create(dir.path()).unwrap();
         abandon(dir.path());
+        let name = live.path().file_name().unwrap().to_str().unwrap();
+        sweep_down_to(dir.path(), &[name]);
         sweep(dir.path());
-        let left = names(dir.path());
-        assert_eq!(left, [live.path().file_name().unwrap().to_str().unwrap()]);
-        let target = dir.path().join("replica");
-        live.persist(&target).unwrap();
+        live.persist(dir.path().join("replica")).unwrap();
         sweep(dir.path());
         assert_eq!(names(dir.path()), ["replica"]);
+    }
+
+    #[test]
+    fn the_file_of_another_process_stays_until_that_is_killed() {
+        const DIR: &str = "CONFIGSTREAM_TEST_WRITES_IN";
+        if let Some(dir) = env::var_os(DIR) {
+            // The other process, until it is killed.
+            let _file = create(Path::new(&dir)).unwrap();
+            println!("it writes");
+            loop {
+                thread::park();
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (_, module) = module_path!().split_once("::").unwrap();
+        let this = format!("{module}::the_file_of_another_process_stays_until_that_is_killed");
+        let mut other = Command::new(env::current_exe().unwrap())
+            .args(["--exact", &this, "--nocapture"])
+            .env(DIR, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(other.stdout.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap().contains("it writes")));
+        sweep(dir.path());
+        let alive = names(dir.path());
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(alive.len(), 1, "{alive:?}");
+        assert_eq!(names(dir.path()), alive, "it had no time to tidy up");
+        sweep_down_to(dir.path(), &[]);
     }
 
     #[test]
