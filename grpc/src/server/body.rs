@@ -175,3 +175,6 @@ pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 /// How much small frames are gathered to: one HTTP/2 frame of the default size. Buffers four times as large came from
 /// the system anew each time, and page faults took a quarter of a saturated server's time.
 const GATHERED_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests;
