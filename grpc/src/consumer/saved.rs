@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Numbers are big-endian. A file is written under another name, synced, renamed, and the directory synced, with mode
-//! 0600: a crash leaves the old file or the new one, and at most a temporary one, which the next start removes. What is read is checked as if it came over the wire, and anything
-//! but a whole, young, regular file of our own, that nobody else may write, is refused. Neither is a link followed, nor
-//! is anything waited for that the path may lead to.
+//! 0600: a crash leaves the old file or the new one, and at most a temporary one, which the next start removes. What is read
+//! is checked as if it came over the wire, and anything but a whole, young, regular file of our own, that nobody else may
+//! write, is refused. Neither is a link followed, nor is anything waited for that the path may lead to.
 
 mod error;
 mod temporary;
