@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use crate::{END_WITH_PARENT, THOROUGHLY, record::MEASURED, wire::scenarios::scenarios};
+use crate::{
+    END_WITH_PARENT, THOROUGHLY,
+    record::MEASURED,
+    wire::{campaign::PASSING, scenarios::scenarios},
+};
 
 /// One process, which leaves what it measured in a folder.
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ const BENCHES: [(&str, u64); 3] = [("paired", 75), ("latency", 55), ("memory", 2
 const INSTRUCTIONS: &str = "instructions";
 const INSTRUCTIONS_SECONDS: u64 = 15;
 const LOAD: &str = "load";
+/// Where the streams beside stalled ones are held against a reach.
+const STALLED_SCENARIO: &str = "paced_1000_100x10_tcp_stalled";
 /// Three times as long as by default.
 const LONGER: [&str; 4] = ["--warm-up-time", "0.3", "--measurement-time", "1"];
 
@@ -102,11 +108,19 @@ pub(super) fn plan(quick: bool, go: &Path) -> (Vec<Step>, Vec<String>) {
         ));
     }
     let (runs, duration) = if quick { (1, "0.1") } else { (5, "1") };
+    let passing = if quick { 20_000 } else { PASSING }.to_string();
     for scenario in scenarios(Duration::ZERO) {
         let name = scenario.name();
         let mut options = vec!["all", "--exact", "--only", &name, "--seconds", duration];
         let (runs, go) = (runs.to_string(), go.to_string_lossy());
         options.extend(["--runs", &runs]);
+        if scenario.stalled {
+            options.extend(["--passing", &passing]);
+        }
+        // What was asked is decided by these.
+        if !quick && name == STALLED_SCENARIO {
+            options.extend(["--pairs", "9"]);
+        }
         if has_go {
             options.extend(["--go", &go]);
         }
