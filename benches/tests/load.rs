@@ -55,7 +55,7 @@ fn a_scenario_is_measured_at_both_servers() {
 
 #[test]
 fn stalled_streams_do_not_hold_up_a_publisher_that_follows_the_others() {
-    let options = "run --stalled --passing 10000 --streams 2 --connections 1 --runs 1 --seconds 0.1 --only engine";
+    let options = "run --stalled --passing 50000 --streams 2 --connections 1 --runs 1 --seconds 0.1 --only engine";
     let printed = load(&options.split(' ').collect::<Vec<_>>());
     // How many it delivers in a second: none, if it had waited.
     let delivered = printed

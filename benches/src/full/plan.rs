@@ -108,7 +108,7 @@ pub(super) fn plan(quick: bool, go: &Path) -> (Vec<Step>, Vec<String>) {
         ));
     }
     let (runs, duration) = if quick { (1, "0.1") } else { (5, "1") };
-    let passing = if quick { 20_000 } else { PASSING }.to_string();
+    let passing = if quick { 50_000 } else { PASSING }.to_string();
     for scenario in scenarios(Duration::ZERO) {
         let name = scenario.name();
         let mut options = vec!["all", "--exact", "--only", &name, "--seconds", duration];

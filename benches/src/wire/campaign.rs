@@ -33,7 +33,8 @@ pub struct Scenario {
     pub duration: Duration,
     /// [`STALLED`] streams beside that have stopped reading, and let the server be ahead by as much as HTTP/2 has numbers for.
     pub stalled: bool,
-    /// How many updates pass the stalled ones, as fast as the server can, before anything is measured.
+    /// How many updates pass the stalled ones, as fast as the server can, before anything is measured. It takes some ten thousand to
+    /// fill the buffers of their sockets; before that, who publishes as fast as the slowest follows would wait for them.
     pub passing: u64,
 }
 
