@@ -49,19 +49,18 @@ fn body(core: &Arc<Core<Settings>>) -> Body {
     let (session_id, _) = core.registry.register(request).unwrap();
     let subscription = core.engine.subscribe();
     let observer = subscription.observer();
-    let unread = Unread::default();
     let (_, together) = Together::new();
     let connection = Connection {
         hang_up: CancellationToken::new(),
-        unread: unread.clone(),
+        unread: Unread::default(),
         turns: together.turns(),
     };
     let opened = core.registry.now();
-    let open = OpenStream::new("stream".into(), session_id, opened, connection, move || {
-        observer.stats()
-    });
+    let figures = move || observer.stats();
+    let over = connection.clone();
+    let open = OpenStream::new("stream".into(), session_id, opened, over, figures);
     let stream = EventStream::open(core.clone(), subscription, Arc::new(open)).unwrap();
-    Body::new(EventBody::new(stream, unread))
+    Body::new(EventBody::new(stream, connection))
 }
 
 /// The next piece; `None` when there is nothing to give for now.
