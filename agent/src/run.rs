@@ -41,6 +41,14 @@ pub(crate) use self::welcome::quote;
 /// How long a clean stop may take before it is cut short.
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How much of that is for streams, and then for HTTP: peers may use it all up, and there is enough left for the disk.
+const STREAMS_DEADLINE: Duration = Duration::from_secs(3);
+const HTTP_DEADLINE: Duration = Duration::from_millis(500);
+const _: () = assert!(
+    STREAMS_DEADLINE.as_millis() + HTTP_DEADLINE.as_millis() + 1_000
+        <= SHUTDOWN_DEADLINE.as_millis()
+);
+
 /// How an agent is to run.
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "programs build it")]
@@ -322,14 +330,11 @@ impl Agent {
                 drop(files);
                 resolver.stop()
             });
-            server.shutdown(SHUTDOWN_DEADLINE.mul_f64(0.6)).await;
+            server.shutdown(STREAMS_DEADLINE).await;
             let saved = last.await.ok().flatten();
             engine.close();
             let _ = http_stop.send(true);
-            if tokio::time::timeout(Duration::from_millis(500), http)
-                .await
-                .is_err()
-            {
+            if tokio::time::timeout(HTTP_DEADLINE, http).await.is_err() {
                 tracing::warn!("HTTP connections that did not finish in time are cut");
             }
             match saved {

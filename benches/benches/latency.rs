@@ -7,7 +7,12 @@
 //! never read: channels that are full and refuse, receivers of a shared ring that lag. `missed/…`: the share of updates that were not received
 //! as updates: a snapshot stood in for them, or a peer dropped them. `latency/noop/clock/…`: two looks at the clock, which are
 //! in each of these, and in those over sockets. `latency_ratio/…/p99`: with the stalled ones,
-//! divided by without, in runs that took turns.
+//! divided by without, in runs that took turns. All implementations take turns, with and without stalled subscribers, so that what
+//! the machine does meanwhile happens to all.
+//!
+//! Not here: the floor, which can neither wait nor be overrun, so that a reader which was preempted would end it; bus, at which
+//! nothing is delivered to anybody beside one reader that stalls; tokio's watch, since what it skips, by design, has no latency;
+//! and async receivers of flume, a feature that is off here (`fan_out/peers.rs`).
 
 use std::{
     future::poll_fn,
@@ -18,7 +23,7 @@ use std::{
 
 use configstream_benches::{
     end_with_parent, in_earnest, keep,
-    pairs::ratios,
+    pairs::{Measure, in_turn, ratios},
     record::{Figure, PERCENTILES, Part, Unit},
     tick::{self, Tick},
     times,
@@ -57,20 +62,29 @@ fn main() -> io::Result<()> {
     let repetitions = times(5, 21, 45);
     let updates = if in_earnest() { 1_000 } else { 50 };
     let mut part = Part::default();
-    println!("latency in ns; {repetitions} × {updates} updates, paced: one every {PACE:?}");
+    println!(
+        "latency, median and spread; {repetitions} × {updates} updates, paced: one every {PACE:?}"
+    );
     let clock = (0..repetitions).map(|_| Run {
         latencies: looks_at_the_clock(updates),
         missed: 0.0,
     });
     add(&mut part, "noop/clock", clock.collect());
-    for way in ways() {
-        for (pace, every) in [("paced", Some(PACE)), ("unpaced", None)] {
-            let name = format!("{}/{pace}-{}", way.implementation, way.receiver);
-            let (mut without, mut with) = (Vec::new(), Vec::new());
-            for _ in 0..repetitions {
-                without.push(run((way.open)(0), every, updates));
-                with.push(run((way.open)(STALLED), every, updates));
+    let ways = ways();
+    for (pace, every) in [("paced", Some(PACE)), ("unpaced", None)] {
+        let mut measures = Vec::new();
+        for way in &ways {
+            for stalled in [0, STALLED] {
+                let measure = move || run((way.open)(stalled), every, updates);
+                measures.push(Box::new(measure) as Measure<'_, Run>);
             }
+        }
+        let mut samples = in_turn(repetitions, &mut measures).into_iter();
+        for way in &ways {
+            let (Some(without), Some(with)) = (samples.next(), samples.next()) else {
+                unreachable!("two of each way");
+            };
+            let name = format!("{}/{pace}-{}", way.implementation, way.receiver);
             let calm = add(&mut part, &name, without);
             let name = format!("{name}-{STALLED}stalled");
             let ratios = ratios(&add(&mut part, &name, with), &calm).collect::<Vec<_>>();
@@ -90,9 +104,9 @@ fn add(part: &mut Part, name: &str, runs: Vec<Run>) -> Vec<f64> {
     part.add_latency(&format!("latency/{name}"), &latencies);
     print!("{name:<40}");
     for (figure, (percentile, _)) in part.figures[first..].iter().zip(PERCENTILES) {
-        print!(" {percentile} {:>9.0}", figure.median);
+        print!("  {percentile} {}", figure.show());
     }
-    println!("   missed {:.4}", missed.median);
+    println!("  missed {:.4}", missed.median);
     part.figures.push(missed);
     latencies
         .iter()
@@ -148,7 +162,7 @@ fn histogram() -> Histogram<u64> {
 }
 
 fn ways() -> Vec<Way> {
-    vec![
+    let mut ways = vec![
         engine("spinning", |mut subscription, take| {
             loop {
                 match subscription.try_next() {
@@ -170,17 +184,9 @@ fn ways() -> Vec<Way> {
                 }
             });
         }),
-        #[cfg(feature = "peers")]
-        peers::tokio_broadcast(),
-        #[cfg(feature = "peers")]
-        peers::async_broadcast(),
-        #[cfg(feature = "peers")]
-        peers::rtrb(),
-        #[cfg(feature = "peers")]
-        peers::crossbeam_spinning(),
-        #[cfg(feature = "peers")]
-        peers::crossbeam_parked(),
-    ]
+    ];
+    ways.extend(peers::ways());
+    ways
 }
 
 fn engine(receiver: &'static str, receive: fn(Subscription<Tick>, &mut dyn FnMut(u64))) -> Way {
@@ -230,7 +236,14 @@ fn runtime() -> Runtime {
 mod peers {
     use super::{CAPACITY, Publish, Receive, Way, black_box, runtime, spin_loop, way};
 
-    pub(super) fn tokio_broadcast() -> Way {
+    pub(super) fn ways() -> Vec<Way> {
+        let mut ways = vec![tokio_broadcast(), async_broadcast(), rtrb()];
+        ways.extend(crossbeam_channel());
+        ways.extend(flume());
+        ways
+    }
+
+    fn tokio_broadcast() -> Way {
         use tokio::sync::broadcast::{channel, error::RecvError};
         way("tokio_broadcast", "async", |stalled| {
             let (sender, first) = channel(CAPACITY);
@@ -257,7 +270,7 @@ mod peers {
         })
     }
 
-    pub(super) fn async_broadcast() -> Way {
+    fn async_broadcast() -> Way {
         use async_broadcast::{RecvError, broadcast};
         way("async_broadcast", "async", |stalled| {
             let (mut sender, first) = broadcast(CAPACITY);
@@ -286,7 +299,7 @@ mod peers {
         })
     }
 
-    pub(super) fn rtrb() -> Way {
+    fn rtrb() -> Way {
         way("rtrb", "spinning", |stalled| {
             let (mut producer, mut consumer) = rtrb::RingBuffer::new(CAPACITY);
             let stalled = (0..stalled).map(|_| rtrb::RingBuffer::new(CAPACITY));
@@ -319,45 +332,56 @@ mod peers {
         })
     }
 
-    pub(super) fn crossbeam_spinning() -> Way {
-        use crossbeam_channel::TryRecvError;
-        crossbeam_channel("spinning", |receiver, take| {
-            loop {
-                match receiver.try_recv() {
-                    Ok(due) => take(due),
-                    Err(TryRecvError::Disconnected) => return,
-                    Err(TryRecvError::Empty) => spin_loop(),
-                }
+    /// A channel of crossbeam's kind: how its reader spins, and how it sleeps.
+    macro_rules! channel {
+        ($channel:ident, $name:literal) => {
+            fn $channel() -> [Way; 2] {
+                use $channel::{Receiver, TryRecvError, bounded};
+                type Take<'a> = &'a mut dyn FnMut(u64);
+                let spinning = |receiver: &Receiver<u64>, take: Take<'_>| {
+                    loop {
+                        match receiver.try_recv() {
+                            Ok(due) => take(due),
+                            Err(TryRecvError::Disconnected) => return,
+                            Err(TryRecvError::Empty) => spin_loop(),
+                        }
+                    }
+                };
+                let parked = |receiver: &Receiver<u64>, take: Take<'_>| {
+                    receiver.iter().for_each(take);
+                };
+                let receivers: [(_, fn(&Receiver<u64>, Take<'_>)); 2] =
+                    [("spinning", spinning), ("parked", parked)];
+                receivers.map(|(name, receive)| {
+                    way($name, name, move |stalled| {
+                        let (sender, receiver) = bounded(CAPACITY);
+                        let stalled = (0..stalled).map(|_| bounded(CAPACITY));
+                        let (others, receivers): (Vec<_>, Vec<_>) = stalled.unzip();
+                        for other in &others {
+                            while other.try_send(0).is_ok() {}
+                        }
+                        let publish = move |due| {
+                            for other in &others {
+                                let _ = other.try_send(due);
+                            }
+                            let _ = sender.try_send(due);
+                            black_box(&receivers);
+                        };
+                        let receive = move |take: Take<'_>| receive(&receiver, take);
+                        (Box::new(publish) as Publish, Box::new(receive) as Receive)
+                    })
+                })
             }
-        })
+        };
     }
 
-    pub(super) fn crossbeam_parked() -> Way {
-        crossbeam_channel("parked", |receiver, take| {
-            receiver.iter().for_each(take);
-        })
-    }
+    channel!(crossbeam_channel, "crossbeam_channel");
+    channel!(flume, "flume");
+}
 
-    fn crossbeam_channel(
-        receiver: &'static str,
-        receive: fn(&crossbeam_channel::Receiver<u64>, &mut dyn FnMut(u64)),
-    ) -> Way {
-        way("crossbeam_channel", receiver, move |stalled| {
-            let open = || crossbeam_channel::bounded(CAPACITY);
-            let (sender, receiver) = open();
-            let (others, receivers): (Vec<_>, Vec<_>) = (0..stalled).map(|_| open()).unzip();
-            for other in &others {
-                while other.try_send(0).is_ok() {}
-            }
-            let publish = move |due| {
-                for other in &others {
-                    let _ = other.try_send(due);
-                }
-                let _ = sender.try_send(due);
-                black_box(&receivers);
-            };
-            let receive = move |take: &mut dyn FnMut(u64)| receive(&receiver, take);
-            (Box::new(publish) as Publish, Box::new(receive) as Receive)
-        })
+#[cfg(not(feature = "peers"))]
+mod peers {
+    pub(super) fn ways() -> [super::Way; 0] {
+        []
     }
 }

@@ -3,7 +3,8 @@
 //! `parked/<implementation>/publish`: publishing alone, wake-ups included, to a task for each; `…/received`: until each has it
 //! and waits again. `parked/engine/publish_to_sets` and `…/received_by_sets`: the same of eight tasks, each of which reads 64
 //! subscriptions and waits for them at one `WaitSet`, as a connection does with its streams; a broadcast has no such thing.
-//! One thread runs all.
+//! One thread runs all. Of the peers, those that wake tasks: tokio's broadcast and async-broadcast. flume does so by a feature that
+//! is off here (`fan_out/peers.rs`), a watch keeps one update, and the others wake threads at most.
 
 use configstream_benches::{noop_clock, parked};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -28,6 +29,12 @@ fn parked(criterion: &mut Criterion) {
             "tokio_broadcast",
             ["publish", "received"],
             parked::tokio_broadcast,
+        ),
+        #[cfg(feature = "peers")]
+        (
+            "async_broadcast",
+            ["publish", "received"],
+            parked::async_broadcast,
         ),
     ];
     for (name, [publish, received], run) in implementations {

@@ -4,8 +4,13 @@
 //! earlier runs, so the more of them, the fewer false alarms. A figure moved when its own quartiles are outside that span,
 //! and its median is more than a threshold away from the nearest earlier one.
 //!
+//! What counts is ours: figures of the engine and the server, and their ratios to others. A peer's figure that moved is said and
+//! counts for nothing, and so is a ratio that moved while the figure of ours in it did not.
+//!
 //! On another machine, times and throughputs are compared as multiples of the floor of the same run, which says how fast
-//! that machine is at just this; counts, bytes and ratios as they are.
+//! that machine is at just this; counts, bytes and ratios as they are. The floor's own spread widens theirs. Times and
+//! throughputs over sockets are not compared then: most of them is the kernel's, which the floor knows nothing of; their
+//! ratios to other servers are.
 
 use std::fmt;
 
@@ -36,6 +41,8 @@ pub struct Move {
     pub spread: [f64; 2],
     /// Whether that is worse.
     pub is_worse: bool,
+    /// Whether it is about us; else a peer, the floor or the cost of measuring moved.
+    pub is_ours: bool,
 }
 
 /// What came of a comparison.
@@ -47,6 +54,8 @@ pub struct Comparison {
     pub compared: usize,
     /// Figures of the earlier runs that the last one lacks.
     pub gone: Vec<String>,
+    /// How many were not compared, being of sockets and of different machines.
+    pub incomparable: usize,
 }
 
 /// `earlier` and `last` differ in machine, and this one has no yardstick.
@@ -67,8 +76,8 @@ pub fn compare(
 ) -> Result<Comparison, NoYardstick> {
     let is_scaled = earlier.iter().any(|record| record.machine != last.machine);
     let floor = |record: &Record| match record.figure(YARDSTICK) {
-        _ if !is_scaled => Ok(1.0),
-        Some(figure) => Ok(figure.median),
+        _ if !is_scaled => Ok(None),
+        Some(figure) => Ok(Some(figure.clone())),
         None => Err(NoYardstick {
             taken: record.taken.clone(),
         }),
@@ -84,14 +93,19 @@ pub fn compare(
             .filter_map(|(record, floor)| {
                 record
                     .figure(&figure.id)
-                    .map(|figure| scaled(figure, *floor))
+                    .map(|figure| scaled(figure, floor.as_ref()))
             })
             .collect();
         let Some(first) = before.first() else {
             continue;
         };
+        let is_of_sockets = figure.id.starts_with("wire_");
+        if is_scaled && is_of_sockets && has_a_yardstick(figure.unit) {
+            comparison.incomparable += 1;
+            continue;
+        }
         comparison.compared += 1;
-        let now = scaled(figure, last_floor);
+        let now = scaled(figure, last_floor.as_ref());
         let low = before
             .iter()
             .map(|figure| figure.low)
@@ -108,6 +122,7 @@ pub fn compare(
         let is_beyond_noise = now.low > high || now.high < low;
         if is_beyond_noise && distance(&nearest) > threshold * nearest.median.abs() {
             comparison.moves.push(Move {
+                is_ours: is_ours(&now.id),
                 id: now.id,
                 unit: figure.unit,
                 is_scaled,
@@ -119,6 +134,15 @@ pub fn compare(
             });
         }
     }
+    let moved: Vec<_> = comparison
+        .moves
+        .iter()
+        .map(|each| each.id.clone())
+        .collect();
+    for ratio in &mut comparison.moves {
+        let ours = numerator(&ratio.id).filter(|ours| last.figure(ours).is_some());
+        ratio.is_ours &= ours.is_none_or(|ours| moved.contains(&ours));
+    }
     let earlier = earlier.iter().flat_map(|record| &record.figures);
     let gone = earlier.filter(|figure| last.figure(&figure.id).is_none());
     comparison.gone = gone.map(|figure| figure.id.clone()).collect();
@@ -127,16 +151,44 @@ pub fn compare(
     Ok(comparison)
 }
 
-fn scaled(figure: &Figure, floor: f64) -> Figure {
-    let by = match figure.unit {
-        Unit::Nanoseconds => 1.0 / floor,
-        Unit::PerSecond => floor,
-        Unit::Bytes | Unit::Ratio | Unit::Share | Unit::Count => 1.0,
+/// Whether a figure is the engine's or the server's, or theirs by another's.
+fn is_ours(id: &str) -> bool {
+    id.split('/').nth(1) == Some("engine") || numerator(id).is_some()
+}
+
+/// Of a ratio of ours to another's, the figure of ours.
+fn numerator(ratio: &str) -> Option<String> {
+    let (group, rest) = ratio.split_once('/')?;
+    let (implementation, parameter) = rest.split_once('/')?;
+    // A latency ratio is of an implementation to itself.
+    let group = group
+        .strip_suffix("_ratio")
+        .filter(|group| implementation != "engine" && *group != "latency")?;
+    Some(format!("{group}/engine/{parameter}"))
+}
+
+fn has_a_yardstick(unit: Unit) -> bool {
+    matches!(unit, Unit::Nanoseconds | Unit::PerSecond)
+}
+
+/// As multiples of the floor, or per floor; as if ours had been slow just when the floor was fast, and the other way round.
+fn scaled(figure: &Figure, floor: Option<&Figure>) -> Figure {
+    let Figure {
+        median, low, high, ..
+    } = *figure;
+    let [median, low, high] = match (floor, figure.unit) {
+        (Some(floor), Unit::Nanoseconds) => {
+            [median / floor.median, low / floor.high, high / floor.low]
+        }
+        (Some(floor), Unit::PerSecond) => {
+            [median * floor.median, low * floor.low, high * floor.high]
+        }
+        _ => [median, low, high],
     };
     Figure {
-        median: figure.median * by,
-        low: figure.low * by,
-        high: figure.high * by,
+        median,
+        low,
+        high,
         ..figure.clone()
     }
 }
@@ -152,17 +204,27 @@ impl Move {
 }
 
 impl Comparison {
-    /// Whether anything got worse.
+    /// Whether anything of ours got worse.
     #[must_use]
     pub fn is_worse(&self) -> bool {
-        self.moves.iter().any(|each| each.is_worse)
+        self.moves.iter().any(|each| each.is_ours && each.is_worse)
+    }
+
+    /// Whether anything of ours is no longer measured.
+    #[must_use]
+    pub fn lacks_ours(&self) -> bool {
+        self.gone.iter().any(|id| is_ours(id))
     }
 }
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for each in &self.moves {
-            let verdict = if each.is_worse { "worse " } else { "better" };
+            let verdict = match (each.is_ours, each.is_worse) {
+                (false, _) => "peer moved",
+                (true, true) => "worse",
+                (true, false) => "better",
+            };
             let show = |median, [low, high]: [f64; 2]| {
                 let [median, low, high] = [median, low, high].map(|value| each.show(value));
                 format!("{median} ({low} to {high})")
@@ -172,23 +234,35 @@ impl fmt::Display for Comparison {
             let percent = (each.now / each.before - 1.0) * 100.0;
             writeln!(
                 f,
-                "{verdict}  {:<48} {before} -> {now}  {percent:+.1} %",
+                "{verdict:<10}  {:<48} {before} -> {now}  {percent:+.1} %",
                 each.id
             )?;
         }
         // Of a run of some benches only, nearly all are.
-        for id in self.gone.iter().take(GONE) {
-            writeln!(f, "gone    {id}")?;
+        let (ours, others): (Vec<_>, Vec<_>) = self.gone.iter().partition(|id| is_ours(id));
+        for (whose, gone) in [("gone", ours), ("peer gone", others)] {
+            for id in gone.iter().take(GONE) {
+                writeln!(f, "{whose:<10}  {id}")?;
+            }
+            if let Some(more) = gone.len().checked_sub(GONE).filter(|more| *more > 0) {
+                writeln!(f, "{whose:<10}  … and {more} more")?;
+            }
         }
-        if let Some(more) = self.gone.len().checked_sub(GONE).filter(|more| *more > 0) {
-            writeln!(f, "gone    … and {more} more")?;
+        if self.incomparable > 0 {
+            writeln!(
+                f,
+                "{} times and throughputs over sockets are not compared: other machine, and no yardstick for its kernel",
+                self.incomparable
+            )?;
         }
-        let worse = self.moves.iter().filter(|each| each.is_worse).count();
-        let better = self.moves.len() - worse;
-        let compared = self.compared;
+        let count = |is: fn(&&Move) -> bool| self.moves.iter().filter(is).count();
         write!(
             f,
-            "{compared} figures compared: {worse} worse, {better} better, {} gone",
+            "{} figures compared: {} worse, {} better, {} of peers moved, {} gone",
+            self.compared,
+            count(|each| each.is_ours && each.is_worse),
+            count(|each| each.is_ours && !each.is_worse),
+            count(|each| !each.is_ours),
             self.gone.len()
         )
     }
@@ -232,7 +306,7 @@ mod tests {
     }
 
     fn time(samples: [f64; 3]) -> Record {
-        record("one", &[("a/b/c", Unit::Nanoseconds, samples)])
+        record("one", &[("a/engine/c", Unit::Nanoseconds, samples)])
     }
 
     #[test]
@@ -262,7 +336,7 @@ mod tests {
 
     #[test]
     fn less_throughput_is_worse() {
-        let throughput = |samples| record("one", &[("a/b/c", Unit::PerSecond, samples)]);
+        let throughput = |samples| record("one", &[("a/engine/c", Unit::PerSecond, samples)]);
         let comparison = compare(
             &[throughput([99.0, 100.0, 101.0])],
             &throughput([80.0; 3]),
@@ -289,7 +363,7 @@ mod tests {
                 cpu,
                 &[
                     (YARDSTICK, Unit::Nanoseconds, [floor; 3]),
-                    ("a/b/c", Unit::Nanoseconds, [ours; 3]),
+                    ("a/engine/c", Unit::Nanoseconds, [ours; 3]),
                 ],
             )
         };
@@ -326,7 +400,7 @@ mod tests {
         let machine = |cpu, floor, ours| {
             let figures = [
                 (YARDSTICK, Unit::Nanoseconds, [floor; 3]),
-                ("a/b/c", Unit::PerSecond, [ours; 3]),
+                ("a/engine/c", Unit::PerSecond, [ours; 3]),
             ];
             record(cpu, &figures)
         };
@@ -339,11 +413,90 @@ mod tests {
     }
 
     #[test]
+    fn the_spread_of_the_floor_widens_that_of_what_it_scales() {
+        let machine = |cpu, floor, ours| {
+            let figures = [
+                (YARDSTICK, Unit::Nanoseconds, floor),
+                ("a/engine/c", Unit::Nanoseconds, ours),
+            ];
+            record(cpu, &figures)
+        };
+        let before = [machine("one", [2.0; 3], [10.0; 3])];
+        let moves = |floor, ours| {
+            let last = machine("two", floor, ours);
+            compare(&before, &last, 0.05).unwrap().moves
+        };
+        // 6 floors by the medians, where 5 were; but the floor's quartiles are 3 and 5.
+        assert_eq!(moves([4.0; 3], [24.0; 3]).len(), 1);
+        assert_eq!(moves([2.0, 4.0, 6.0], [24.0; 3]), []);
+    }
+
+    #[test]
+    fn times_over_sockets_are_not_compared_across_machines_but_their_ratios_are() {
+        let machine = |cpu, time, ratio| {
+            let figures = [
+                (YARDSTICK, Unit::Nanoseconds, [2.0; 3]),
+                ("wire_cpu/engine/c", Unit::Nanoseconds, [time; 3]),
+                ("wire_cpu_ratio/naive_tonic/c", Unit::Ratio, [ratio; 3]),
+            ];
+            record(cpu, &figures)
+        };
+        let before = [machine("one", 100.0, 0.5)];
+        let comparison = compare(&before, &machine("two", 300.0, 0.5), 0.05).unwrap();
+        assert_eq!((comparison.incomparable, comparison.moves.len()), (1, 0));
+        assert!(
+            comparison
+                .to_string()
+                .contains("1 times and throughputs over sockets")
+        );
+        let comparison = compare(&before, &machine("two", 100.0, 0.7), 0.05).unwrap();
+        assert!(comparison.moves.len() == 1, "{comparison}");
+        // On the same machine they are.
+        let comparison = compare(&before, &machine("one", 300.0, 0.5), 0.05).unwrap();
+        assert!(comparison.is_worse(), "{comparison}");
+    }
+
+    #[test]
+    fn a_ratio_that_moved_because_the_peer_did_is_not_ours() {
+        let run = |ours, theirs| {
+            let figures = [
+                ("parked/engine/publish", Unit::Nanoseconds, [ours; 3]),
+                ("parked/bus/publish", Unit::Nanoseconds, [theirs; 3]),
+                ("parked_ratio/bus/publish", Unit::Ratio, [ours / theirs; 3]),
+            ];
+            record("one", &figures)
+        };
+        let before = [run(10.0, 10.0)];
+        let peers = compare(&before, &run(10.0, 5.0), 0.05).unwrap();
+        assert_eq!(peers.moves.len(), 2);
+        assert!(!peers.is_worse(), "{peers}");
+        let ours = compare(&before, &run(20.0, 10.0), 0.05).unwrap();
+        assert_eq!(ours.moves.iter().filter(|each| each.is_ours).count(), 2);
+    }
+
+    #[test]
+    fn whose_a_figure_is() {
+        for (id, expected) in [
+            ("fan_out/engine/64", true),
+            ("wire_latency/engine/paced_1000_1x1_tcp/p50", true),
+            ("distribute_ratio/floor/64", true),
+            ("wire_latency_stalled_ratio/engine/paced/p99", true),
+            ("latency_ratio/bus/paced-async-100stalled/p99", false),
+            ("throughput_share/tokio_watch/4", false),
+            ("fan_out/floor/64", false),
+            ("head/noop/loop", false),
+            ("snapshot/naive/cold_350", false),
+        ] {
+            assert_eq!(is_ours(id), expected, "{id}");
+        }
+    }
+
+    #[test]
     fn what_is_no_longer_measured_is_said() {
         let last = record("one", &[]);
         assert_eq!(
             compare(&[time([1.0; 3])], &last, 0.05).unwrap().gone,
-            ["a/b/c"]
+            ["a/engine/c"]
         );
     }
 }

@@ -35,7 +35,8 @@ enum Command {
     },
     /// Says what moved beyond the noise in the last record, against all before it.
     ///
-    /// Exit status: 0 nothing got worse, 1 something did, 2 they cannot be compared.
+    /// What peers do is said and counts for nothing. Exit status: 0 nothing of ours got worse, 1 something did or is no longer
+    /// measured, 2 they cannot be compared.
     Compare {
         /// Two or more, the one in question last.
         #[arg(required = true, num_args = 2..)]
@@ -43,6 +44,9 @@ enum Command {
         /// What moved by a smaller share than this did not move.
         #[arg(long, default_value_t = 0.05)]
         threshold: f64,
+        /// That something of ours is no longer measured is said, and no reason for exit status 1: for a run of some benches only.
+        #[arg(long)]
+        allow_gone: bool,
     },
     /// Prints what the engine is to reach beside what a run saw.
     ///
@@ -80,13 +84,18 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error>> {
             record.write(&file)?;
             println!("{}: {} figures", file.display(), record.figures.len());
         }
-        Command::Compare { files, threshold } => {
+        Command::Compare {
+            files,
+            threshold,
+            allow_gone,
+        } => {
             let records = files.iter().map(|file| Record::read(file));
             let mut records = records.collect::<Result<Vec<_>, _>>()?;
             let last = records.pop().ok_or("nothing to compare")?;
             let comparison = compare(&records, &last, threshold)?;
             println!("{comparison}");
-            return Ok(ExitCode::from(u8::from(comparison.is_worse())));
+            let is_gone = comparison.lacks_ours() && !allow_gone;
+            return Ok(ExitCode::from(u8::from(comparison.is_worse() || is_gone)));
         }
         Command::Reach { file } => {
             let (table, unmet) = reach::table(&Record::read(&file.unwrap_or_else(stored))?);

@@ -25,7 +25,7 @@ const ENGINES: Columns = &[
 const SERVERS: Columns = &[
     ("this server", "engine"),
     ("naive tonic", "naive_tonic"),
-    ("classic design, in Go", "go"),
+    ("classic design, in Go on net/http", "go"),
 ];
 
 /// What, and the figure that says it, `*` being the implementation.
@@ -162,9 +162,15 @@ fn table_of(record: &Record, columns: Columns, rows: &[(&'static str, &'static s
 /// Both in Markdown, and what measuring costs.
 #[must_use]
 pub fn markdown(record: &Record) -> String {
-    let tables = tables(record);
-    let texts = tables.iter().filter(|table| !table.rows.is_empty());
-    let mut texts: Vec<_> = texts.map(Table::markdown).collect();
+    let [engines, servers] = tables(record);
+    let mut texts = Vec::new();
+    if !engines.rows.is_empty() {
+        texts.push(engines.markdown());
+    }
+    if !servers.rows.is_empty() {
+        texts.push(servers.markdown());
+        texts.push(format!("{} {GO_IS_NET_HTTP}", shared_cores(record)));
+    }
     texts.extend(noop(record));
     texts.join("\n\n")
 }
@@ -187,6 +193,19 @@ impl Table {
         }));
         lines.join("\n")
     }
+}
+
+/// What has to be said wherever that server's figures are.
+pub const GO_IS_NET_HTTP: &str = "The server in Go stands on net/http, since no Go modules can be fetched where it is built; grpc-go gathers the writes of a \
+    connection's streams, and would be faster.";
+
+/// What has to be said beside all figures of servers.
+#[must_use]
+pub fn shared_cores(record: &Record) -> String {
+    format!(
+        "Server, publisher and readers share {} cores.",
+        record.machine.cores
+    )
 }
 
 /// What measuring costs, in a sentence.

@@ -1,12 +1,12 @@
 //! Measuring several things in turn, so that what the machine does meanwhile happens to all of them.
 
 /// A measurement that can be repeated.
-pub type Measure<'a> = Box<dyn FnMut() -> f64 + 'a>;
+pub type Measure<'a, T = f64> = Box<dyn FnMut() -> T + 'a>;
 
 /// Each in turn, then all again, so many times; the samples of each. Every other turn goes backwards, so that nobody
 /// always follows the same one. The first turn warms up and is not counted.
-pub fn in_turn(times: usize, measures: &mut [Measure<'_>]) -> Vec<Vec<f64>> {
-    let mut samples = vec![Vec::with_capacity(times); measures.len()];
+pub fn in_turn<T>(times: usize, measures: &mut [Measure<'_, T>]) -> Vec<Vec<T>> {
+    let mut samples: Vec<_> = measures.iter().map(|_| Vec::with_capacity(times)).collect();
     for turn in 0..=times {
         let forwards = turn % 2 == 0;
         for nth in 0..measures.len() {

@@ -89,6 +89,27 @@ pub fn tokio_broadcast(tasks: usize, rounds: u64) -> (Duration, Duration) {
     })
 }
 
+/// The same of async-broadcast, by the receiving that its documentation advises inside of a task.
+#[cfg(feature = "peers")]
+#[must_use]
+pub fn async_broadcast(tasks: usize, rounds: u64) -> (Duration, Duration) {
+    let (sender, first) = async_broadcast::broadcast(CAPACITY);
+    let subscribe = || {
+        let mut receiver = sender.new_receiver();
+        async move |received: &Cell<u64>| {
+            received.set(received.get() + 1);
+            while receiver.recv_direct().await.is_ok() {
+                received.set(received.get() + 1);
+            }
+        }
+    };
+    // Not closed before the first task has come.
+    let _open = first.deactivate();
+    wake_all(tasks, 1, rounds, subscribe, || {
+        assert!(sender.try_broadcast(Arc::new(1_u64)).is_ok());
+    })
+}
+
 /// Each task receives so many times each update. One thread runs all, so that "all are parked" is a fact: a task runs until
 /// it waits.
 fn wake_all<T>(

@@ -44,8 +44,8 @@ pub struct Row {
     pub seen: String,
     /// Nothing for what was counted once.
     pub quartiles: String,
-    /// By the median: `yes` or `no`, `within noise` when the quartiles are on both sides; `told` where nothing was asked; or
-    /// `not measured`.
+    /// By the median: `yes` or `no`, `within noise` when the quartiles are on both sides; `told` where nothing was asked;
+    /// `no ratio` where the other's figure, which then stands in the row, is not above zero; or `not measured`.
     pub verdict: &'static str,
 }
 
@@ -91,6 +91,20 @@ impl Reach {
             )
         });
         let quartiles = |seen: &Figure| format!("{} to {}", show(seen.low), show(seen.high));
+        // What ours would have been divided by.
+        let divisor = self.id.replacen("_ratio/", "/", 1);
+        let divisor =
+            figure(&divisor).filter(|divisor| divisor.id != self.id && divisor.low <= 0.0);
+        if let (None, Some(divisor)) = (seen, divisor) {
+            let show = |number| divisor.unit.show(number);
+            return Row {
+                what: self.what,
+                asked,
+                seen: format!("the other's is {}", show(divisor.median)),
+                quartiles: format!("{} to {}", show(divisor.low), show(divisor.high)),
+                verdict: "no ratio",
+            };
+        }
         Row {
             what: self.what,
             asked,
@@ -164,6 +178,22 @@ mod tests {
             limit,
         };
         reach.row(&figures).verdict
+    }
+
+    #[test]
+    fn a_row_without_a_ratio_shows_what_there_was_to_divide_by() {
+        let reach = Reach {
+            what: "",
+            id: "a_ratio/floor/64",
+            limit: Limit::AtMost(1.5),
+        };
+        let floor = Figure::new("a/floor/64", Unit::Nanoseconds, [-0.5, -0.25, 0.25]);
+        let row = reach.row(&[floor]);
+        assert_eq!((row.verdict, row.is_met()), ("no ratio", false));
+        assert_eq!(row.seen, "the other's is -0.25 ns");
+        assert_eq!(row.quartiles, "-0.38 ns to 0.00 ns");
+        let above = Figure::new("a/floor/64", Unit::Nanoseconds, [0.25]);
+        assert_eq!(reach.row(&[above]).verdict, "not measured");
     }
 
     #[test]

@@ -84,14 +84,21 @@ fn introduction() -> Markup {
             i { "tokio broadcast" } ", " i { "async-broadcast" } " and " i { "bus" } " with one ring that all share; "
             i { "tokio watch" } ", which only keeps the newest."
         }
-        p { "Figures are medians, with the spread beside them. Less is better, unless it says so." }
+        p { "Figures are medians, with the spread beside them: ± half the distance between the quartiles, and in pictures a whisker from one to the other. Less is "
+            "better, unless it says so." }
     }
 }
 
 fn in_short(record: &Record) -> Markup {
     let tables = numbers::tables(record);
+    let of_servers = format!(
+        "{} {}",
+        numbers::shared_cores(record),
+        numbers::GO_IS_NET_HTTP
+    );
+    let notes = [None, Some(of_servers)];
     html! {
-        @for Table { heads, rows } in tables.iter().filter(|table| !table.rows.is_empty()) {
+        @for (Table { heads, rows }, note) in tables.iter().zip(notes).filter(|(table, _)| !table.rows.is_empty()) {
             table {
                 tr { th { "what" } @for head in heads { th { (head) } } }
                 @for (what, cells) in rows {
@@ -107,6 +114,7 @@ fn in_short(record: &Record) -> Markup {
                     }
                 }
             }
+            @if let Some(note) = note { p.caption { (note) } }
         }
         p.caption { "Bold: a peer is ahead, beyond the quartiles; " a href="#wins" { "why" } ". An empty cell: that one has no such thing, or was not measured." }
         @if let Some(noop) = numbers::noop(record) { p.caption { (noop) } }
@@ -118,11 +126,15 @@ fn reached(record: &Record) -> Markup {
     html! {
         p { "What engine and server set out to reach, and what this run saw. × is a ratio to the peer in the same run. The median decides; "
             "“within noise” says that the quartiles are on both sides of what was asked. What one more subscription costs stands there twice: by "
-            "T(n) − T(1), which we quote, and by T(n) − T(0), which was asked for first and flatters us." }
+            "T(n) − T(1), which we quote, and by T(n) − T(0), which was asked for first. With nobody subscribed, a publisher frees its updates itself; with "
+            "somebody, the last reader does. So T(n) − T(0) takes the freeing out of a publisher's figure, and what is left of the floor's is "
+            "next to nothing, or less: beside the floor it makes us look worse than T(n) − T(1), and where the floor's lower quartile is not above zero "
+            "there is no ratio. Peers that cost many times as much are hardly moved by it." }
         h3 { "The engine" }
         (rows(engine))
         h3 { "The server" }
         (rows(server))
+        p.caption { (numbers::shared_cores(record)) }
     }
 }
 

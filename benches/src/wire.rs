@@ -24,6 +24,10 @@
 //! * *Paced*: so many updates a second, due at equal distances. *Saturated*: as many as the slowest stream lets pass,
 //!   which may be half a ring behind; streams that have stopped reading do not count, except at the naive server, whose
 //!   channel cannot tell them from slow ones: there, saturating beside stalled streams is not measured.
+//! * *Stalled*: 100 streams more over 10 connections, which grant the largest windows that HTTP/2 has numbers for (2 GiB), take
+//!   their snapshot, and never read again; 200,000 updates pass them before anything is measured, so that the kernel's buffers are
+//!   full. What they do to others is measured in pairs, ours with and without them right after one another; what they take is what
+//!   the server's own memory grew by while those updates passed. The kernel's buffers, some MiB for each connection, are not in it.
 //! * Processor time of the server is its process's, publishing included, from the first publish until everything is
 //!   delivered.
 

@@ -27,7 +27,20 @@ fn run(folder: &Path, name: &str, cpu: &str, floor: Figure, ours: Figure) -> Pat
     path
 }
 
+/// The same without a figure.
+fn without(path: &Path, id: &str) {
+    let text = fs::read_to_string(path).expect("a run");
+    let mut record: Value = serde_json::from_str(&text).expect("a record");
+    let figures = record["figures"].as_array_mut().expect("a list");
+    figures.retain(|figure| figure["id"] != id);
+    fs::write(path, record.to_string()).expect("a file");
+}
+
 fn compare(runs: &[&Path]) -> (Option<i32>, String) {
+    compare_with(&[], runs)
+}
+
+fn compare_with(options: &[&str], runs: &[&Path]) -> (Option<i32>, String) {
     let program = env!("CARGO_BIN_EXE_configstream-benches");
     let Output {
         status,
@@ -35,6 +48,7 @@ fn compare(runs: &[&Path]) -> (Option<i32>, String) {
         stderr,
     } = Command::new(program)
         .arg("compare")
+        .args(options)
         .args(runs)
         .output()
         .expect("the program starts");
@@ -104,6 +118,39 @@ fn runs_of_different_machines_are_compared_by_the_floor() {
     let (status, said) = compare(&[&before, &worse]);
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("-> 2.49 floors"), "{said}");
+}
+
+#[test]
+fn a_peer_that_moved_is_said_and_fails_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let before = run(folder.path(), "before", "one", FLOOR_HERE, OURS_HERE);
+    let slower = FLOOR_HERE.map(|value| 2.0 * value);
+    let now = run(folder.path(), "now", "one", slower, OURS_HERE);
+    let (status, said) = compare(&[&before, &now]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("peer moved  deliver/floor/64"), "{said}");
+    assert!(
+        said.contains("0 worse, 0 better, 1 of peers moved"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_figure_of_ours_that_has_gone_fails_unless_that_is_allowed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let before = run(folder.path(), "before", "one", FLOOR_HERE, OURS_HERE);
+    let now = run(folder.path(), "now", "one", FLOOR_HERE, OURS_HERE);
+    without(&now, OURS);
+    let (status, said) = compare(&[&before, &now]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("gone        deliver/engine/64"), "{said}");
+    let (status, said) = compare_with(&["--allow-gone"], &[&before, &now]);
+    assert_eq!(status, Some(0), "{said}");
+    let others = run(folder.path(), "others", "one", FLOOR_HERE, OURS_HERE);
+    without(&others, FLOOR);
+    let (status, said) = compare(&[&before, &others]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("peer gone   deliver/floor/64"), "{said}");
 }
 
 #[test]

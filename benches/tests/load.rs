@@ -30,7 +30,15 @@ fn a_scenario_is_measured_at_both_servers() {
         &["--rate", "100"],
         &["--tls"],
         &["--unix", "--tls"],
-        &["--receiver", "parked", "--stalled", "--rate", "100"],
+        &[
+            "--receiver",
+            "parked",
+            "--stalled",
+            "--passing",
+            "1000",
+            "--rate",
+            "100",
+        ],
         &["--receiver", "spinning", "--unix"],
     ];
     for scenario in scenarios {
@@ -47,7 +55,7 @@ fn a_scenario_is_measured_at_both_servers() {
 
 #[test]
 fn stalled_streams_do_not_hold_up_a_publisher_that_follows_the_others() {
-    let options = "run --stalled --streams 2 --connections 1 --runs 1 --seconds 0.1 --only engine";
+    let options = "run --stalled --passing 50000 --streams 2 --connections 1 --runs 1 --seconds 0.1 --only engine";
     let printed = load(&options.split(' ').collect::<Vec<_>>());
     // How many it delivers in a second: none, if it had waited.
     let delivered = printed
@@ -56,6 +64,25 @@ fn stalled_streams_do_not_hold_up_a_publisher_that_follows_the_others() {
         .and_then(|line| line.split_once("/s"))
         .and_then(|(before, _)| before.split_whitespace().last()?.parse::<f64>().ok());
     assert!(delivered > Some(0.0), "{printed}");
+}
+
+#[test]
+fn one_scenario_leaves_its_figures_as_json_too() {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("run.json");
+    let json = ["--json", path.to_str().expect("a path of text")];
+    let options = "run --streams 2 --connections 1 --rate 100 --stalled --passing 1000 --runs 2 --seconds 0.1";
+    load(&[&options.split(' ').collect::<Vec<_>>()[..], &json].concat());
+    let text = std::fs::read_to_string(&path).expect("it was written");
+    let part: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    let figures = part["figures"].as_array().expect("a list");
+    for id in [
+        "wire_cpu/engine/paced_100_2x1_tcp_stalled",
+        "wire_cpu_ratio/naive_tonic/paced_100_2x1_tcp_stalled",
+        "wire_stalled_memory/engine/paced_100_2x1_tcp_stalled",
+    ] {
+        let figure = figures.iter().find(|figure| figure["id"] == id).expect(id);
+        assert_eq!(figure["samples"], 2, "{figure}");
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@
 //!   installed before it starts.
 //! * **On disk**, if a [path](ConsumerBuilder::snapshot_path) is given, the last good snapshot, so that a process starts
 //!   while its server is down: it is then stale from the first moment on, and heals like any other. A disk that hangs keeps
-//!   nobody from reading, nor a consumer from [ending](Consumer::SAVE_TIMEOUT).
+//!   nobody from reading, nor a consumer from [starting](Consumer::LOAD_TIMEOUT) and [ending](Consumer::SAVE_TIMEOUT).
 //! * **Nobody but the server changes a replica.** It can be read, subscribed to and [served](Consumer::serve) again (see the
 //!   `relay` example), but its engine is not handed out, so nothing can be published on it:
 //!
@@ -138,6 +138,9 @@ impl Consumer {
     /// How long the end of a consumer waits for the last write of its [snapshot](ConsumerBuilder::snapshot_path). Past it, the
     /// log has a warning, and the file holds what it held before.
     pub const SAVE_TIMEOUT: Duration = Duration::from_secs(5);
+    /// How long a start waits for its saved [snapshot](ConsumerBuilder::snapshot_path) to be read. Past it, that is
+    /// [refused](Self::refused_snapshot) as unreadable. Long, as it is for disks that hang, not for those that are slow.
+    pub const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
     /// A consumer that gets at its server by `access`, or by a fixed [`Connector`](crate::Connector), and describes
     /// itself as `registration` says.

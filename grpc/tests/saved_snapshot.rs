@@ -81,30 +81,80 @@ async fn what_was_known_is_there_at_once_and_stale_until_the_server_is_back() {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_refused_and_replaced() {
+async fn a_damaged_file_is_refused_with_what_is_wrong_and_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("replica");
     let host = Host::start().await;
     host.set("a", 1);
-    fs::write(&path, "not a snapshot").unwrap();
     let consumer = builder(&host, &path).start();
-    let refused = consumer.refused_snapshot().unwrap();
-    assert!(matches!(refused.reason(), SavedErrorReason::Foreign));
-    assert!(
-        refused
-            .to_string()
-            .contains("replica was not written by this program"),
-        "{refused}"
-    );
-    assert!(consumer.head().is_none());
     consumer.wait_ready(LONG).await.unwrap();
     within_deadline(consumer.shutdown()).await;
-
     let whole = fs::read(&path).unwrap();
-    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    // What comes before the message.
+    let message = whole.len() - 40;
+
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let damages = [
+        (
+            "foreign",
+            b"not a snapshot".as_slice(),
+            "was not written by this program, or by another version of it".to_owned(),
+        ),
+        (
+            "truncated",
+            &whole[..whole.len() - 1],
+            format!(
+                "is damaged: {} bytes where {message} should be",
+                message - 1
+            ),
+        ),
+        (
+            "corrupt",
+            &flipped,
+            "is damaged: its checksum does not fit".to_owned(),
+        ),
+    ];
+    for (kind, bytes, what) in damages {
+        fs::write(&path, bytes).unwrap();
+        let consumer = builder(&host, &path).start();
+        let refused = consumer.refused_snapshot().unwrap();
+        let is_told = match refused.reason() {
+            SavedErrorReason::Foreign => kind == "foreign",
+            SavedErrorReason::Length { .. } => kind == "truncated",
+            SavedErrorReason::Corrupt => kind == "corrupt",
+            _ => false,
+        };
+        assert!(is_told, "{kind}: {refused:?}");
+        assert_eq!(
+            refused.to_string(),
+            format!(
+                "the saved snapshot {} {what}; the next snapshot from the server replaces it",
+                path.display()
+            )
+        );
+        assert!(consumer.head().is_none(), "{kind}");
+        // And that is so.
+        consumer.wait_ready(LONG).await.unwrap();
+        assert_eq!(consumer.get::<i64>("a").unwrap(), 1);
+        within_deadline(consumer.shutdown()).await;
+        let consumer = builder(&host, &path).start();
+        assert!(consumer.refused_snapshot().is_none(), "{kind}");
+        assert!(consumer.head().is_some(), "{kind}");
+        within_deadline(consumer.shutdown()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_process_has_half_written_goes_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("replica");
+    let left = dir.path().join(".configstream-saved-Ab12cd.tmp");
+    fs::write(&left, "configstream repl").unwrap();
+    let host = Host::start().await;
     let consumer = builder(&host, &path).start();
-    let refused = consumer.refused_snapshot().unwrap();
-    assert!(matches!(refused.reason(), SavedErrorReason::Length { .. }));
+    eventually("it is gone", || !left.exists()).await;
+    assert!(consumer.refused_snapshot().is_none());
     within_deadline(consumer.shutdown()).await;
 }
 

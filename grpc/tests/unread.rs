@@ -70,6 +70,24 @@ async fn the_rest_of_a_snapshot_does_even_if_nothing_else_happens() {
 }
 
 #[tokio::test]
+async fn the_rest_of_an_update_does_even_if_nothing_else_happens() {
+    let host = host().await;
+    host.set("small", "x".repeat(100));
+    let (_, session) = host.session().await;
+    let mut peer = Peer::speak_with_window(&host, 300).await;
+    let mut bytes = Vec::new();
+    peer::request(&mut bytes, 1, STREAM, &session.id);
+    assert!(peer.send(&bytes).await);
+    eventually("it has the snapshot", || {
+        let stats = host.handle.stats();
+        stats.streams == 1 && stats.caught_up
+    })
+    .await;
+    host.set("small", "y".repeat(400));
+    assert_eq!(received(&mut peer).await, 300);
+}
+
+#[tokio::test]
 async fn the_end_of_a_stream_that_nobody_reads_costs_the_connection() {
     let host = host().await;
     host.set("small", "x".repeat(100));
@@ -82,7 +100,13 @@ async fn the_end_of_a_stream_that_nobody_reads_costs_the_connection() {
     assert!(peer.send(&bytes).await);
     eventually("both stream", || host.handle.stats().streams == 2).await;
     host.set("small", "y".repeat(400));
-    eventually("it is taken", || host.handle.stats().caught_up).await;
+    eventually("it is taken, though not sent", || {
+        let agents = host.handle.agents();
+        let mut streams = agents.iter().flat_map(|agent| &agent.streams);
+        streams.all(|stream| stream.figures.lag == 0)
+    })
+    .await;
+    assert!(!host.handle.stats().caught_up);
 
     host.engine.close();
     let end = expect_end(&mut events).await;

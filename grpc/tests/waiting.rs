@@ -7,8 +7,11 @@ use std::time::Duration;
 use configstream_engine::{Epoch, Sequence};
 use configstream_grpc::{Client, Registration, Sessions};
 use configstream_proto::configstream::admin::v1::WaitForStreamsResponse;
+use support::peer::{self, Peer};
 use support::{FakeClock, Host, eventually, expect_snapshot, expect_update, told, within_deadline};
 use tonic::{Code, Status};
+
+const STREAM: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
 
 /// Longer than any test may take: who waits so long has to be woken.
 const LONG: Duration = Duration::from_secs(3600);
@@ -123,6 +126,41 @@ async fn a_frame_handed_over_in_part_has_not_been_passed() {
     assert_eq!(answer.behind[0].streams[0].last_sequence_sent, None);
 
     let (answer, _) = tokio::join!(ask(&host, sequence, LONG), expect_snapshot(&mut events));
+    assert_eq!(answer.unwrap().passed, 1);
+}
+
+#[tokio::test]
+async fn an_update_of_which_a_part_waits_for_a_window_has_not_been_passed() {
+    let host = Host::start().await;
+    host.set("a", "x".repeat(100));
+    let session = host.session().await.1;
+    let mut peer = Peer::speak_with_window(&host, 300).await;
+    let mut bytes = Vec::new();
+    peer::request(&mut bytes, 1, STREAM, &session.id);
+    assert!(peer.send(&bytes).await);
+    eventually("it has the snapshot", || {
+        let stats = host.handle.stats();
+        stats.streams == 1 && stats.caught_up
+    })
+    .await;
+    let sequence = host.set("a", "y".repeat(400));
+    let answer = ask(&host, sequence, Duration::from_millis(20)).await;
+    let answer = answer.unwrap();
+    assert_eq!((answer.passed, answer.behind.len()), (0, 1));
+    let handed = answer.behind[0].streams[0].last_sequence_sent;
+    assert_eq!(handed, Some(sequence - 1));
+
+    let (answer, ()) = tokio::join!(ask(&host, sequence, LONG), async {
+        let mut more = Vec::new();
+        peer::frame(
+            &mut more,
+            peer::WINDOW_UPDATE,
+            0,
+            1,
+            &1_000_u32.to_be_bytes(),
+        );
+        assert!(peer.send(&more).await);
+    });
     assert_eq!(answer.unwrap().passed, 1);
 }
 

@@ -25,12 +25,10 @@ pub(crate) enum Fault {
     Delay(Duration),
     RotateToken,
     RotateCertificate,
-    /// Not a fault, but a batch in the midst of them.
-    Reload,
 }
 
 impl Fault {
-    pub(crate) const KINDS: usize = 11;
+    pub(crate) const KINDS: usize = 10;
 
     /// All, and how often each is to be, for faults that last.
     pub(crate) fn weighed(duration: Duration) -> [(Self, u32); Self::KINDS] {
@@ -45,7 +43,6 @@ impl Fault {
             (Self::Delay(duration / 8), 10),
             (Self::RotateToken, 4),
             (Self::RotateCertificate, 4),
-            (Self::Reload, 10),
         ]
     }
 
@@ -60,7 +57,6 @@ impl Fault {
             Self::Delay(_) => "delay",
             Self::RotateToken => "rotate token",
             Self::RotateCertificate => "rotate certificate",
-            Self::Reload => "reload",
         }
     }
 
@@ -88,7 +84,6 @@ impl Fault {
             }
             Self::RotateToken => rotate(core, proxy, |core| core.token()),
             Self::RotateCertificate => rotate(core, proxy, |core| core.certificate()),
-            Self::Reload => core.write_file(),
         }
     }
 }

@@ -2,16 +2,17 @@
 //!
 //! A `configstream run` process publishes without pause, through changes at run time and through its file. Replicas
 //! follow it through a proxy, and observers follow the replicas. Fault by fault, the process is killed, stopped,
-//! restarted, given another certificate or token, or the network is cut, half closed, delayed or frozen. After each one
-//! every replica has to arrive at the agent's head, state and sequence, and no observer may have seen a gap, a
-//! duplicate, a step back, or half a batch.
+//! restarted, given another certificate or token, or the network is cut, half closed, delayed or frozen, at times with a
+//! batch from the file under way. After each one every replica has to arrive at the agent's head, state and sequence, and
+//! no observer may have seen a gap, a duplicate, a step back, or half a batch.
 //!
 //! ```sh
 //! CHAOS_FAULTS=500 CHAOS_SEED=7 cargo test -p configstream-agent --release --test chaos
 //! ```
 //!
-//! Without these variables: 50 faults, and a seed that a failure prints. Each kind comes once before chance decides. The
-//! seed decides about the faults, not about how the threads of several processes meet.
+//! Without these variables: 50 faults, and a seed that a failure prints. What is counted are faults only, not batches. Each
+//! kind comes once before chance decides. The seed decides about the faults, not about how the threads of several processes
+//! meet.
 
 mod core;
 mod fault;
@@ -44,7 +45,7 @@ use crate::support::PATIENCE;
 
 #[test]
 fn no_fault_leads_a_replica_astray() {
-    let faults = number("CHAOS_FAULTS").unwrap_or(50);
+    let faults = number("CHAOS_FAULTS").unwrap_or(DEFAULT_FAULTS);
     let seed = number("CHAOS_SEED").unwrap_or_else(|| {
         let now = UNIX_EPOCH.elapsed().unwrap();
         u64::from(now.subsec_nanos())
@@ -57,16 +58,22 @@ fn no_fault_leads_a_replica_astray() {
         .unwrap();
     let mut chaos = Chaos::begin(&runtime, seed);
     let mut counts = BTreeMap::new();
+    let mut batches = 0;
     let mut first = chaos.each();
     for number in 1..=faults {
         let fault = first.pop().unwrap_or_else(|| chaos.choose());
         println!("fault {number}: {fault:?}");
         *counts.entry(fault.name()).or_insert(0) += 1;
+        // No fault, but something for it to hit. Nobody waits until it is through.
+        if chaos.random.random_bool(0.5) {
+            chaos.core.write_file();
+            batches += 1;
+        }
         fault.inflict(&mut chaos.core, &chaos.proxy);
         chaos.converge(&format!("fault {number} of seed {seed}, {fault:?}"));
     }
     chaos.end();
-    println!("{faults} faults survived: {counts:?}");
+    println!("{faults} faults survived, {batches} of them just after a batch: {counts:?}");
 }
 
 struct Chaos<'a> {
@@ -197,3 +204,5 @@ fn number(variable: &str) -> Option<u64> {
     let number = text.parse();
     Some(number.unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
 }
+
+const DEFAULT_FAULTS: u64 = 50;

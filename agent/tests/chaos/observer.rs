@@ -101,14 +101,19 @@ impl Reached {
         }
     }
 
+    fn label(&self) -> (Epoch, Sequence) {
+        (self.epoch, self.sequence)
+    }
+
     fn follow(&mut self, event: &Event<Resolved>) -> Result<(), String> {
         match event {
             Event::Snapshot(snapshot) => {
                 let next = Self::at(snapshot.version());
-                if next.epoch == self.epoch && next.sequence <= self.sequence {
+                // The agent's epochs only grow: one that is left does not come back.
+                if next.label() <= self.label() {
                     return Err(format!(
-                        "a snapshot at {} after {}",
-                        next.sequence, self.sequence
+                        "a snapshot at {} of epoch {} after {} of epoch {}",
+                        next.sequence, next.epoch, self.sequence, self.epoch
                     ));
                 }
                 *self = next;
@@ -151,5 +156,57 @@ impl Reached {
             return Err(format!("half a batch at {}: {values:?}", self.sequence));
         }
         Ok(())
+    }
+}
+
+/// What the chaos rests on: an observer that finds nothing wrong with these would find nothing at all.
+mod tests {
+    use configstream_engine::Engine;
+    use configstream_engine::settings::{Key, Setting, Source};
+
+    use super::*;
+
+    fn state(values: [i64; BATCH_KEYS.len()]) -> Resolved {
+        let settings = BATCH_KEYS.iter().zip(values).map(|(key, value)| {
+            let key = Key::parse(&format!("batch.{key}")).unwrap();
+            Setting::new(Source::File, key, value).unwrap()
+        });
+        Resolved::from_settings(settings).unwrap()
+    }
+
+    /// What an observer at sequence 5 of epoch 2 says to a snapshot.
+    fn verdict(epoch: u64, sequence: u64, values: [i64; BATCH_KEYS.len()]) -> Result<(), String> {
+        let engine = Engine::builder(state([0; BATCH_KEYS.len()]))
+            .start_at(Epoch::new(2), Sequence::new(5))
+            .build()
+            .unwrap();
+        let mut reached = Reached::at(&engine.head());
+        let mut subscription = engine.subscribe();
+        subscription.try_next().unwrap();
+        engine
+            .adopt(state(values), Epoch::new(epoch), Sequence::new(sequence))
+            .unwrap();
+        reached.follow(&subscription.try_next().unwrap())
+    }
+
+    #[test]
+    fn a_snapshot_is_a_step_back_within_its_epoch_and_when_its_epoch_is_an_older_one() {
+        for (epoch, sequence) in [(2, 6), (3, 1)] {
+            verdict(epoch, sequence, [1; 3]).unwrap();
+        }
+        for (epoch, sequence) in [(2, 5), (2, 4), (1, 6), (1, 5)] {
+            assert_eq!(
+                verdict(epoch, sequence, [1; 3]).unwrap_err(),
+                format!("a snapshot at {sequence} of epoch {epoch} after 5 of epoch 2")
+            );
+        }
+    }
+
+    #[test]
+    fn half_a_batch_is_noticed() {
+        assert_eq!(
+            verdict(2, 6, [2, 2, 1]).unwrap_err(),
+            "half a batch at 6: [Some(2), Some(2), Some(1)]"
+        );
     }
 }

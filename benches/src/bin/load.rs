@@ -10,12 +10,12 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use configstream_benches::reach;
 use configstream_benches::record::Part;
-use configstream_benches::wire::campaign::{Outcome, Scenario};
+use configstream_benches::wire::campaign::{Outcome, PASSING, Scenario};
 use configstream_benches::wire::go;
 use configstream_benches::wire::readers::{self, ReaderOptions, Receiver};
 use configstream_benches::wire::scenarios::scenarios;
 use configstream_benches::wire::server::{self, Implementation, ServerOptions};
-use configstream_benches::wire::suite::measure;
+use configstream_benches::wire::suite::{Measured, measure};
 
 #[derive(Parser)]
 #[command(about)]
@@ -28,7 +28,7 @@ struct Program {
 enum Task {
     /// Measures one scenario at each server in turn.
     Run(RunOptions),
-    /// Measures every scenario that is held against a reach; about twelve minutes.
+    /// Measures every scenario that is held against a reach; about twenty minutes.
     All(AllOptions),
     /// The server's process; started by the others.
     #[command(hide = true)]
@@ -61,6 +61,8 @@ struct RunOptions {
     /// 100 streams beside that have stopped reading.
     #[arg(long)]
     stalled: bool,
+    #[command(flatten)]
+    passing: Passing,
     /// How long to publish.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -70,6 +72,8 @@ struct RunOptions {
     /// Only this server.
     #[arg(long)]
     only: Option<Implementation>,
+    #[command(flatten)]
+    figures: Figures,
     #[command(flatten)]
     toolchain: Toolchain,
 }
@@ -82,17 +86,45 @@ struct AllOptions {
     /// How often to measure each server.
     #[arg(long, default_value = "3")]
     runs: NonZero<usize>,
+    /// How often at least to measure ours with stalled streams and without; as often as `runs` if not said.
+    #[arg(long)]
+    pairs: Option<NonZero<usize>>,
+    #[command(flatten)]
+    passing: Passing,
     /// Only scenarios whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
     /// Only the scenario of just that name.
     #[arg(long)]
     exact: bool,
+    #[command(flatten)]
+    figures: Figures,
+    #[command(flatten)]
+    toolchain: Toolchain,
+}
+
+#[derive(clap::Args)]
+struct Passing {
+    /// How many updates pass stalled streams before anything is measured.
+    #[arg(long, value_name = "UPDATES", default_value_t = PASSING)]
+    passing: u64,
+}
+
+#[derive(clap::Args)]
+struct Figures {
     /// Leave the figures in this file, or in `target/measured`, for `cargo record`.
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     json: Option<Option<PathBuf>>,
-    #[command(flatten)]
-    toolchain: Toolchain,
+}
+
+impl Figures {
+    fn keep(&self, part: &Part) -> io::Result<()> {
+        match &self.json {
+            None => Ok(()),
+            Some(None) => part.save("wire"),
+            Some(Some(file)) => part.save_as(file),
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -145,6 +177,7 @@ fn run(options: &RunOptions) -> io::Result<()> {
         rate: options.rate,
         duration: Duration::from_secs_f64(options.seconds),
         stalled: options.stalled,
+        passing: options.passing.passing,
     };
     let mut servers = options.toolchain.servers()?;
     servers.retain(|server| {
@@ -156,21 +189,32 @@ fn run(options: &RunOptions) -> io::Result<()> {
         ));
     }
     println!("{}", scenario.name());
+    let mut rounds = Vec::new();
     for _ in 0..options.runs.get() {
+        let mut round = Vec::new();
         for &implementation in &servers {
-            print(implementation, &scenario.run(implementation)?);
+            let outcome = scenario.run(implementation)?;
+            print(implementation, &outcome);
+            round.push(outcome);
         }
+        rounds.push(round);
     }
-    Ok(())
+    let measured = Measured::new(scenario, servers, rounds);
+    options.figures.keep(&measured.part())
 }
 
 fn all(options: &AllOptions) -> io::Result<()> {
     let servers = options.toolchain.servers()?;
     let mut part = Part::default();
+    let pairs = options.pairs.unwrap_or(options.runs);
     for scenario in scenarios(Duration::from_secs_f64(options.seconds)) {
+        let scenario = Scenario {
+            passing: options.passing.passing,
+            ..scenario
+        };
         let name = scenario.name();
         if name == options.only || !options.exact && name.contains(&options.only) {
-            let measured = measure(scenario, servers.clone(), options.runs)?;
+            let measured = measure(scenario, servers.clone(), options.runs, pairs)?;
             println!("{}\n", measured.table());
             part.extend(measured.part());
         }
@@ -180,18 +224,14 @@ fn all(options: &AllOptions) -> io::Result<()> {
         return Err(io::Error::other(format!("no scenario is called {only}")));
     }
     println!("{}", reach::wire_table(&part.figures));
-    match &options.json {
-        None => Ok(()),
-        Some(None) => part.save("wire"),
-        Some(Some(file)) => part.save_as(file),
-    }
+    options.figures.keep(&part)
 }
 
 fn print(implementation: Implementation, outcome: &Outcome) {
     let us = |ns: u64| ns as f64 / 1e3;
     let latency = |quantile| us(outcome.latency_ns.value_at_quantile(quantile));
     println!(
-        "{:<11} {:>9.0}/s cpu {:>6.0} ns  writes {:>6.1}  p50 {:>7.0} p90 {:>7.0} p99 {:>7.0} p99.9 {:>7.0} max {:>7.0} us  publish p50 {:>5.1} p99 {:>6.1} us  join {:>6.1} ms  {:>5.2} KiB  resyncs {}",
+        "{:<11} {:>9.0}/s cpu {:>6.0} ns  writes {:>6.1}  p50 {:>7.0} p90 {:>7.0} p99 {:>7.0} p99.9 {:>7.0} max {:>7.0} us  publish p50 {:>5.1} p99 {:>6.1} us  join {:>6.1} ms  {:>5.2} KiB  resyncs {}  stalled {:.2} KiB",
         implementation.name(),
         outcome.delivered_per_second,
         outcome.cpu_ns,
@@ -206,5 +246,6 @@ fn print(implementation: Implementation, outcome: &Outcome) {
         outcome.join_ns / 1e6,
         outcome.bytes_per_stream / 1024.0,
         outcome.resyncs,
+        outcome.bytes_per_stalled / 1024.0,
     );
 }

@@ -6,19 +6,26 @@
 //! | --- | --- | --- |
 //! | rtrb 0.3.6 | many items at once: `write_chunk_uninit` with `fill_from_iter`, and `read_chunk` as an iterator (`rtrb::chunks`; the functions on slices want `Copy`); one by one: `push`, `pop`; who waits can only ask again | a burst is one chunk in and one chunk out; a single update is pushed; whoever waits for it spins |
 //! | crossbeam-channel 0.5.17 | `bounded` for a fixed capacity, which is its array of slots without locks, exactly as large as asked; `try_send` and `try_recv` (or `try_iter`, which is the same) where nobody waits, `recv` or `iter` where somebody does, which spins before it sleeps; there are no batches | so |
-//! | flume 0.12 | as crossbeam-channel; `drain` takes all that is there under one lock; its features add `select` and `async`, and `spin`, which "may be more performant on a small number of platforms" | `bounded`, `try_send`, `drain`; no feature: the first two do not change the path of a send, and with two cores a spinning thread waits for an owner that was preempted |
+//! | flume 0.12 | as crossbeam-channel; `drain` takes all that is there under one lock, and its storage with it, so that the next sends grow a new one; its features add `select` and `async`, and `spin`, which "may be more performant on a small number of platforms" | `bounded`, `try_send`, `try_recv`, `iter` where somebody waits; no feature: the first two do not change the path of a send, and with two cores a spinning thread waits for an owner that was preempted |
 //! | tokio broadcast 1.54 | values are cloned for each receiver, so `Arc` where that is dear; `Sender::subscribe`; a capacity that lagging receivers do not reach (it is rounded up to a power of two: 128 and 1,024 are ones); `Lagged` says what was lost, and the next call goes on | `Arc`, and bursts of at most 100 of 128; `try_recv`, since nobody waits here; who waits does it by `recv` in a loop of one future, and goes on after `Lagged`: `parked.rs`, `latency.rs` |
 //! | … its feature `parking_lot` | "a potential optimization" of tokio's locks, off by default | left off: a lock that nobody contends for, which is the case in all but `contended`, costs the same either way (5 ns) |
 //! | tokio watch 1.54 | for the newest value alone; `borrow_and_update`, held shortly; `send_replace` whether or not anybody listens | so; what it skips by design is not held against it, nor counted as delivered |
 //! | async-broadcast 0.7.2 | `try_broadcast` and `try_recv` outside of a task; `recv_direct` inside of one, which saves the allocation of `recv`; a full channel refuses, unless `set_overflow` lets the oldest go; new receivers from the sender, which start at the next message; a channel without receivers is closed, unless an inactive one is kept | so, with overflow where somebody stalls or nobody reads; measured with nobody subscribed it refuses at once, which is why we subtract T(1) |
 //! | bus 2.4.1 | "performance degrades somewhat when the queue is full", so set it high (one place more is kept free); `Arc` where cloning is dear; the last reader gets the value moved; `try_broadcast` where the writer must not block; readers that left are looked at when it is full | capacity 128 for bursts of at most 100, `Arc`, `try_broadcast`, `try_recv`; not in `subscribe`, where nothing would ever look at who left |
 //!
-//! For channels that are cloned into, the last one gets the update itself, so that no count is raised for nothing. What
+//! A burst is made once, and then handed to one channel after the other, so that a channel's lines are fetched once for the whole of
+//! it. The last channel gets the updates themselves, so that no count is raised for nothing. What
 //! none of them offers is raising the count of a shared update once for all its receivers: that is the floor's and ours.
 
 use std::{hint::black_box, sync::Arc};
 
 use super::{CAPACITY, FanOut, Publisher, Receiver};
+
+/// The sending ends of all channels, and the updates of a burst.
+pub(super) struct Senders<S> {
+    senders: Vec<S>,
+    burst: Vec<Arc<u64>>,
+}
 
 /// Declares a peer with one bounded channel for each subscriber.
 macro_rules! per_subscriber {
@@ -27,33 +34,38 @@ macro_rules! per_subscriber {
 
         impl FanOut for $name {
             const NAME: &'static str = $text;
-            type Publisher = Vec<$sender>;
+            type Publisher = Senders<$sender>;
             type Receiver = $receiver;
 
             fn open(subscribers: usize) -> (Self::Publisher, Vec<Self::Receiver>) {
-                (0..subscribers).map(|_| $open).unzip()
+                let (senders, receivers) = (0..subscribers).map(|_| $open).unzip();
+                let burst = Vec::with_capacity(CAPACITY);
+                (Senders { senders, burst }, receivers)
             }
 
             fn come_and_go(publisher: &mut Self::Publisher) {
                 let (sender, receiver) = $open;
-                publisher.push(sender);
+                publisher.senders.push(sender);
                 drop(black_box(receiver));
-                publisher.pop();
+                publisher.senders.pop();
             }
         }
 
-        impl Publisher for Vec<$sender> {
+        impl Publisher for Senders<$sender> {
             fn publish(&mut self, burst: usize) {
-                for tick in 0..burst {
-                    let update = Arc::new(tick as u64);
-                    let Some((last, others)) = self.split_last_mut() else {
-                        continue;
-                    };
+                self.burst
+                    .extend((0..burst).map(|tick| Arc::new(tick as u64)));
+                if let Some((last, others)) = self.senders.split_last_mut() {
                     for sender in others {
-                        assert!(sender.$push(update.clone()).is_ok(), $text);
+                        for update in &self.burst {
+                            assert!(sender.$push(update.clone()).is_ok(), $text);
+                        }
                     }
-                    assert!(last.$push(update).is_ok(), $text);
+                    for update in self.burst.drain(..) {
+                        assert!(last.$push(update).is_ok(), $text);
+                    }
                 }
+                self.burst.clear();
             }
         }
     };
@@ -127,12 +139,7 @@ per_subscriber!(
     flume::bounded(CAPACITY),
     try_send
 );
-
-impl Receiver for flume::Receiver<Arc<u64>> {
-    fn drain(&mut self) -> u64 {
-        flume::Receiver::drain(self).count() as u64
-    }
-}
+drain!(flume::Receiver<Arc<u64>>);
 
 pub(super) struct Rtrb;
 

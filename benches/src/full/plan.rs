@@ -7,7 +7,13 @@ use std::{
     time::Duration,
 };
 
-use crate::{END_WITH_PARENT, THOROUGHLY, record::MEASURED, wire::scenarios::scenarios};
+use clap::ValueEnum;
+
+use crate::{
+    END_WITH_PARENT, THOROUGHLY,
+    record::MEASURED,
+    wire::{campaign::PASSING, scenarios::scenarios, server::Implementation},
+};
 
 /// One process, which leaves what it measured in a folder.
 #[derive(Clone, Debug)]
@@ -24,24 +30,30 @@ pub(super) struct Step {
 
 /// Groups of criterion, the bench of each, and about how many seconds it takes.
 const GROUPS: [(&str, &str, u64); 12] = [
-    ("ring", "ring", 30),
-    ("fan_out", "fan_out", 90),
-    ("burst", "fan_out", 45),
-    ("burst_to_512", "fan_out", 45),
-    ("publish_and_receive", "fan_out", 45),
+    ("ring", "ring", 27),
+    ("fan_out", "fan_out", 82),
+    ("burst", "fan_out", 42),
+    ("burst_to_512", "fan_out", 42),
+    ("publish_and_receive", "fan_out", 41),
     ("commit", "commit", 6),
     ("layers", "layers", 17),
-    ("snapshot", "snapshot", 30),
-    ("head", "head", 11),
-    ("subscribe", "subscribe", 42),
-    ("contended", "contended", 24),
-    ("parked", "parked", 12),
+    ("snapshot", "snapshot", 22),
+    ("head", "head", 10),
+    ("subscribe", "subscribe", 37),
+    ("contended", "contended", 21),
+    ("parked", "parked", 13),
 ];
 /// The others.
-const BENCHES: [(&str, u64); 3] = [("paired", 75), ("latency", 55), ("memory", 2)];
+const BENCHES: [(&str, u64); 3] = [("paired", 60), ("latency", 52), ("memory", 1)];
 const INSTRUCTIONS: &str = "instructions";
-const INSTRUCTIONS_SECONDS: u64 = 15;
+const INSTRUCTIONS_SECONDS: u64 = 8;
 const LOAD: &str = "load";
+/// How often each scenario is measured at each server.
+const RUNS: u64 = 5;
+/// How often ours with stalled streams and without, in [`STALLED_SCENARIO`].
+const PAIRS: u64 = 7;
+/// Where the streams beside stalled ones are held against a reach.
+const STALLED_SCENARIO: &str = "paced_1000_100x10_tcp_stalled";
 /// Three times as long as by default.
 const LONGER: [&str; 4] = ["--warm-up-time", "0.3", "--measurement-time", "1"];
 
@@ -101,23 +113,38 @@ pub(super) fn plan(quick: bool, go: &Path) -> (Vec<Step>, Vec<String>) {
             go.display()
         ));
     }
-    let (runs, duration) = if quick { (1, "0.1") } else { (5, "1") };
+    let (runs, duration) = if quick { (1, "0.1") } else { (RUNS, "1") };
+    let pairs = PAIRS.to_string();
+    let passing = if quick { 50_000 } else { PASSING }.to_string();
     for scenario in scenarios(Duration::ZERO) {
         let name = scenario.name();
         let mut options = vec!["all", "--exact", "--only", &name, "--seconds", duration];
-        let (runs, go) = (runs.to_string(), go.to_string_lossy());
-        options.extend(["--runs", &runs]);
+        let (times, go) = (runs.to_string(), go.to_string_lossy());
+        options.extend(["--runs", &times]);
+        if scenario.stalled {
+            options.extend(["--passing", &passing]);
+        }
+        // What was asked is decided by these.
+        let is_decisive = !quick && name == STALLED_SCENARIO;
+        if is_decisive {
+            options.extend(["--pairs", &pairs]);
+        }
         if has_go {
             options.extend(["--go", &go]);
         }
-        // Starting and settling take as long as measuring; filling the buffers of stalled streams takes longer.
-        let servers = if has_go { 3 } else { 2 };
-        let each = if scenario.stalled { 12 } else { 9 };
+        let is_there = |server: &&Implementation| {
+            scenario.suits(**server) && (has_go || **server != Implementation::Go)
+        };
+        let servers = Implementation::value_variants().iter().filter(is_there);
+        // In tenths of a second. Starting and settling take as long as measuring; letting updates pass takes longer.
+        let (each, alone) = if scenario.stalled { (56, 21) } else { (21, 0) };
+        let more_pairs = if is_decisive { PAIRS - RUNS } else { 0 };
+        let tenths = runs * (servers.count() as u64 * each + alone) + more_pairs * (each + alone);
         steps.push(Step {
             name: format!("wire/{name}"),
             program: LOAD,
             options: options.into_iter().map(str::to_owned).collect(),
-            seconds: servers * each * if quick { 1 } else { 5 } / 3,
+            seconds: tenths.div_ceil(10),
         });
     }
     (steps, left_out)

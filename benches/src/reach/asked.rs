@@ -252,6 +252,11 @@ pub(super) const WIRE: &[Reach] = &[
         AtMost(1.1),
     ),
     reach(
+        "server's memory per stalled stream with a window of 2 GiB, after 200,000 updates",
+        "wire_stalled_memory/engine/paced_1000_100x10_tcp_stalled",
+        Anything,
+    ),
+    reach(
         "memory of an idle stream, of 1,000 over 10 connections",
         "wire_memory/engine/paced_50_1000x10_tcp",
         AtMost(5_120.0),

@@ -4,8 +4,8 @@ use maud::{Markup, PreEscaped, html};
 
 use crate::{
     fan_out::{SUBSCRIBERS, implementations},
-    plots::{Axis, Series, bars, lines},
-    record::{Record, Unit},
+    plots::{Axis, Bar, Series, bars, lines},
+    record::{Figure, Record, Unit},
 };
 
 pub(super) fn fan_out(record: &Record) -> Markup {
@@ -37,11 +37,15 @@ fn cost_by_subscribers(record: &Record, group: &str, title: &'static str) -> Mar
         let name = implementation.name;
         let at = |subscribers: usize| {
             let figure = record.figure(&format!("{group}/{name}/{subscribers}"))?;
-            (subscribers > 0 && figure.median > 0.0).then_some((subscribers as f64, figure.median))
+            (subscribers > 0 && figure.median > 0.0).then_some((subscribers as f64, figure))
         };
+        let figures = || SUBSCRIBERS.into_iter().filter_map(at);
         Series {
             name: name.to_owned(),
-            points: SUBSCRIBERS.into_iter().filter_map(at).collect(),
+            points: figures().map(|(x, figure)| (x, figure.median)).collect(),
+            whiskers: figures()
+                .map(|(x, figure)| (x, [figure.low, figure.high]))
+                .collect(),
         }
     });
     let x = Axis {
@@ -65,10 +69,10 @@ pub(super) fn throughput(record: &Record) -> Markup {
             let (implementation, publishers) = name.split_once('/')?;
             let plural = if publishers == "1" { "" } else { "s" };
             let name = format!("{implementation}/{publishers} publisher{plural}");
-            Some((name, figure.median))
+            Some(bar(name, figure))
         })
         .collect();
-    let of = |bar: &(String, f64)| bar.0.split('/').next().map(str::to_owned);
+    let of = |bar: &Bar| bar.name.split('/').next().map(str::to_owned);
     let groups = all.chunk_by(|a, b| of(a) == of(b)).map(<[_]>::to_vec);
     html! {
         p {
@@ -76,7 +80,7 @@ pub(super) fn throughput(record: &Record) -> Markup {
             "falls behind): publishes per second, all together. More is better. "
             "Nobody starves when the slowest's part of its fair share, among what was asked (below), is above zero."
         }
-        (bar_plot(|value| Unit::PerSecond.show(value), groups.collect()))
+        (bar_plot(groups.collect()))
     }
 }
 
@@ -84,12 +88,12 @@ pub(super) fn memory(record: &Record) -> Markup {
     let named = implementations().into_iter().filter_map(|implementation| {
         let name = implementation.name;
         let figure = record.figure(&format!("memory/{name}/idle_subscription"))?;
-        Some((name.to_owned(), figure.median))
+        Some(bar(name.to_owned(), figure))
     });
     html! {
         p { "What one more subscriber with room for 128 updates takes from the allocator, all received. Those with one ring "
             "for all take next to nothing per subscriber." }
-        (bar_plot(|value| Unit::Bytes.show(value), vec![named.collect()]))
+        (bar_plot(vec![named.collect()]))
     }
 }
 
@@ -101,10 +105,19 @@ pub(super) fn plot(x: Axis, y: Axis, mut series: Vec<Series>) -> Markup {
     html! { (PreEscaped(lines(x, y, &series))) }
 }
 
-pub(super) fn bar_plot(tick: fn(f64) -> String, mut groups: Vec<Vec<(String, f64)>>) -> Markup {
+pub(super) fn bar(name: String, figure: &Figure) -> Bar {
+    Bar {
+        name,
+        value: figure.median,
+        whisker: [figure.low, figure.high],
+        label: figure.show(),
+    }
+}
+
+pub(super) fn bar_plot(mut groups: Vec<Vec<Bar>>) -> Markup {
     groups.retain(|group| !group.is_empty());
     if groups.is_empty() {
         return html! { p.no { "Not measured in this run." } };
     }
-    html! { (PreEscaped(bars(tick, &groups))) }
+    html! { (PreEscaped(bars(&groups))) }
 }

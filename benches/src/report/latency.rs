@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::{charts::plot, wire};
 use crate::{
+    numbers,
     plots::{Axis, Series},
     record::{Curve, PERCENTILES, Record, Unit},
 };
@@ -24,7 +25,8 @@ pub(super) fn in_process(record: &Record) -> Markup {
             ": as fast as the publisher can, so that who publishes faster than is received builds the longer queue: compare it beside what a publish "
             "costs. A " i { "spinning" } " receiver burns a core; a " i { "parked" } " one sleeps in the kernel, "
             "and being woken is most of its time; an " i { "async" } " one is a future that a tokio runtime drives in a thread of its own. "
-            "“Beside 100 stalled”: with a hundred subscribers more that never read. "
+            "“Beside 100 stalled”: with a hundred subscribers more that never read. The floor, bus and tokio's watch are not here: "
+            "the first cannot wait, the second delivers nothing beside one reader that stalls, the third skips. "
             "Read the curves from left to right: half of all updates are at most as slow as at 50, one in a thousand is slower than at "
             "99.9. Beyond that, it is the machine's scheduler. A curve is of all runs together, so that one run in which the machine "
             "was elsewhere raises its tail; the table below it has the median of what the runs showed."
@@ -45,6 +47,7 @@ pub(super) fn over_sockets(record: &Record) -> Markup {
         .into_iter()
         .partition(|picture| FIRST.contains(&picture.parameter));
     html! {
+        p.caption { (numbers::shared_cores(record)) " " (numbers::GO_IS_NET_HTTP) }
         @for picture in first {
             h4 { (wire::described(picture.parameter)) }
             (picture.show(record))
@@ -124,6 +127,8 @@ impl Picture<'_> {
             Series {
                 name: name.clone(),
                 points: points.collect(),
+                // A curve is of all runs together; the table below has their spread.
+                whiskers: Vec::new(),
             }
         });
         let x = Axis {

@@ -31,9 +31,15 @@ pub struct Scenario {
     pub rate: Option<NonZero<u32>>,
     /// How long is published.
     pub duration: Duration,
-    /// [`STALLED`] streams beside that have stopped reading.
+    /// [`STALLED`] streams beside that have stopped reading, and let the server be ahead by as much as HTTP/2 has numbers for.
     pub stalled: bool,
+    /// How many updates pass the stalled ones, as fast as the server can, before anything is measured. It takes some ten thousand to
+    /// fill the buffers of their sockets; before that, who publishes as fast as the slowest follows would wait for them.
+    pub passing: u64,
 }
+
+/// As many as were asked for; see [`Scenario::passing`].
+pub const PASSING: u64 = 200_000;
 
 /// What one run showed.
 #[derive(Clone, Debug)]
@@ -42,6 +48,8 @@ pub struct Outcome {
     pub join_ns: f64,
     /// What the server's resident memory grew by, per stream, connections included.
     pub bytes_per_stream: f64,
+    /// What it grew by while updates passed the stalled streams, per stalled stream; 0 without any.
+    pub bytes_per_stalled: f64,
     /// Updates read per second, all streams together.
     pub delivered_per_second: f64,
     /// Processor time of the server per update read.
@@ -115,9 +123,9 @@ impl Scenario {
             return Err(out_of_turn());
         };
         let memory = resident(&mut server)?;
-        let read = |streams: usize, connections: usize, receiver: Receiver| {
+        let read = |streams: usize, connections: usize, receiver: Receiver, more: &[&str]| {
             let (streams, connections) = (streams.to_string(), connections.to_string());
-            self.start(&[
+            let arguments = [
                 "read",
                 "--folder",
                 folder,
@@ -129,28 +137,31 @@ impl Scenario {
                 &connections,
                 "--receiver",
                 receiver.name(),
-            ])
+            ];
+            self.start(&[&arguments, more].concat())
         };
-        let mut readers = read(self.streams, self.connections, self.receiver)?;
+        let mut readers = read(self.streams, self.connections, self.receiver, &[])?;
         let join_ns = join(&mut readers)? as f64;
         sleep(SETTLE);
-        let grown = resident(&mut server)?.saturating_sub(memory);
+        let joined = resident(&mut server)?;
+        let grown = joined.saturating_sub(memory);
+        let mut bytes_per_stalled = 0.0;
         let _stalled = if self.stalled {
-            let mut stalled = read(STALLED, STALLED_CONNECTIONS, Receiver::Async)?;
+            let windows = ["--largest-windows"];
+            let mut stalled = read(STALLED, STALLED_CONNECTIONS, Receiver::Async, &windows)?;
             join(&mut stalled)?;
             stalled.tell(&ReaderCommand::Stall)?;
             let ReaderAnswer::Stalled = stalled.hear()? else {
                 return Err(out_of_turn());
             };
-            // Fills every buffer on the way to them: a connection's window takes 4,000 updates for each of its streams. Slow
-            // enough for a server that drops what finds a channel full, which then never gets to the window.
-            published(
-                &mut server,
-                &ServerCommand::Paced {
-                    updates: 30_000,
-                    interval_ns: 50_000,
-                },
-            )?;
+            // Their windows never close, so it is the kernel's buffers that fill, of some MiB for each connection.
+            let passing = ServerCommand::Paced {
+                updates: self.passing,
+                interval_ns: PASSING_INTERVAL_NS,
+            };
+            published(&mut server, &passing)?;
+            let grown = resident(&mut server)?.saturating_sub(joined);
+            bytes_per_stalled = grown as f64 / STALLED as f64;
             Some(stalled)
         } else {
             None
@@ -170,6 +181,7 @@ impl Scenario {
         Ok(Outcome {
             join_ns,
             bytes_per_stream: grown as f64 / self.streams as f64,
+            bytes_per_stalled,
             delivered_per_second: received.updates as f64 / (elapsed as f64 / 1e9),
             cpu_ns: published.cpu_ns as f64 / received.updates as f64,
             writes: published.writes as f64 / published.updates as f64,
@@ -248,5 +260,8 @@ fn out_of_turn() -> io::Error {
 /// How many streams stop reading, where some do.
 pub const STALLED: usize = 100;
 const STALLED_CONNECTIONS: usize = 10;
+/// Some hundred nanoseconds a stream: slow enough for a server that drops what finds a channel full, which otherwise never
+/// gets to the sockets.
+const PASSING_INTERVAL_NS: u64 = 10_000;
 const SETTLE: Duration = Duration::from_millis(300);
 const WARM_UP: Duration = Duration::from_millis(500);

@@ -45,20 +45,37 @@ pub(super) const END_STREAM: u8 = 1;
 pub(super) const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// What hyper's client grants by default.
-pub(super) const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-pub(super) const CONNECTION_WINDOW: u32 = 5 * 1024 * 1024;
+/// How many bytes a client lets a server be ahead, in octets of DATA.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Windows {
+    pub(super) stream: u32,
+    pub(super) connection: u32,
+}
+
+impl Windows {
+    /// What hyper's client grants by default.
+    pub(super) const USUAL: Self = Self {
+        stream: 2 * 1024 * 1024,
+        connection: 5 * 1024 * 1024,
+    };
+    /// As much as HTTP/2 has numbers for.
+    pub(super) const LARGEST: Self = Self {
+        stream: 0x7fff_ffff,
+        connection: 0x7fff_ffff,
+    };
+}
+
 /// What HTTP/2 grants by default.
 const FIRST_WINDOW: u32 = 65_535;
 
 /// What a client says first.
-pub(super) fn preface(out: &mut Vec<u8>) {
+pub(super) fn preface(windows: Windows, out: &mut Vec<u8>) {
     const INITIAL_WINDOW_SIZE: u16 = 4;
     out.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     frame(SETTINGS, 0, 0, 6, out);
     out.put_u16(INITIAL_WINDOW_SIZE);
-    out.put_u32(STREAM_WINDOW);
-    window_update(0, CONNECTION_WINDOW - FIRST_WINDOW, out);
+    out.put_u32(windows.stream);
+    window_update(0, windows.connection - FIRST_WINDOW, out);
 }
 
 /// A gRPC request of one message, which ends there.
@@ -122,6 +139,16 @@ fn string(text: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_windows_are_one_below_2_gib() {
+        let mut out = Vec::new();
+        preface(Windows::LARGEST, &mut out);
+        let (settings, connection) = out[24..].split_at(Head::LENGTH + 6);
+        assert_eq!(settings[Head::LENGTH..], [0, 4, 0x7f, 0xff, 0xff, 0xff]);
+        let increment = connection[Head::LENGTH..].try_into().unwrap();
+        assert_eq!(u32::from_be_bytes(increment) + 65_535, (1 << 31) - 1);
+    }
 
     #[test]
     fn what_is_written_is_read() {

@@ -22,6 +22,7 @@ use self::socket::connect;
 use super::access::Access;
 use super::clock::now_ns;
 use super::control::{self, ReaderAnswer, ReaderCommand, Received, hear, say};
+use super::frames::Windows;
 
 /// What a reading process is told to be.
 #[derive(Args, Debug)]
@@ -38,6 +39,9 @@ pub struct ReaderOptions {
     /// How to wait for what comes.
     #[arg(long, value_enum, default_value_t)]
     receiver: Receiver,
+    /// Let the server be ahead by as much as HTTP/2 has numbers for.
+    #[arg(long)]
+    largest_windows: bool,
     #[command(flatten)]
     access: Access,
 }
@@ -51,6 +55,10 @@ pub fn read(options: &ReaderOptions) -> io::Result<()> {
     let (phases, phase) = watch::channel(Phase::Connect);
     let (arrivals, mut arrived) = mpsc::unbounded_channel();
     let connections = options.connections.get();
+    let windows = match options.largest_windows {
+        true => Windows::LARGEST,
+        false => Windows::USUAL,
+    };
     let mut tallies = Vec::new();
     for nth in 0..connections {
         let tally = Arc::new(Mutex::new(Tally::new()));
@@ -63,7 +71,7 @@ pub fn read(options: &ReaderOptions) -> io::Result<()> {
         let reading = async move {
             let reading = async {
                 let socket = connect(receiver, &access, &address).await?;
-                Connection::new(socket, share, tally)
+                Connection::new(socket, windows, share, tally)
                     .run(phase, arrivals)
                     .await
             };

@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::time::Duration;
 
-use super::campaign::Scenario;
+use super::campaign::{PASSING, Scenario};
 use super::readers::Receiver;
 
 /// All of them, publishing for so long.
@@ -12,7 +12,7 @@ use super::readers::Receiver;
 ///   connection of its own;
 /// * paced beside 100 streams that have stopped reading;
 /// * 512 streams that wait, and a publisher that wakes them;
-/// * 1,000 streams: the join storm, and memory;
+/// * 1,000 streams: the join storm, and memory; with TLS, too, and saturated;
 /// * one stream, saturated and paced, with and without 100 stalled ones beside it, and a reader that is a task, a thread asleep
 ///   in the kernel, and a thread that spins. One stream only: more threads that spin than processors measure nothing but
 ///   the scheduler, and with two, a server has none left beside a second. Where many wait, they wait as tasks.
@@ -27,6 +27,12 @@ pub fn scenarios(duration: Duration) -> Vec<Scenario> {
         rate: None,
         duration,
         stalled: false,
+        passing: PASSING,
+    };
+    let thousand = Scenario {
+        streams: 1_000,
+        rate: NonZero::new(50),
+        ..plain
     };
     let rates = [None, NonZero::new(1_000)];
     let mut scenarios = Vec::new();
@@ -54,10 +60,14 @@ pub fn scenarios(duration: Duration) -> Vec<Scenario> {
             rate: NonZero::new(200),
             ..plain
         },
+        thousand,
         Scenario {
-            streams: 1_000,
-            rate: NonZero::new(50),
-            ..plain
+            tls: true,
+            ..thousand
+        },
+        Scenario {
+            rate: None,
+            ..thousand
         },
     ]);
     for rate in rates {

@@ -158,10 +158,17 @@ impl Publishing<'_> {
             times.saturating_record(now_ns() - begun);
             updates += 1;
         });
-        // At the naive server, streams that are stalled never get there.
+        // At the naive server, streams that are stalled never get there: then it is over when nothing is written any more.
         let end = now_ns() + PATIENCE_NS;
-        while self.service.slowest_lag() > 0 && now_ns() < end {
+        let (mut written, mut quiet) = (writes, Duration::ZERO);
+        while self.service.slowest_lag() > 0 && now_ns() < end && quiet < QUIET {
             sleep(LOOK);
+            let before = std::mem::replace(&mut written, self.writes.load(Ordering::Relaxed));
+            quiet = if written == before {
+                quiet + LOOK
+            } else {
+                Duration::ZERO
+            };
         }
         sleep(SETTLE);
         Published {
@@ -316,6 +323,7 @@ const PAUSE: Duration = Duration::from_micros(100);
 /// How often is looked whether all is delivered; at ours, that takes a moment for each stream.
 const LOOK: Duration = Duration::from_millis(10);
 const PATIENCE_NS: u64 = 2_000_000_000;
+const QUIET: Duration = Duration::from_millis(300);
 const SETTLE: Duration = Duration::from_millis(100);
 const CHANGING: u64 = 16;
 const SETTINGS: usize = 350 - 16;

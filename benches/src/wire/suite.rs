@@ -8,10 +8,10 @@ use std::num::NonZero;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use self::readings::{READINGS, Reading};
+use self::readings::{OF_STALLED, READINGS, Reading};
 use super::campaign::{Outcome, Scenario};
 use super::server::Implementation;
-use crate::record::{Figure, Part, Unit};
+use crate::record::{Figure, Part};
 
 /// What came of a scenario.
 #[derive(Debug)]
@@ -21,11 +21,12 @@ pub struct Measured {
     servers: Vec<Implementation>,
     /// One outcome of each server, in their order.
     rounds: Vec<Vec<Outcome>>,
-    /// Of the first server in each round, without the stalled streams; empty when there are none.
-    undisturbed: Vec<Outcome>,
+    /// Of the first server: with the stalled streams, and without; empty when there are none.
+    pairs: Vec<[Outcome; 2]>,
 }
 
-/// Measures a scenario so many times at each server that it suits, in turn.
+/// Measures a scenario so many times at each server that it suits, in turn. With stalled streams, so many times at least also
+/// the first server with and without them, one right after the other.
 ///
 /// # Errors
 /// As [`Scenario::run`], and that it suits none of them.
@@ -33,40 +34,69 @@ pub fn measure(
     scenario: Scenario,
     mut servers: Vec<Implementation>,
     runs: NonZero<usize>,
+    pairs: NonZero<usize>,
 ) -> io::Result<Measured> {
     servers.retain(|server| scenario.suits(*server));
-    let first = *servers
-        .first()
+    let (first, peers) = servers
+        .split_first()
         .ok_or_else(|| io::Error::other("a scenario that suits none of these servers"))?;
-    let mut measured = Measured {
-        scenario,
-        servers,
-        rounds: Vec::new(),
-        undisturbed: Vec::new(),
-    };
-    for nth in 0..runs.get() {
-        let alone = || {
-            let alone = Scenario {
-                stalled: false,
-                ..scenario
-            };
-            alone.run(first)
+    let (mut rounds, mut compared) = (Vec::new(), Vec::new());
+    let pairs = if scenario.stalled { pairs.get() } else { 0 };
+    for nth in 0..runs.get().max(pairs) {
+        let ours = if scenario.stalled {
+            let pair = pair(scenario, *first, nth % 2 == 0)?;
+            compared.push(pair.clone());
+            let [stalled, _] = pair;
+            stalled
+        } else {
+            scenario.run(*first)?
         };
-        // In turn first and last, so that a drift of the machine favours neither.
-        if scenario.stalled && nth % 2 == 0 {
-            measured.undisturbed.push(alone()?);
-        }
-        let round = measured.servers.iter().map(|server| scenario.run(*server));
-        measured.rounds.push(round.collect::<io::Result<_>>()?);
-        if scenario.stalled && nth % 2 == 1 {
-            measured.undisturbed.push(alone()?);
+        if nth < runs.get() {
+            let peers = peers.iter().map(|server| scenario.run(*server));
+            rounds.push(once(Ok(ours)).chain(peers).collect::<io::Result<_>>()?);
         }
     }
-    Ok(measured)
+    Ok(Measured {
+        pairs: compared,
+        ..Measured::new(scenario, servers, rounds)
+    })
+}
+
+/// With stalled streams and without, which comes first in every other pair, so that a drift of the machine favours neither.
+fn pair(stalled: Scenario, server: Implementation, alone_first: bool) -> io::Result<[Outcome; 2]> {
+    let alone = Scenario {
+        stalled: false,
+        ..stalled
+    };
+    if alone_first {
+        let alone = alone.run(server)?;
+        return Ok([stalled.run(server)?, alone]);
+    }
+    Ok([stalled.run(server)?, alone.run(server)?])
 }
 
 impl Measured {
-    /// For people: medians, and how often the first server's fits into, or contains, each other's.
+    /// Of one outcome of each server a round, in the order of the servers.
+    #[must_use]
+    pub fn new(
+        scenario: Scenario,
+        servers: Vec<Implementation>,
+        rounds: Vec<Vec<Outcome>>,
+    ) -> Self {
+        Self {
+            scenario,
+            servers,
+            rounds,
+            pairs: Vec::new(),
+        }
+    }
+
+    fn readings(&self) -> impl Iterator<Item = &'static Reading> {
+        let of_stalled = OF_STALLED.iter().filter(|_| self.scenario.stalled);
+        READINGS.iter().chain(of_stalled)
+    }
+
+    /// For people: medians and their spread, and how often the first server's fits into, or contains, each other's.
     #[must_use]
     pub fn table(&self) -> Table {
         let scenario = self.scenario.name();
@@ -82,12 +112,14 @@ impl Measured {
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        for reading in READINGS {
-            let medians =
-                (0..self.servers.len()).map(|which| rounded(median(self.samples(reading, which))));
-            let quotients = (1..self.servers.len())
-                .map(|which| format!("{:.2}", median(self.quotients(reading, which))));
-            let cells = once(reading.what.to_owned()).chain(medians);
+        for reading in self.readings() {
+            let figures = (0..self.servers.len())
+                .map(|which| Figure::new("", reading.unit, self.samples(reading, which)).show());
+            let quotients = (1..self.servers.len()).map(|which| {
+                let quotient = ratio("", reading, self.quotients(reading, which));
+                quotient.map_or_else(String::new, |quotient| quotient.show())
+            });
+            let cells = once(reading.what.to_owned()).chain(figures);
             table.add_row(cells.chain(quotients));
         }
         table
@@ -103,7 +135,7 @@ impl Measured {
         let scenario = self.scenario.name();
         for (which, server) in self.servers.iter().enumerate() {
             let name = server.name();
-            for reading in READINGS {
+            for reading in self.readings() {
                 // Those of a latency are figures of its curve.
                 if reading.percentile.is_none() {
                     let id = reading.id("", name, &scenario);
@@ -112,8 +144,8 @@ impl Measured {
                 }
                 if which > 0 {
                     let id = reading.id("_ratio", name, &scenario);
-                    let quotients = self.quotients(reading, which).collect();
-                    add_ratio(&mut part, reading, id, quotients);
+                    part.figures
+                        .extend(ratio(id, reading, self.quotients(reading, which)));
                 }
             }
             let latency = self
@@ -123,14 +155,12 @@ impl Measured {
             let id = format!("wire_latency/{name}/{scenario}");
             part.add_latency(&id, &latency.collect::<Vec<_>>());
         }
-        if self.scenario.stalled {
-            for reading in READINGS {
-                let id = reading.id("_stalled_ratio", self.servers[0].name(), &scenario);
-                let pairs = self.rounds.iter().zip(&self.undisturbed);
-                let disturbances =
-                    pairs.map(|(round, alone)| (reading.of)(&round[0]) / (reading.of)(alone));
-                add_ratio(&mut part, reading, id, disturbances.collect());
-            }
+        for reading in READINGS.iter().filter(|_| !self.pairs.is_empty()) {
+            let id = reading.id("_stalled_ratio", self.servers[0].name(), &scenario);
+            let pairs = self.pairs.iter();
+            let disturbances =
+                pairs.map(|[stalled, alone]| (reading.of)(stalled) / (reading.of)(alone));
+            part.figures.extend(ratio(id, reading, disturbances));
         }
         part
     }
@@ -149,22 +179,13 @@ impl Measured {
     }
 }
 
-/// Nothing can be said where a peer's is zero, as the number of resyncs mostly is.
-fn add_ratio(part: &mut Part, reading: &Reading, id: String, quotients: Vec<f64>) {
-    if quotients.iter().all(|quotient| quotient.is_finite()) {
-        let figure = Figure::new(id, reading.ratio_unit(), quotients);
-        part.figures.push(figure);
-    }
-}
-
-/// Of one sample at least.
-fn median(samples: impl IntoIterator<Item = f64>) -> f64 {
-    Figure::new("", Unit::Ratio, samples).median
-}
-
-fn rounded(value: f64) -> String {
-    match value {
-        value if value >= 100.0 => format!("{value:.0}"),
-        value => format!("{value:.2}"),
-    }
+/// Nothing can be said where what is divided by is zero, as the number of resyncs mostly is.
+fn ratio(
+    id: impl Into<String>,
+    reading: &Reading,
+    quotients: impl Iterator<Item = f64>,
+) -> Option<Figure> {
+    let quotients: Vec<_> = quotients.collect();
+    let is_said = quotients.iter().all(|quotient| quotient.is_finite());
+    is_said.then(|| Figure::new(id, reading.ratio_unit(), quotients))
 }

@@ -118,27 +118,30 @@ impl ConsumerBuilder {
     }
 
     /// Where the last good snapshot is saved, and found at the next start. Its directory has to exist, and the file
-    /// belongs to one consumer. A file that others may write or own, a link, or what is no file is not used: see
+    /// belongs to one consumer. While it is written, a `.configstream-saved-` file is beside it; one that a killed process
+    /// left there goes at the next start. A file that others may write or own, a link, or what is no file is not used: see
     /// [`SavedErrorReason`](crate::consumer::SavedErrorReason). Default: nowhere.
     pub fn snapshot_path(mut self, path: impl Into<PathBuf>) -> Self {
         self.snapshot_path = Some(path.into());
         self
     }
 
-    /// How long ago a saved snapshot may have been true to be used at a start. An older one is refused.
+    /// How long ago a saved snapshot may have been true to be used at a start. An older one is refused. What stays true is
+    /// written again whenever a quarter of that has passed, but not more often than once a second.
     pub fn snapshot_max_age(mut self, age: Duration) -> Self {
         self.snapshot_max_age = age;
         self
     }
 
     /// How much time lies between two writes of the snapshot, at least. What has changed in between is saved by the
-    /// next one, or when the consumer stops.
+    /// next one, or when the consumer stops. None at all: a change is written as soon as the write before it is done.
     pub fn snapshot_interval(mut self, interval: Duration) -> Self {
         self.snapshot_interval = interval;
         self
     }
 
-    /// Starts, on the current tokio runtime. Reads the saved snapshot, if there is to be one, before it returns.
+    /// Starts, on the current tokio runtime. Reads the saved snapshot, if there is to be one, before it returns; that takes
+    /// at most [`LOAD_TIMEOUT`](Consumer::LOAD_TIMEOUT).
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -149,7 +152,7 @@ impl ConsumerBuilder {
     }
 
     /// Starts, on a thread and a runtime of its own: for programs without one. Reads the saved snapshot, if there is to
-    /// be one, before it returns.
+    /// be one, before it returns, as [`start`](Self::start) does.
     ///
     /// # Errors
     /// The system grants no thread, or none of what a runtime needs.

@@ -9,11 +9,12 @@
 //! ```
 //!
 //! Numbers are big-endian. A file is written under another name, synced, renamed, and the directory synced, with mode
-//! 0600: a crash leaves the old file or the new one. What is read is checked as if it came over the wire, and anything
-//! but a whole, young, regular file of our own, that nobody else may write, is refused. Neither is a link followed, nor
-//! is anything waited for that the path may lead to.
+//! 0600: a crash leaves the old file or the new one, and at most a temporary one, which the next start removes. What is read
+//! is checked as if it came over the wire, and anything but a whole, young, regular file of our own, that nobody else may
+//! write, is refused. Neither is a link followed, nor is anything waited for that the path may lead to.
 
 mod error;
+mod temporary;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -56,17 +57,23 @@ impl SnapshotFile {
     /// Replaces what is saved by a snapshot's frame, as it goes over the wire.
     pub(super) fn save(&self, frame: &Bytes, known_at: SystemTime) -> io::Result<()> {
         let message = frame.get(PREFIX_BYTES..).unwrap_or_default();
-        let dir = match self.path.parent() {
-            Some(dir) if !dir.as_os_str().is_empty() => dir,
-            _ => Path::new("."),
-        };
-        // Created with mode 0600.
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        let mut file = temporary::create(self.dir())?;
         file.write_all(&head(message, known_at)?)?;
         file.write_all(message)?;
         file.as_file().sync_all()?;
         file.persist(&self.path).map_err(|error| error.error)?;
-        File::open(dir)?.sync_all()
+        File::open(self.dir())?.sync_all()
+    }
+
+    /// Removes what processes left that were killed while they saved.
+    pub(super) fn sweep(&self) {
+        temporary::sweep(self.dir());
+    }
+
+    fn dir(&self) -> &Path {
+        let dir = self.path.parent();
+        dir.filter(|dir| !dir.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
     }
 
     fn read(&self) -> Result<Option<(ConfigSnapshot, SystemTime)>, SavedErrorReason> {

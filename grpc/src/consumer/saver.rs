@@ -2,11 +2,13 @@
 //!
 //! There is one write at a time, and each starts with the newest version: what is in the file last is what was true last.
 //! Each has a thread that nobody has to wait for, since a file system may hang: a runtime would not end before a blocking
-//! task of its own.
+//! task of its own. So has the read at the start.
 
 use std::error::Error;
 use std::future::{pending, poll_fn};
+use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +17,7 @@ use configstream_engine::{Epoch, Sequence};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use crate::client::Client;
+use crate::client::{Client, ConfigSnapshot};
 use crate::consumer::Consumer;
 use crate::consumer::replica::Replica;
 use crate::consumer::saved::{SavedError, SavedErrorReason, SnapshotFile};
@@ -57,7 +59,7 @@ impl Saver {
 
     /// Begins the replica with what the file holds, if that is of use.
     pub(super) fn restore(&mut self) -> Result<(), SavedError> {
-        let Some((snapshot, known_at)) = self.file.load()? else {
+        let Some((snapshot, known_at)) = self.load()? else {
             return Ok(());
         };
         let (epoch, sequence) = (snapshot.epoch, snapshot.sequence);
@@ -68,6 +70,17 @@ impl Saver {
         self.replica.set_restored(known_at);
         self.saved = Some((epoch, sequence, known_at));
         Ok(())
+    }
+
+    /// What the file holds, if that can be told in time.
+    fn load(&self) -> Result<Option<(ConfigSnapshot, SystemTime)>, SavedError> {
+        let file = self.file.clone();
+        let loaded = within(Consumer::LOAD_TIMEOUT, move |done| {
+            // Refused when nobody waits any more.
+            let _ = done.send(file.load());
+            file.sweep();
+        });
+        loaded.unwrap_or_else(|error| Err(self.file.refuse(SavedErrorReason::Unreadable(error))))
     }
 
     /// Never ends. May be dropped at any await: the next [`save`](Self::save) waits for a write under way.
@@ -179,8 +192,26 @@ impl Saver {
 
     /// What is still true has to look young, though nothing changes.
     fn renewal(&self) -> Duration {
-        self.file.max_age / 4
+        (self.file.max_age / 4).max(SHORTEST_RENEWAL)
     }
+}
+
+/// What `read` sends, from a thread of its own, which is left alone when that takes longer than `limit`.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    read: impl FnOnce(Sender<T>) + Send + 'static,
+) -> io::Result<T> {
+    let (done, sent) = channel();
+    thread::Builder::new()
+        .name("configstream-load".to_owned())
+        .spawn(move || read(done))?;
+    sent.recv_timeout(limit).map_err(|error| match error {
+        RecvTimeoutError::Timeout => io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("that takes longer than {limit:?}, its file system may hang"),
+        ),
+        RecvTimeoutError::Disconnected => io::Error::other("reading it panicked"),
+    })
 }
 
 /// Writes on a thread of its own.
@@ -200,10 +231,14 @@ fn begin(write: impl FnOnce() -> Written + Send + 'static) -> oneshot::Receiver<
     }
 }
 
+/// Whatever age is allowed: what has not changed need not be written without end.
+const SHORTEST_RENEWAL: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use configstream_engine::settings::{Key, Setting, Source};
+    use std::os::unix::fs::MetadataExt;
     use std::time::UNIX_EPOCH;
     use tokio::runtime;
 
@@ -306,5 +341,54 @@ mod tests {
             .save()
             .await;
         assert_eq!(file.load().unwrap().unwrap().1, true_at);
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_file_is_not_written_again_at_once_though_no_age_is_allowed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = SnapshotFile {
+            path: dir.path().join("replica"),
+            max_age: Duration::ZERO,
+        };
+        let replica = Arc::new(Replica::new(1));
+        replica.describe("o".into());
+        let epoch = Epoch::new(1);
+        replica.begin(state("y"), epoch, Sequence::new(1));
+        // Stale, so that it does not grow older while the test runs.
+        replica.set_restored(UNIX_EPOCH + Duration::from_secs(60));
+        let mut saver = Saver::new(file.clone(), Duration::ZERO, replica.clone());
+        saver.save().await;
+        // Each write is another file.
+        let first = std::fs::File::open(&file.path).unwrap();
+        let is_first = || {
+            let inode = |metadata: std::fs::Metadata| metadata.ino();
+            inode(std::fs::metadata(&file.path).unwrap()) == inode(first.metadata().unwrap())
+        };
+        saver.save().await;
+        assert!(is_first(), "written again for nothing");
+        assert!(saver.renewal() >= SHORTEST_RENEWAL, "or it would be soon");
+        let engine = replica.engine().unwrap();
+        engine.adopt(state("z"), epoch, Sequence::new(2)).unwrap();
+        saver.save().await;
+        assert!(!is_first(), "what has changed is written");
+    }
+
+    #[test]
+    fn a_read_that_hangs_is_given_up_and_says_why() {
+        let hanging = |_: Sender<()>| {
+            loop {
+                thread::park();
+            }
+        };
+        let error = within(Duration::from_millis(10), hanging).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            error.to_string(),
+            "that takes longer than 10ms, its file system may hang"
+        );
+        let error = within(Duration::MAX, |_: Sender<()>| {}).unwrap_err();
+        assert_eq!(error.to_string(), "reading it panicked");
+        let read = |done: Sender<_>| done.send(7).unwrap();
+        assert_eq!(within(Duration::MAX, read).unwrap(), 7);
     }
 }

@@ -16,6 +16,7 @@ use tonic::Status;
 
 use configstream_engine::settings::Resolution;
 
+use crate::server::service::Connection;
 use crate::server::stream::EventStream;
 use crate::server::unread::Unread;
 use crate::status::Refusal;
@@ -28,23 +29,23 @@ pub(crate) struct EventBody<S: Resolution> {
     /// Why the stream has ended, until that is said.
     end: Option<Refusal>,
     finished: bool,
-    unread: Unread,
+    connection: Connection,
 }
 
 impl<S: Resolution> EventBody<S> {
-    pub(crate) fn new(stream: EventStream<S>, unread: Unread) -> Self {
+    pub(crate) fn new(stream: EventStream<S>, connection: Connection) -> Self {
         Self {
             stream,
             rest: Bytes::new(),
             end: None,
             finished: false,
-            unread,
+            connection,
         }
     }
 
     fn next_piece(&mut self) -> Poll<Option<Frame<Bytes>>> {
         if !self.rest.is_empty() {
-            return self.rest_of_frame();
+            return self.piece_of_rest();
         }
         let mut ready = Gathered::default();
         while self.end.is_none() && ready.has_room() {
@@ -61,28 +62,27 @@ impl<S: Resolution> EventBody<S> {
             }
         }
         if ready.len() > 0 {
-            let mut piece = ready.into_bytes();
-            // Of an update that stays with the transport the next one tells; a snapshot may be all that comes for long.
-            if self.stream.gave_snapshot() {
-                piece = self.unread.watch(piece);
-            }
-            return Poll::Ready(Some(Frame::data(piece)));
+            return self.give(ready.into_bytes());
         }
         if !self.rest.is_empty() {
-            return self.rest_of_frame();
+            return self.piece_of_rest();
         }
         self.finished = true;
         Poll::Ready(
             self.end
                 .take()
-                .map(|reason| Frame::trailers(trailers(reason, &self.unread))),
+                .map(|reason| Frame::trailers(trailers(reason, &self.connection.unread))),
         )
     }
 
-    /// The last piece may stay with the transport for want of a window, while nothing waits here.
-    fn rest_of_frame(&mut self) -> Poll<Option<Frame<Bytes>>> {
+    fn piece_of_rest(&mut self) -> Poll<Option<Frame<Bytes>>> {
         let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
-        Poll::Ready(Some(Frame::data(self.unread.watch(piece))))
+        self.give(piece)
+    }
+
+    fn give(&mut self, piece: Bytes) -> Poll<Option<Frame<Bytes>>> {
+        let piece = self.stream.give(piece, self.rest.is_empty());
+        Poll::Ready(Some(Frame::data(piece)))
     }
 }
 
@@ -98,13 +98,8 @@ impl<S: Resolution> Body for EventBody<S> {
         if this.finished {
             return Poll::Ready(None);
         }
-        // The transport takes a piece before there is a window for it, and asks again once there was one for a part of it:
-        // only then was the piece handed over.
-        this.stream.polled(!this.rest.is_empty());
         let piece = this.next_piece();
-        if piece.is_ready() {
-            this.stream.gave();
-        }
+        this.connection.turns.tell(piece.is_pending());
         piece.map(|piece| piece.map(Ok))
     }
 }
@@ -180,3 +175,6 @@ pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 /// How much small frames are gathered to: one HTTP/2 frame of the default size. Buffers four times as large came from
 /// the system anew each time, and page faults took a quarter of a saturated server's time.
 const GATHERED_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,11 @@
 //! Shared by the stream itself, which a connection polls, and the registry, which looks at it once a second.
 
 use std::fmt;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use bytes::Bytes;
 use configstream_engine::SubscriptionStats;
 use metrics::Counter;
 
@@ -24,8 +25,8 @@ pub(crate) struct OpenStream {
     /// What the stream runs over, with all else that does.
     connection: Connection,
     pub(crate) progress: Progress,
-    /// A frame has been handed over in part.
-    unfinished: AtomicBool,
+    /// How many pieces the connection was given.
+    given: AtomicU64,
     /// How many dropped updates the metric has heard of.
     reported_dropped: AtomicU64,
     end: OnceLock<Refusal>,
@@ -46,7 +47,7 @@ impl OpenStream {
             figures: Box::new(figures),
             connection,
             progress: Progress::default(),
-            unfinished: AtomicBool::new(false),
+            given: AtomicU64::new(0),
             reported_dropped: AtomicU64::new(0),
             end: OnceLock::new(),
         }
@@ -69,22 +70,21 @@ impl OpenStream {
         self.end.get()
     }
 
-    /// The connection asks for more: it has sent frames up to `position`, the rest of which is still here if `unfinished`.
-    pub(crate) fn polled(&self, position: Option<Position>, unfinished: bool) {
-        // Relaxed: a statistic, looked at once a second.
-        self.unfinished.store(unfinished, Ordering::Relaxed);
-        self.progress.polled(position.filter(|_| !unfinished));
-    }
-
-    /// The connection has been given something, which it may have no window for.
-    pub(crate) fn gave(&self) {
-        // Relaxed: as in `polled`.
-        self.unfinished.store(true, Ordering::Relaxed);
+    /// The same bytes, for the connection, which are with it until it lets go of them. They are all there is up to
+    /// `position`, where a frame ends with them.
+    pub(crate) fn give(self: &Arc<Self>, bytes: Bytes, position: Option<Position>) -> Bytes {
+        // Relaxed, here and in `is_waiting`: a statistic, looked at once a second.
+        self.given.fetch_add(1, Ordering::Relaxed);
+        Bytes::from_owner(Piece {
+            bytes,
+            position,
+            stream: self.clone(),
+        })
     }
 
     /// Whether there is something that the connection has not sent yet.
     pub(crate) fn is_waiting(&self) -> bool {
-        if self.unfinished.load(Ordering::Relaxed) || self.end.get().is_some() {
+        if self.given.load(Ordering::Relaxed) != self.progress.steps() || self.end.get().is_some() {
             return true;
         }
         let figures = self.figures();
@@ -104,6 +104,26 @@ impl OpenStream {
 
     pub(crate) fn figures(&self) -> SubscriptionStats {
         (self.figures)()
+    }
+}
+
+/// What a connection was given: HTTP/2 takes it before there is a window for it, but lets go of it once it was sent.
+struct Piece {
+    bytes: Bytes,
+    position: Option<Position>,
+    stream: Arc<OpenStream>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    /// Also when the stream is reset or its connection breaks: then nobody waits for it much longer.
+    fn drop(&mut self) {
+        self.stream.progress.advance(self.position);
     }
 }
 

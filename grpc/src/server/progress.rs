@@ -1,14 +1,15 @@
 //! How far a stream has got, and waiting until it has got further.
 //!
 //! # Contract
-//! * What counts is what was handed to the transport, wholly; whether the peer has read it only the peer knows.
+//! * What counts is what HTTP/2 has let go of, wholly: it had a window for it, and has written it. Whether the peer has read it
+//!   only the peer knows.
 //! * A stream that ends or has gone is waited for no longer.
 //! * While nobody waits, getting on costs a stream one more load.
 //!
 //! # Sync points
-//! * P: `polls`, read and modified by both sides, AcqRel. Its modifications have one order, so either whoever waits comes
+//! * P: `steps`, read and modified by both sides, AcqRel. Its modifications have one order, so either whoever waits comes
 //!   later, and sees what was handed over, or the stream does, sees that somebody waits, and notifies.
-//! * H: `handed`, Release in `polled` to Acquire in `position`: who sees a sequence sees its epoch.
+//! * H: `handed`, Release in `advance` to Acquire in `position`: who sees a sequence sees its epoch.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -26,8 +27,8 @@ pub(crate) struct Position {
 /// How far one stream has got.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// How often the connection has asked for more. Only its movement says something.
-    polls: AtomicU64,
+    /// How many pieces have left.
+    steps: AtomicU64,
     /// A stream lives in one epoch.
     epoch: OnceLock<Epoch>,
     /// The sequence handed over last, plus one; none yet is zero.
@@ -39,8 +40,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// The connection asks for more, and so has everything up to `handed`.
-    pub(crate) fn polled(&self, handed: Option<Position>) {
+    /// A piece has left, and with it, if a frame ends there, everything up to `handed`.
+    pub(crate) fn advance(&self, handed: Option<Position>) {
         if let Some(Position { epoch, sequence }) = handed {
             self.epoch.get_or_init(|| epoch);
             // Sync point H.
@@ -48,7 +49,7 @@ impl Progress {
                 .store(sequence.get().saturating_add(1), Ordering::Release);
         }
         // Sync point P: pairs with the one in `until`.
-        self.polls.fetch_add(1, Ordering::AcqRel);
+        self.steps.fetch_add(1, Ordering::AcqRel);
         // Relaxed: ordered by P.
         if self.waiting.load(Ordering::Relaxed) > 0 {
             self.moved.notify_waiters();
@@ -61,9 +62,9 @@ impl Progress {
         self.moved.notify_waiters();
     }
 
-    pub(crate) fn polls(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         // Relaxed: a statistic that the registry compares with what it was a second ago.
-        self.polls.load(Ordering::Relaxed)
+        self.steps.load(Ordering::Relaxed)
     }
 
     /// Up to where everything was handed over; `None` before the first snapshot was.
@@ -84,10 +85,10 @@ impl Progress {
     pub(crate) async fn until(&self, position: Position) {
         let _waiting = Waiting::new(&self.waiting);
         loop {
-            // Hears of everything from here on, polled or not.
+            // Hears of everything from here on.
             let moved = self.moved.notified();
-            // Sync point P: pairs with the one in `polled`.
-            self.polls.fetch_add(0, Ordering::AcqRel);
+            // Sync point P: pairs with the one in `advance`.
+            self.steps.fetch_add(0, Ordering::AcqRel);
             if self.has_passed(position) || self.over.load(Ordering::Acquire) {
                 return;
             }
@@ -131,10 +132,10 @@ mod tests {
     #[test]
     fn nothing_is_passed_before_the_first_snapshot() {
         let progress = Progress::default();
-        progress.polled(None);
-        assert_eq!((progress.position(), progress.polls()), (None, 1));
+        progress.advance(None);
+        assert_eq!((progress.position(), progress.steps()), (None, 1));
         assert!(!progress.has_passed(position(0, 0)));
-        progress.polled(Some(position(0, 0)));
+        progress.advance(Some(position(0, 0)));
         assert!(progress.has_passed(position(0, 0)));
         assert!(!progress.has_passed(position(0, 1)));
     }
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn a_later_epoch_has_passed_every_sequence_of_an_earlier_one() {
         let progress = Progress::default();
-        progress.polled(Some(position(2, 0)));
+        progress.advance(Some(position(2, 0)));
         assert!(progress.has_passed(position(1, 1_000)));
         assert!(!progress.has_passed(position(3, 0)));
     }
@@ -152,9 +153,9 @@ mod tests {
         let progress = Progress::default();
         let mut waiting = Box::pin(progress.until(position(1, 5)));
         assert!(waiting.as_mut().now_or_never().is_none());
-        progress.polled(Some(position(1, 4)));
+        progress.advance(Some(position(1, 4)));
         assert!(waiting.as_mut().now_or_never().is_none());
-        progress.polled(Some(position(1, 5)));
+        progress.advance(Some(position(1, 5)));
         assert!(waiting.as_mut().now_or_never().is_some());
 
         let mut waiting = Box::pin(progress.until(position(1, 6)));
@@ -176,7 +177,7 @@ mod tests {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     for sequence in 0..20 {
-                        progress.polled(Some(position(1, sequence)));
+                        progress.advance(Some(position(1, sequence)));
                     }
                 });
                 for sequence in [3, 10, 19] {

@@ -53,7 +53,7 @@ struct Session {
 
 struct Attached {
     stream: Arc<OpenStream>,
-    polls: u64,
+    steps: u64,
     /// Since when the stream has not taken what waits for it.
     stalled: Option<Instant>,
 }
@@ -174,7 +174,7 @@ impl Registry {
         let number = tables.next_stream;
         tables.next_stream += 1;
         let attached = Attached {
-            polls: stream.progress.polls(),
+            steps: stream.progress.steps(),
             stream,
             stalled: None,
         };
@@ -375,9 +375,9 @@ impl Tables {
 impl Attached {
     /// Whether the stream took something since the last look, or had nothing to take.
     fn look(&mut self, now: Instant) -> bool {
-        let polls = self.stream.progress.polls();
-        let takes = polls != self.polls || !self.stream.is_waiting();
-        self.polls = polls;
+        let steps = self.stream.progress.steps();
+        let takes = steps != self.steps || !self.stream.is_waiting();
+        self.steps = steps;
         if takes {
             self.stalled = None;
         } else {

@@ -113,14 +113,13 @@ impl<S: Resolution> AgentSecure<S> {
         }
         let subscription = subscription.subscribe();
         let observer = subscription.observer();
-        let unread = connection.unread.clone();
         let opened = core.registry.now();
-        let open = OpenStream::new(name, session_id, opened, connection, move || {
+        let open = OpenStream::new(name, session_id, opened, connection.clone(), move || {
             observer.stats()
         });
         let stream = EventStream::open(core, subscription, Arc::new(open))?;
 
-        let mut response = http::Response::new(Body::new(EventBody::new(stream, unread)));
+        let mut response = http::Response::new(Body::new(EventBody::new(stream, connection)));
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -33,8 +33,6 @@ pub(crate) struct EventStream<S: Resolution> {
     position: Option<Position>,
     /// Handed out since the metric heard of any: all streams add to that, so not for each.
     updates: u64,
-    /// A snapshot has been handed out since the body last asked.
-    snapshot: bool,
     ended: bool,
 }
 
@@ -62,26 +60,15 @@ impl<S: Resolution> EventStream<S> {
             number,
             position: None,
             updates: 0,
-            snapshot: false,
             ended: false,
         })
     }
 
-    /// The transport asks for more: it has sent what it was given, which was all there was, or that but for a rest.
-    pub(crate) fn polled(&self, unfinished: bool) {
-        self.open.polled(self.position, unfinished);
-    }
-
-    /// The transport has been given something, which it has yet to send.
-    pub(crate) fn gave(&mut self) {
-        self.open.gave();
+    /// `piece` of the frames handed out, for the transport: all of them with those before, or there is a rest.
+    pub(crate) fn give(&mut self, piece: Bytes, all: bool) -> Bytes {
         let updates = std::mem::take(&mut self.updates);
         self.core.telemetry.updates_sent.increment(updates);
-    }
-
-    /// Whether there is a snapshot among the frames handed out since this was last asked.
-    pub(crate) fn gave_snapshot(&mut self) -> bool {
-        std::mem::take(&mut self.snapshot)
+        self.open.give(piece, self.position.filter(|_| all))
     }
 
     /// Gives the next frame to `take`, or says the reason to end. Pending without a waker: updates, and reasons to end, give
@@ -123,7 +110,6 @@ impl<S: Resolution> EventStream<S> {
                 }
                 let frame = self.core.encoder.snapshot(snapshot.version())?;
                 self.position = Some(next);
-                self.snapshot = true;
                 self.report_snapshot(snapshot);
                 Ok(frame)
             }

@@ -67,6 +67,20 @@ pub(crate) struct Turns {
     pub(crate) updates: WaitSet,
     /// Gives all of them a turn.
     pub(crate) everyone: Waker,
+    /// Whether the stream polled last has handed over all it had.
+    done: Arc<AtomicBool>,
+}
+
+impl Turns {
+    /// A stream of events has been polled: it had something, or is `done`, and waits for what gives everyone a turn.
+    pub(crate) fn tell(&self, done: bool) {
+        // Relaxed, here and below: for the task that polls.
+        self.done.store(done, Ordering::Relaxed);
+    }
+
+    fn is_done(&self) -> bool {
+        self.done.load(Ordering::Relaxed)
+    }
 }
 
 /// A waker that asks for a turn.
@@ -86,6 +100,7 @@ impl Together {
             turns: Turns {
                 updates: WaitSet::new(),
                 everyone: Waker::from(everyone.clone()),
+                done: Arc::default(),
             },
             everyone,
             for_streams,
@@ -128,8 +143,8 @@ impl Together {
         Poll::Pending
     }
 
-    /// Lets every stream that has asked for a turn hand over what it has. Handing over asks for one more, which most need
-    /// only to find that there is nothing left, so there are two.
+    /// Lets every stream that has asked for a turn hand over what it has. Handing over asks for one more, as HTTP/2 does for
+    /// the room that it has made, so there are two; but a stream that has done all it could has no use for it.
     fn poll_streams(&mut self) {
         for _ in 0..2 {
             self.for_streams.listen();
@@ -139,7 +154,15 @@ impl Together {
             }
             self.streams.retain_mut(|running| {
                 let asked = running.turn.take();
-                !(asked || everyone) || running.poll().is_pending()
+                if !(asked || everyone) {
+                    return true;
+                }
+                self.turns.tell(false);
+                let pending = running.poll().is_pending();
+                if self.turns.is_done() {
+                    running.turn.take();
+                }
+                pending
             });
             if !self.for_streams.has_rung() {
                 break;
@@ -339,6 +362,37 @@ mod tests {
         assert_eq!(poll(), [1, 1]);
         assert_eq!(poll(), [0, 0]);
         assert_eq!(task.0.load(Ordering::Relaxed), before + 2);
+    }
+
+    #[test]
+    fn a_stream_that_has_done_all_it_could_has_no_second_turn() {
+        let (beside, mut together) = Together::new();
+        let turns = together.turns();
+        let logs = [Log::default(), Log::default()];
+        for (log, done) in logs.iter().zip([true, false]) {
+            let (log, turns) = (log.clone(), turns.clone());
+            beside.execute(std::future::poll_fn(move |cx| {
+                log.add("stream");
+                cx.waker().wake_by_ref();
+                turns.tell(done);
+                Poll::Pending
+            }));
+        }
+        let (transport, _far) = duplex(64);
+        let transport = Corked::new(transport);
+        let task = Arc::new(Task::default());
+        let waker = Waker::from(task.clone());
+        let mut connection = std::pin::pin!(pending::<()>());
+        let mut poll = || {
+            let mut cx = Context::from_waker(&waker);
+            let polled = together.poll(connection.as_mut(), &transport, &mut cx);
+            assert!(polled.is_pending());
+            logs.each_ref().map(|log| log.take().len())
+        };
+        assert_eq!(poll(), [0, 0], "they arrive");
+        assert_eq!(poll(), [1, 2]);
+        turns.everyone.wake_by_ref();
+        assert_eq!(poll(), [1, 2]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::socket::Stream;
 use super::{Phase, Tally};
 use crate::wire::access::TOKEN;
 use crate::wire::clock::now_ns;
-use crate::wire::frames::{self, Head};
+use crate::wire::frames::{self, Head, Windows};
 
 /// One connection; its stream 1 registers, the others are read.
 pub(super) struct Connection {
@@ -25,6 +25,7 @@ pub(super) struct Connection {
     input: BytesMut,
     output: Vec<u8>,
     tally: Arc<Mutex<Tally>>,
+    windows: Windows,
     /// Received, and not yet granted again.
     taken: u32,
     session: Option<String>,
@@ -44,12 +45,18 @@ struct Incoming {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Box<dyn Stream>, streams: usize, tally: Arc<Mutex<Tally>>) -> Self {
+    pub(super) fn new(
+        socket: Box<dyn Stream>,
+        windows: Windows,
+        streams: usize,
+        tally: Arc<Mutex<Tally>>,
+    ) -> Self {
         Self {
             socket,
             input: BytesMut::with_capacity(READ_BYTES),
             output: Vec::new(),
             tally,
+            windows,
             taken: 0,
             session: None,
             streams: (0..=streams).map(|_| Incoming::default()).collect(),
@@ -69,7 +76,7 @@ impl Connection {
             display_name: "load".to_owned(),
             ..RegisterRemoteAgentRequest::default()
         };
-        frames::preface(&mut self.output);
+        frames::preface(self.windows, &mut self.output);
         let message = register.encode_to_vec();
         frames::request(
             1,
@@ -136,7 +143,7 @@ impl Connection {
             let payload = self.input.split_to(head.length);
             self.take(head, &payload, now, &mut tally)?;
         }
-        if self.taken > frames::CONNECTION_WINDOW / 2 {
+        if self.taken > self.windows.connection / 2 {
             frames::window_update(0, std::mem::take(&mut self.taken), &mut self.output);
         }
         Ok(())
@@ -151,7 +158,7 @@ impl Connection {
                 let length = u32::try_from(head.length).map_err(io::Error::other)?;
                 self.taken += length;
                 stream.taken += length;
-                if stream.taken > frames::STREAM_WINDOW / 2 {
+                if stream.taken > self.windows.stream / 2 {
                     let taken = std::mem::take(&mut stream.taken);
                     frames::window_update(head.stream, taken, &mut self.output);
                 }

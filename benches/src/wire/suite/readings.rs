@@ -61,7 +61,7 @@ pub(super) const READINGS: &[Reading] = &[
         |outcome| outcome.delivered_per_second,
     ),
     reading(
-        "processor time per update, ns",
+        "processor time per update",
         "wire_cpu",
         Unit::Nanoseconds,
         |outcome| outcome.cpu_ns,
@@ -73,40 +73,37 @@ pub(super) const READINGS: &[Reading] = &[
         |outcome| outcome.writes,
     ),
     reading(
-        "publish, p50, ns",
+        "publish, p50",
         "wire_publish_p50",
         Unit::Nanoseconds,
         |outcome| outcome.publish_ns.value_at_quantile(0.5) as f64,
     ),
     reading(
-        "publish, p99, ns",
+        "publish, p99",
         "wire_publish_p99",
         Unit::Nanoseconds,
         |outcome| outcome.publish_ns.value_at_quantile(0.99) as f64,
     ),
-    latency("latency, p50, ns", "p50", |outcome| {
+    latency("latency, p50", "p50", |outcome| {
         outcome.latency_ns.value_at_quantile(0.5) as f64
     }),
-    latency("latency, p90, ns", "p90", |outcome| {
+    latency("latency, p90", "p90", |outcome| {
         outcome.latency_ns.value_at_quantile(0.9) as f64
     }),
-    latency("latency, p99, ns", "p99", |outcome| {
+    latency("latency, p99", "p99", |outcome| {
         outcome.latency_ns.value_at_quantile(0.99) as f64
     }),
-    latency("latency, p99.9, ns", "p99.9", |outcome| {
+    latency("latency, p99.9", "p99.9", |outcome| {
         outcome.latency_ns.value_at_quantile(0.999) as f64
     }),
-    latency("latency, max, ns", "max", |outcome| {
+    latency("latency, max", "max", |outcome| {
         outcome.latency_ns.max() as f64
     }),
+    reading("memory per stream", "wire_memory", Unit::Bytes, |outcome| {
+        outcome.bytes_per_stream
+    }),
     reading(
-        "memory per stream, bytes",
-        "wire_memory",
-        Unit::Bytes,
-        |outcome| outcome.bytes_per_stream,
-    ),
-    reading(
-        "until all have a snapshot, ns",
+        "until all have a snapshot",
         "wire_join",
         Unit::Nanoseconds,
         |outcome| outcome.join_ns,
@@ -115,3 +112,11 @@ pub(super) const READINGS: &[Reading] = &[
         outcome.resyncs as f64
     }),
 ];
+
+/// Of a scenario with stalled streams, besides.
+pub(super) const OF_STALLED: &[Reading] = &[reading(
+    "memory per stalled stream",
+    "wire_stalled_memory",
+    Unit::Bytes,
+    |outcome| outcome.bytes_per_stalled,
+)];

@@ -36,6 +36,18 @@ impl Case {
         self.file.load().unwrap_err().reason
     }
 
+    /// Demands that the file is refused, and that exactly this is said about it.
+    #[track_caller]
+    fn demand_refusal(&self, what: &str) {
+        let path = self.file.path.display();
+        assert_eq!(
+            self.file.load().unwrap_err().to_string(),
+            format!(
+                "the saved snapshot {path} {what}; the next snapshot from the server replaces it"
+            )
+        );
+    }
+
     /// Changes the file's bytes.
     fn tamper(&self, change: impl FnOnce(&mut Vec<u8>)) {
         let mut bytes = fs::read(&self.file.path).unwrap();
@@ -76,33 +88,46 @@ fn nothing_saved_is_no_error() {
 }
 
 #[test]
-fn every_way_to_be_cut_short_is_refused() {
+fn every_way_to_be_cut_short_is_refused_and_says_what_is_missing() {
     let whole = fs::read(Case::saved(SystemTime::now()).file.path).unwrap();
+    let message = whole.len() - HEAD_BYTES;
+    let damaged = |found: usize, expected: usize| {
+        format!("is damaged: {found} bytes where {expected} should be")
+    };
+    let case = Case::new();
     for length in 0..whole.len() {
-        let case = Case::new();
         fs::write(&case.file.path, &whole[..length]).unwrap();
-        let refusal = case.refusal();
-        match length {
-            0..24 => assert!(matches!(refusal, SavedErrorReason::Foreign), "{length}"),
-            _ => assert!(
-                matches!(refusal, SavedErrorReason::Length { .. }),
-                "{length}"
-            ),
-        }
+        case.demand_refusal(&match length {
+            0..24 => FOREIGN.to_owned(),
+            24..HEAD_BYTES => damaged(length, HEAD_BYTES),
+            _ => damaged(length - HEAD_BYTES, message),
+        });
     }
-    let case = Case::saved(SystemTime::now());
-    case.tamper(|bytes| bytes.push(0));
-    assert!(matches!(case.refusal(), SavedErrorReason::Length { .. }));
+    fs::write(&case.file.path, [&whole, "x".as_bytes()].concat()).unwrap();
+    case.demand_refusal(&damaged(message + 1, message));
 }
 
 #[test]
-fn every_flipped_bit_is_noticed() {
-    let whole = fs::read(Case::saved(SystemTime::now()).file.path).unwrap();
+fn every_flipped_bit_is_noticed_and_told_as_what_it_is() {
+    let case = Case::saved(SystemTime::now());
+    let whole = fs::read(&case.file.path).unwrap();
     parse(&whole).unwrap();
     for bit in 0..whole.len() * 8 {
         let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        parse(&bytes).unwrap_err();
+        fs::write(&case.file.path, bytes).unwrap();
+        match bit / 8 {
+            0..24 => case.demand_refusal(FOREIGN),
+            // How many bytes there should be.
+            32..36 => {
+                let refusal = case.refusal();
+                assert!(matches!(refusal, SavedErrorReason::Length { .. }), "{bit}");
+            }
+            _ => {
+                case.demand_refusal("is damaged: its checksum does not fit");
+                assert!(matches!(case.refusal(), SavedErrorReason::Corrupt), "{bit}");
+            }
+        }
     }
 }
 
@@ -110,10 +135,11 @@ fn every_flipped_bit_is_noticed() {
 fn a_foreign_file_and_another_version_are_refused() {
     let case = Case::new();
     fs::write(&case.file.path, "log_level: debug\n").unwrap();
+    case.demand_refusal(FOREIGN);
     assert!(matches!(case.refusal(), SavedErrorReason::Foreign));
     let case = Case::saved(SystemTime::now());
     case.tamper(|bytes| bytes[21] = b'2');
-    assert!(matches!(case.refusal(), SavedErrorReason::Foreign));
+    case.demand_refusal(FOREIGN);
 }
 
 #[test]
@@ -247,3 +273,5 @@ fn whoever_reads_while_it_is_written_finds_the_old_one_or_the_new_one() {
     }
     writer.join().unwrap();
 }
+
+const FOREIGN: &str = "was not written by this program, or by another version of it";

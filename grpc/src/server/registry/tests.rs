@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use configstream_engine::settings::{Change, Key, Settings, Source};
 use configstream_engine::{Engine, Subscription};
 use tokio_util::sync::CancellationToken;
@@ -97,9 +98,13 @@ impl Reader {
     /// Takes everything there is.
     fn read(&mut self) {
         while self.subscription.try_next().is_ok() {
-            self.open.polled(None, false);
+            drop(self.given());
         }
-        self.open.polled(None, false);
+    }
+
+    /// A piece that its connection has been given.
+    fn given(&self) -> Bytes {
+        self.open.give(Bytes::new(), None)
     }
 
     fn ended(&self) -> Option<Refusal> {
@@ -155,7 +160,7 @@ fn an_open_stream_that_takes_something_now_and_then_is_life() {
         // It takes one, and has more waiting.
         desk.publish(value + 1_000);
         reader.subscription.try_next().unwrap();
-        reader.open.polled(None, false);
+        drop(reader.given());
         desk.sweeps(1);
     }
     assert_eq!((reader.ended(), desk.registry.counts()), (None, (1, 1)));
@@ -196,12 +201,12 @@ fn a_stream_that_stays_stalled_loses_its_connection_and_one_that_wakes_before_do
 }
 
 #[test]
-fn a_frame_handed_over_in_part_is_waiting() {
+fn a_piece_that_the_connection_keeps_is_waiting() {
     let desk = Desk::new();
     let id = desk.register();
     let mut reader = desk.open(&id);
     reader.subscription.try_next().unwrap();
-    reader.open.polled(None, true);
+    let _kept = reader.given();
     assert!(!desk.registry.is_caught_up());
     for _ in 0..=seconds(STALL) {
         desk.sweeps(1);
