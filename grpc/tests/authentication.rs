@@ -13,7 +13,6 @@ use configstream_proto::datadog::model::v1::config_event::Event;
 use configstream_proto::datadog::model::v1::{ConfigStreamRequest, HostnameRequest};
 use configstream_proto::datadog::remoteagent::v1::RegisterRemoteAgentRequest;
 use rustls::client::ResolvesClientCert;
-use support::log::Log;
 use support::{
     BEARER, FakeClock, Host, Nobody, Pem, REGISTER_FIRST, Shows, TOKEN, eventually, request, told,
     within_deadline,
@@ -161,42 +160,6 @@ async fn only_the_right_certificate_key_token_and_session_open_a_stream() {
         }
     }
     assert_eq!((cells, refused), (100, 80));
-}
-
-#[tokio::test]
-async fn whoever_is_not_trusted_is_logged_with_the_reason() {
-    type Shown = fn(&Host) -> Arc<dyn ResolvesClientCert>;
-    let other = "invalid peer certificate: ApplicationVerificationFailure";
-    let strangers: [(Shown, &str); 4] = [
-        (|_| Arc::new(Nobody), "peer sent no certificates"),
-        (
-            |_| Arc::new(Shows::new(&Pem::generate_for("somebody else"))),
-            other,
-        ),
-        (|_| Arc::new(Shows::new(&Pem::generate())), other),
-        (
-            |host| Arc::new(Shows::new(&host.pem.with_another_key())),
-            "invalid peer certificate: BadSignature",
-        ),
-    ];
-    for (shown, reason) in strangers {
-        let log = Log::default();
-        let _logging = log.install();
-        let host = Host::start().await;
-        let mut tls = host.pem.identity().client_config();
-        tls.client_auth_cert_resolver = shown(&host);
-        // It may learn of it at its first read only, and stays until then.
-        let _channel = host.channel(tls).await;
-        eventually("it is logged", || {
-            log.text().contains("Refused a handshake: ")
-        })
-        .await;
-        let text = log.text();
-        let line = text
-            .lines()
-            .find(|line| line.contains("Refused a handshake: "));
-        assert!(line.unwrap().contains(reason), "{text}");
-    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::mpsc;
 use std::thread;
@@ -13,6 +14,7 @@ use configstream_grpc::consumer::{
     Consumer, ConsumerBuilder, ConsumerState, Disconnection, SectionSubscription, States,
 };
 use configstream_grpc::{Address, Connector, Registration, Server, ServerHandle, Sessions, Token};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use support::{FakeClock, Host, Pem, eventually, within_deadline};
 use tokio::net::TcpListener;
 
@@ -490,4 +492,38 @@ fn it_says_that_it_went_with_its_runtime() {
     let error = consumer.wait_ready_blocking(LONG).unwrap_err();
     assert!(matches!(error.state(), ConsumerState::Stopped), "{error}");
     assert!(consumer.head().is_some());
+}
+
+#[tokio::test]
+async fn the_consumers_metrics_have_the_documented_names() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let host = Host::start().await;
+    let last = host.set("a", 1);
+    let consumer = {
+        let _recording = metrics::set_default_local_recorder(&recorder);
+        builder(&host).start()
+    };
+    consumer.wait_ready(LONG).await.unwrap();
+    let read: BTreeMap<_, _> = snapshotter
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(key, _, _, value)| {
+            let value = match value {
+                DebugValue::Counter(count) => format!("counter {count}"),
+                DebugValue::Gauge(value) => format!("gauge {value}"),
+                DebugValue::Histogram(samples) => format!("histogram of {}", samples.len()),
+            };
+            (key.key().name().to_owned(), value)
+        })
+        .collect();
+    let told = |name: &str, value: String| (format!("configstream_consumer.{name}"), value);
+    let documented = [
+        told("dropped_stale_updates", "counter 0".into()),
+        told("last_sequence_id", format!("gauge {last}")),
+        told("reconnect_count", "counter 0".into()),
+        told("time_to_first_snapshot_seconds", "histogram of 1".into()),
+    ];
+    assert_eq!(read, BTreeMap::from(documented));
 }

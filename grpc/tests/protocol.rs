@@ -27,7 +27,7 @@
 //! | a client certificate is required, and exactly that one, with proof of its key | `grpc/tests/authentication.rs`: `only_the_right_certificate_key_token_and_session_open_a_stream` |
 //! | the client demands the same of the server | `grpc/tests/authentication.rs`: `a_client_turns_away_from_a_server_that_is_not_the_one_it_knows` |
 //! | a refused handshake is counted, and reaches no handler | `grpc/tests/authentication.rs`: `only_the_right_certificate_key_token_and_session_open_a_stream` |
-//! | a refused handshake is logged | `grpc/tests/authentication.rs`: `whoever_is_not_trusted_is_logged_with_the_reason`; `grpc/tests/telemetry.rs`: `a_refused_handshake_is_counted_and_logged` |
+//! | a refused handshake is logged | `grpc/tests/telemetry.rs`: `whoever_is_not_trusted_is_logged_with_the_reason`, `a_refused_handshake_is_counted_and_logged` |
 //! | `auth_token`: 64 hex characters, a newline tolerated | `grpc/src/token.rs`: `one_newline_is_tolerated`, `anything_but_64_hexadecimal_characters_is_refused`; `agent/src/credentials.rs`: `a_token_may_end_its_line` |
 //! | `Bearer`, in any letter case; missing, other scheme, wrong: Unauthenticated | `grpc/tests/authentication.rs`: `only_the_token_opens_calls`; `grpc/src/token.rs`: `the_scheme_may_have_any_case_and_must_be_there` |
 //! | compared in constant time | `grpc/src/token.rs`: `tokens_are_compared_in_constant_time_only` |
@@ -77,7 +77,7 @@
 //! | environment: known keys, typed; empty is unset | `agent/src/environment.rs`: `known_keys_are_read_as_their_type`, `unknown_and_empty_variables_are_no_settings`, `every_known_key_has_a_variable_of_its_own` |
 //! | **7. Telemetry** | |
 //! | the server's metrics and log lines, by their names | `grpc/tests/telemetry.rs`: `what_happens_is_counted_and_logged_under_the_documented_names` |
-//! | the consumer's metrics, by their names | `grpc/tests/telemetry.rs`: `the_consumers_metrics_have_the_documented_names` |
+//! | the consumer's metrics, by their names | `grpc/tests/consuming.rs`: `the_consumers_metrics_have_the_documented_names` |
 //! | counters count what happened | `agent/tests/end_to_end/telemetry.rs`: `counters_count_what_happened` |
 //! | Prometheus writes `.` as `_` | `agent/tests/end_to_end/telemetry.rs`: `the_documented_names_are_there_before_anybody_has_come` |
 

@@ -1,10 +1,12 @@
 //! What is logged, for tests that read it.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Instant;
 
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
@@ -12,6 +14,13 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Writes down what this thread logs: a test runs on one, and so does its server.
     pub fn install(&self) -> tracing::subscriber::DefaultGuard {
+        // Whether anybody wants a line is asked once for all threads, and of the thread that comes to it first when there is
+        // but one subscriber. So that a test beside, which logs nowhere, does not answer no for this one, all want it.
+        static EVERYWHERE: Once = Once::new();
+        EVERYWHERE.call_once(|| {
+            let nowhere = tracing_subscriber::registry().with(LevelFilter::INFO);
+            tracing::subscriber::set_global_default(nowhere).unwrap();
+        });
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
             .with_writer(self.clone())
