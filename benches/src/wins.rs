@@ -266,6 +266,14 @@ const REASONS: &[Reason] = &[
             is the same for every server and most of the whole. What is gained by encoding once is lost in it.",
     },
     Reason {
+        groups: &["wire_stalled_memory"],
+        peers: &["go"],
+        parameters: &[],
+        why: "HTTP/2 here takes 16 KiB of a stream ahead of the socket, the next piece, of as much, waits behind that, and some is the allocator's from \
+            the flood before. A handler there waits for the socket itself, with one frame in hand and up to 100 in its channel. Both are \
+            bounded, whatever passes.",
+    },
+    Reason {
         groups: &["wire_join", "wire_memory"],
         peers: &[],
         parameters: &["_1x1_", "_100x"],
