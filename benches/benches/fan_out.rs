@@ -3,14 +3,13 @@
 //! `fan_out/<implementation>/<subscribers>`: publishing a burst of 64; `burst/…/<updates>`: publishing to 64 subscribers,
 //! `burst_to_512/…`: to 512. Bursts of 1, 10 and 100 at these two numbers only: between them, cost grows in proportion to either, as
 //! `fan_out/…` shows for subscribers and the three bursts for updates, and each further number of subscribers takes forty
-//! seconds of a full run. `publish_and_receive/…/<subscribers>`: a burst of 64, and taking it out again, on the same
-//! thread. What one more subscription costs is measured in pairs: see `paired.rs`.
+//! seconds of a full run. What one more subscription costs is measured in pairs: see `paired.rs`.
 
 use std::time::{Duration, Instant};
 
 use configstream_benches::{
     fan_out::{BURST, Implementation, SUBSCRIBERS, implementations},
-    noop_clock, noop_loop,
+    noop_clock,
 };
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main, measurement::WallTime,
@@ -36,22 +35,6 @@ fn fan_out(criterion: &mut Criterion) {
         }
         group.finish();
     }
-
-    let mut group = criterion.benchmark_group("publish_and_receive");
-    noop_loop(&mut group);
-    for implementation in implementations() {
-        for subscribers in [1, 64, 512] {
-            let id = BenchmarkId::new(implementation.name, subscribers);
-            group.bench_function(id, |bencher| {
-                let mut rig = (implementation.open)(subscribers);
-                bencher.iter(|| {
-                    rig.publish(BURST);
-                    rig.drain(BURST);
-                });
-            });
-        }
-    }
-    group.finish();
 }
 
 fn publish(

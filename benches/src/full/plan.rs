@@ -34,7 +34,7 @@ const GROUPS: [(&str, &str, u64); 12] = [
     ("fan_out", "fan_out", 82),
     ("burst", "fan_out", 42),
     ("burst_to_512", "fan_out", 42),
-    ("publish_and_receive", "fan_out", 41),
+    ("publish_and_receive", "publish_and_receive", 41),
     ("commit", "commit", 6),
     ("layers", "layers", 17),
     ("snapshot", "snapshot", 22),
