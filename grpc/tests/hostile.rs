@@ -21,7 +21,7 @@ use tonic::body::Body;
 use tonic::{Code, Request, Status};
 use tower::ServiceExt;
 
-const STREAM: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
+const STREAM: &str = peer::STREAM_CONFIG_EVENTS;
 const REFRESH: &str = "/datadog.api.v1.AgentSecure/RefreshRemoteAgent";
 const HOSTNAME: &str = "/datadog.api.v1.Agent/GetHostname";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";

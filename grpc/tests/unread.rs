@@ -13,7 +13,6 @@ use tonic_health::pb::health_client::HealthClient;
 
 const HOSTNAME: &str = "/datadog.api.v1.Agent/GetHostname";
 const LIST: &str = "/configstream.admin.v1.ConfigAdmin/List";
-const STREAM: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
 
 async fn host() -> Host {
     let limits = Limits::default().stall_timeout(Duration::from_millis(300));
@@ -63,7 +62,7 @@ async fn the_rest_of_a_snapshot_does_even_if_nothing_else_happens() {
         host.set("some", "x".repeat(size));
         let mut peer = Peer::speak_with_window(&host, window).await;
         let mut bytes = Vec::new();
-        peer::request(&mut bytes, 1, STREAM, &session.id);
+        peer::request(&mut bytes, 1, peer::STREAM_CONFIG_EVENTS, &session.id);
         assert!(peer.send(&bytes).await);
         assert_eq!(received(&mut peer).await, window as usize);
     }
@@ -73,16 +72,7 @@ async fn the_rest_of_a_snapshot_does_even_if_nothing_else_happens() {
 async fn the_rest_of_an_update_does_even_if_nothing_else_happens() {
     let host = host().await;
     host.set("small", "x".repeat(100));
-    let (_, session) = host.session().await;
-    let mut peer = Peer::speak_with_window(&host, 300).await;
-    let mut bytes = Vec::new();
-    peer::request(&mut bytes, 1, STREAM, &session.id);
-    assert!(peer.send(&bytes).await);
-    eventually("it has the snapshot", || {
-        let stats = host.handle.stats();
-        stats.streams == 1 && stats.caught_up
-    })
-    .await;
+    let mut peer = Peer::stream_with_window(&host, 300).await;
     host.set("small", "y".repeat(400));
     assert_eq!(received(&mut peer).await, 300);
 }
@@ -96,7 +86,7 @@ async fn the_end_of_a_stream_that_nobody_reads_costs_the_connection() {
     // Room for the snapshot, and then for some of an update, which HTTP/2 takes, and the end after it.
     let mut peer = Peer::speak_with_window(&host, 300).await;
     let mut bytes = Vec::new();
-    peer::request(&mut bytes, 1, STREAM, &session.id);
+    peer::request(&mut bytes, 1, peer::STREAM_CONFIG_EVENTS, &session.id);
     assert!(peer.send(&bytes).await);
     eventually("both stream", || host.handle.stats().streams == 2).await;
     host.set("small", "y".repeat(400));

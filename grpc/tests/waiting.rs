@@ -11,8 +11,6 @@ use support::peer::{self, Peer};
 use support::{FakeClock, Host, eventually, expect_snapshot, expect_update, told, within_deadline};
 use tonic::{Code, Status};
 
-const STREAM: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
-
 /// Longer than any test may take: who waits so long has to be woken.
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -133,16 +131,7 @@ async fn a_frame_handed_over_in_part_has_not_been_passed() {
 async fn an_update_of_which_a_part_waits_for_a_window_has_not_been_passed() {
     let host = Host::start().await;
     host.set("a", "x".repeat(100));
-    let session = host.session().await.1;
-    let mut peer = Peer::speak_with_window(&host, 300).await;
-    let mut bytes = Vec::new();
-    peer::request(&mut bytes, 1, STREAM, &session.id);
-    assert!(peer.send(&bytes).await);
-    eventually("it has the snapshot", || {
-        let stats = host.handle.stats();
-        stats.streams == 1 && stats.caught_up
-    })
-    .await;
+    let mut peer = Peer::stream_with_window(&host, 300).await;
     let sequence = host.set("a", "y".repeat(400));
     let answer = ask(&host, sequence, Duration::from_millis(20)).await;
     let answer = answer.unwrap();

@@ -39,9 +39,10 @@
 //! | 1,000 streams have a snapshot of 350 settings | 13.7 ms | 59.3 ms | 0.26 (0.22 to 0.27) |
 //!
 //! Beside 100 streams that have stopped reading with windows of 2 GiB, after 200,000 updates have passed them, compared with a
-//! run without them: p99 of the others 0.88 times (0.55 to 1.27), p99 of publishing 1.16 times (1.01 to 1.67), seven pairs, so
-//! within the noise; p50 of publishing 1.14 times: a publish looks at one flag of each, a cache line that others have driven out.
-//! Each holds 105 KiB of the server's memory.
+//! run without them, in fifteen pairs (`load all --exact --only paced_1000_100x10_tcp_stalled --runs 1 --pairs 15`): p99 of the
+//! others 0.98 times (0.84 to 1.24), p99 of publishing 0.94 times (0.72 to 1.06). The seven pairs of the stored run had 0.88
+//! (0.55 to 1.27) and 1.16 (1.01 to 1.67), and p50 of publishing 1.14 times: a publish looks at one flag of each, a cache line
+//! that others have driven out. Each holds 92 to 105 KiB of the server's memory.
 //!
 //! In a run at the machine's other speed a publish to 512 parked streams took 18.6 µs beside 60.4, 0.28 times (0.26 to 0.65).
 //!

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{BEARER, Host, within_deadline};
+use super::{BEARER, Host, eventually, within_deadline};
 
 /// One connection, trusted.
 pub struct Peer(TlsStream<TcpStream>);
@@ -20,6 +20,8 @@ pub struct Frame {
     pub stream: u32,
     pub payload: Vec<u8>,
 }
+
+pub const STREAM_CONFIG_EVENTS: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -61,6 +63,22 @@ impl Peer {
     /// The same, with a window of so many bytes for each stream.
     pub async fn speak_with_window(host: &Host, bytes: u32) -> Self {
         Self::speak_with(host, &setting(INITIAL_WINDOW_SIZE, bytes)).await
+    }
+
+    /// The same, with a stream that has the whole snapshot, for a session of its own. The window is for that, too, and no
+    /// other stream is there.
+    pub async fn stream_with_window(host: &Host, bytes: u32) -> Self {
+        let (_, session) = host.session().await;
+        let mut peer = Self::speak_with_window(host, bytes).await;
+        let mut begin = Vec::new();
+        request(&mut begin, 1, STREAM_CONFIG_EVENTS, &session.id);
+        assert!(peer.send(&begin).await);
+        eventually("it has the snapshot", || {
+            let stats = host.handle.stats();
+            stats.streams == 1 && stats.caught_up
+        })
+        .await;
+        peer
     }
 
     /// The same, ready to remember so many bytes of headers.
