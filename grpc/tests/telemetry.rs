@@ -26,14 +26,9 @@ use tonic::async_trait;
 
 #[tokio::test]
 async fn what_happens_is_counted_and_logged_under_the_documented_names() {
-    let recorder = DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
     let log = Log::default();
     let _logging = log.install();
-    let host = {
-        let _recording = metrics::set_default_local_recorder(&recorder);
-        Host::start().await
-    };
+    let (host, snapshotter) = recorded(Limits::default()).await;
     let mut totals = BTreeMap::new();
     let mut read = move |name: &str| {
         for (key, _, _, value) in snapshotter.snapshot().into_vec() {
@@ -122,14 +117,9 @@ async fn what_happens_is_counted_and_logged_under_the_documented_names() {
 
 #[tokio::test]
 async fn a_refused_handshake_is_counted_and_logged() {
-    let recorder = DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
     let log = Log::default();
     let _logging = log.install();
-    let host = {
-        let _recording = metrics::set_default_local_recorder(&recorder);
-        Host::start().await
-    };
+    let (host, snapshotter) = recorded(Limits::default()).await;
     let mut stranger = tokio::net::TcpStream::connect(host.address).await.unwrap();
     stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     eventually("it is refused", || {
@@ -151,15 +141,9 @@ async fn a_refused_handshake_is_counted_and_logged() {
 
 #[tokio::test]
 async fn a_refused_connection_is_counted_and_logged() {
-    let recorder = DebuggingRecorder::new();
-    let snapshotter = recorder.snapshotter();
     let log = Log::default();
     let _logging = log.install();
-    let host = {
-        let _recording = metrics::set_default_local_recorder(&recorder);
-        let limits = Limits::default().connections(1);
-        Host::start_with(|server| server.limits(limits)).await
-    };
+    let (host, snapshotter) = recorded(Limits::default().connections(1)).await;
     let client = host.client().await;
     client.hostname().await.unwrap();
     let begun = Instant::now();
@@ -180,6 +164,15 @@ async fn a_refused_connection_is_counted_and_logged() {
     }
     log.demand_few("Refused a connection: ", begun);
     assert_eq!(host.handle.stats().refused_connections, 201);
+}
+
+/// A host whose metrics are recorded: handles to them are taken when its server is built.
+async fn recorded(limits: Limits) -> (Host, Snapshotter) {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let host = Host::start_with(|server| server.limits(limits)).await;
+    (host, snapshotter)
 }
 
 fn has_counted_one(snapshotter: &Snapshotter, name: &str) -> bool {

@@ -331,6 +331,25 @@ mod tests {
         );
     }
 
+    /// Polls the streams over a connection that has nothing of its own: how many turns each that writes a log had.
+    fn turns_of<'a>(
+        logs: &'a [Log; 2],
+        together: &'a mut Together,
+        task: &Arc<Task>,
+    ) -> impl FnMut() -> [usize; 2] + use<'a> {
+        let (transport, far) = duplex(64);
+        let transport = Corked::new(transport);
+        let waker = Waker::from(task.clone());
+        move || {
+            let _far = &far;
+            let mut cx = Context::from_waker(&waker);
+            let connection = std::pin::pin!(pending::<()>());
+            let polled = together.poll(connection, &transport, &mut cx);
+            assert!(polled.is_pending());
+            logs.each_ref().map(|log| log.take().len())
+        }
+    }
+
     #[test]
     fn a_turn_for_everyone_is_one_and_one_asked_for_by_a_stream_is_its_own() {
         let (beside, mut together) = Together::new();
@@ -340,16 +359,7 @@ mod tests {
         for log in &logs {
             beside.execute(stream(log, &wakers));
         }
-        let (transport, _far) = duplex(64);
-        let transport = Corked::new(transport);
-        let waker = Waker::from(task.clone());
-        let mut connection = std::pin::pin!(pending::<()>());
-        let mut poll = || {
-            let mut cx = Context::from_waker(&waker);
-            let polled = together.poll(connection.as_mut(), &transport, &mut cx);
-            assert!(polled.is_pending());
-            logs.each_ref().map(|log| log.take().len())
-        };
+        let mut poll = turns_of(&logs, &mut together, &task);
         poll();
         assert_eq!(poll(), [2, 2], "and once more for having handed over");
         let first = wakers.lock().unwrap()[0].clone();
@@ -378,17 +388,7 @@ mod tests {
                 Poll::Pending
             }));
         }
-        let (transport, _far) = duplex(64);
-        let transport = Corked::new(transport);
-        let task = Arc::new(Task::default());
-        let waker = Waker::from(task.clone());
-        let mut connection = std::pin::pin!(pending::<()>());
-        let mut poll = || {
-            let mut cx = Context::from_waker(&waker);
-            let polled = together.poll(connection.as_mut(), &transport, &mut cx);
-            assert!(polled.is_pending());
-            logs.each_ref().map(|log| log.take().len())
-        };
+        let mut poll = turns_of(&logs, &mut together, &Arc::default());
         assert_eq!(poll(), [0, 0], "they arrive");
         assert_eq!(poll(), [1, 2]);
         turns.everyone.wake_by_ref();
