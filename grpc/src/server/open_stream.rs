@@ -13,6 +13,7 @@ use metrics::Counter;
 
 use crate::server::progress::{Position, Progress};
 use crate::server::service::Connection;
+use crate::server::unread::until_let_go;
 use crate::status::Refusal;
 
 /// One open stream of configuration events.
@@ -75,11 +76,8 @@ impl OpenStream {
     pub(crate) fn give(self: &Arc<Self>, bytes: Bytes, position: Option<Position>) -> Bytes {
         // Relaxed, here and in `is_waiting`: a statistic, looked at once a second.
         self.given.fetch_add(1, Ordering::Relaxed);
-        Bytes::from_owner(Piece {
-            bytes,
-            position,
-            stream: self.clone(),
-        })
+        let stream = self.clone();
+        until_let_go(bytes, Piece { position, stream })
     }
 
     /// Whether there is something that the connection has not sent yet.
@@ -107,17 +105,10 @@ impl OpenStream {
     }
 }
 
-/// What a connection was given: HTTP/2 takes it before there is a window for it, but lets go of it once it was sent.
+/// What a connection was given, until it is let go: HTTP/2 takes it before there is a window for it.
 struct Piece {
-    bytes: Bytes,
     position: Option<Position>,
     stream: Arc<OpenStream>,
-}
-
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 impl Drop for Piece {

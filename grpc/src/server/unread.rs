@@ -28,11 +28,24 @@ struct Table {
     given: u64,
 }
 
-/// A piece, until it is let go.
-struct Piece {
-    bytes: Bytes,
+/// A piece's place in the table, until it is let go.
+struct Entry {
     number: u64,
     table: Arc<Mutex<Table>>,
+}
+
+/// Bytes, and what goes with them.
+struct Guarded<G> {
+    bytes: Bytes,
+    _guard: G,
+}
+
+/// The same bytes. `guard` is dropped when the last view of them has gone, which for HTTP/2 is when it has sent them.
+pub(crate) fn until_let_go(bytes: Bytes, guard: impl Send + 'static) -> Bytes {
+    Bytes::from_owner(Guarded {
+        bytes,
+        _guard: guard,
+    })
 }
 
 impl Unread {
@@ -42,11 +55,9 @@ impl Unread {
         let number = table.given;
         table.given += 1;
         table.pieces.insert(number, Instant::now());
-        Bytes::from_owner(Piece {
-            bytes,
-            number,
-            table: self.0.clone(),
-        })
+        drop(table);
+        let table = self.0.clone();
+        until_let_go(bytes, Entry { number, table })
     }
 
     /// Whether a piece has not left for so long.
@@ -57,13 +68,13 @@ impl Unread {
     }
 }
 
-impl AsRef<[u8]> for Piece {
+impl<G> AsRef<[u8]> for Guarded<G> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Piece {
+impl Drop for Entry {
     fn drop(&mut self) {
         self.table.lock().pieces.remove(&self.number);
     }
