@@ -158,6 +158,12 @@ impl Agent {
         }
     }
 
+    /// A line on standard error that may have come already: what a start says is in no order.
+    pub(crate) fn once_said(&mut self, what: &str) -> String {
+        let said = self.said.iter().find(|line| line.contains(what)).cloned();
+        said.unwrap_or_else(|| self.until_said(what))
+    }
+
     /// Whether a line on standard error so far contains this.
     pub(crate) fn has_said(&self, what: &str) -> bool {
         self.said.iter().any(|line| line.contains(what))
