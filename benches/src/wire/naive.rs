@@ -26,11 +26,12 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::wrappers::{BroadcastStream, UnboundedReceiverStream};
 use tonic::{Request, Response, Status, async_trait};
 
-use super::server::{RING_CAPACITY, Service, Socket, update_key};
+use super::server::{RING_CAPACITY, Service, Socket, nth_of, update_keys};
 
 pub(super) struct Naive {
     shared: Shared,
     connections: UnboundedSender<io::Result<Socket>>,
+    keys: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -73,6 +74,7 @@ impl Naive {
         Self {
             shared,
             connections,
+            keys: update_keys().map(|key| key.to_string()).collect(),
         }
     }
 }
@@ -87,7 +89,7 @@ impl Service for Naive {
         state.sequence += 1;
         let setting = ConfigSetting {
             source: "file".to_owned(),
-            key: update_key(nth).to_string(),
+            key: nth_of(&self.keys, nth).clone(),
             value: Some(Value {
                 kind: Some(Kind::NumberValue(due_ns as f64)),
             }),

@@ -1,14 +1,15 @@
 //! This project's server.
 
 use configstream_engine::Engine;
-use configstream_engine::settings::{Change, Settings, Source};
+use configstream_engine::settings::{Change, Key, Settings, Source};
 use configstream_grpc::{Identity, Limits, Server, ServerHandle, Token};
 
-use super::server::{RING_CAPACITY, Service, Socket, update_key};
+use super::server::{RING_CAPACITY, Service, Socket, nth_of, update_keys};
 
 pub(super) struct Ours {
     engine: Engine<Settings>,
     handle: ServerHandle<Settings>,
+    keys: Vec<Key>,
 }
 
 impl Ours {
@@ -22,7 +23,11 @@ impl Ours {
             .limits(Limits::default().connections(2_048))
             .build()
             .serve([]);
-        Self { engine, handle }
+        Self {
+            engine,
+            handle,
+            keys: update_keys().collect(),
+        }
     }
 }
 
@@ -33,7 +38,8 @@ impl Service for Ours {
 
     fn publish(&self, nth: u64, due_ns: u64) {
         let due = i64::try_from(due_ns).expect("a moment below 2^53");
-        let change = Change::set(Source::File, update_key(nth), due);
+        let key = nth_of(&self.keys, nth).clone();
+        let change = Change::set(Source::File, key, due);
         self.engine.publish(&change).expect("a setting that fits");
     }
 

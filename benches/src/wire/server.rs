@@ -286,7 +286,7 @@ impl AsyncWrite for Socket {
 
 /// 350 settings, some of which are updated.
 pub(super) fn workload() -> Settings {
-    let changing = (0..CHANGING).map(|nth| Assignment::new(update_key(nth), 0));
+    let changing = update_keys().map(|key| Assignment::new(key, 0));
     let layer =
         (0..SETTINGS).map(|nth| Assignment::new(settings::key(nth), settings::value(nth, 0)));
     let change = Change::replace_layer(Source::File, layer.chain(changing));
@@ -294,13 +294,20 @@ pub(super) fn workload() -> Settings {
     filled.expect("well-formed settings").state
 }
 
-/// The key of the `nth` update. Its event takes 123 bytes, and one or two more as sequences grow.
-pub(super) fn update_key(nth: u64) -> Key {
-    let nth = nth % CHANGING;
-    let key = format!(
-        "integration.section_{nth:02}.instances.collection.settings.parameter_with_a_rather_long_name"
-    );
-    Key::parse(&key).expect("a well-formed key")
+/// The keys that are updated in turn. An event takes 123 bytes, and one or two more as sequences grow.
+pub(super) fn update_keys() -> impl Iterator<Item = Key> {
+    (0..CHANGING).map(|nth| {
+        let key = format!(
+            "integration.section_{nth:02}.instances.collection.settings.parameter_with_a_rather_long_name"
+        );
+        Key::parse(&key).expect("a well-formed key")
+    })
+}
+
+/// Which of the `keys` the `nth` update is of.
+pub(super) fn nth_of<K>(keys: &[K], nth: u64) -> &K {
+    let turn = nth % keys.len() as u64;
+    &keys[usize::try_from(turn).expect("less than the keys there are")]
 }
 
 /// Without the pages of the program itself, which are read as code is first run.
