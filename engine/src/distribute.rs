@@ -12,8 +12,8 @@
 //! 5. store `distributed`;
 //! 6. `fence(SeqCst)` F3;
 //! 7. wake those members that were served, or newly set lagging, and wait (one that was lagging already does not: nobody
-//!    parks while lagging), at the subscription or at a set of several. A waker that panics does not stop the round; the
-//!    first panic resumes after step 9;
+//!    parks while lagging). Of those in a wait set, wake the set, once, and look at the members only if one has ever waited
+//!    by itself. A waker that panics does not stop the round; the first panic resumes after step 9;
 //! 8. give the role back, by `swap`;
 //! 9. load the head again: if it is newer than what this round distributed, try to take the role again.
 //!
@@ -63,6 +63,7 @@ use std::{
     any::Any,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    ptr,
 };
 
 use crate::{
@@ -100,7 +101,7 @@ struct Table<S: State> {
     members: Vec<Member<S>>,
     /// Ordinal of the newest version that a round has handled.
     ordinal: u64,
-    /// Members with a wake-up due in this round, by index; kept for its storage.
+    /// Members with a wake-up due in this round, by index, and of each wait set the first one; kept for its storage.
     due: Vec<usize>,
 }
 
@@ -252,14 +253,7 @@ impl<S: State> Distributor<S> {
         // Relaxed: see `distributed`; the next holder gets it with the role.
         self.distributed.store(head.position, Ordering::Relaxed); // step 5
         fence(Ordering::SeqCst); // step 6: F3, partner of P in `Waiter::arm`
-        for member in table.due.drain(..) {
-            // step 7
-            let member = &table.members[member];
-            wake(member.mailbox().waiter(), panic);
-            if let Some(set) = &member.wait_set {
-                wake(set.waiter(), panic);
-            }
-        }
+        table.wake_due(panic); // step 7
         table.give_back_room();
         Leavings {
             head,
@@ -317,8 +311,8 @@ impl<S: State> Distributor<S> {
         span: &Span<S>,
     ) -> Vec<Member<S>> {
         let mut gone = Vec::new();
-        // Empty but for a round that panicked half-way.
-        table.due.clear();
+        // Left over only by a round that panicked half-way.
+        table.forget_due();
         // Once: a sweep after the close has nothing to tell.
         let closing = head.is_closed() && !span.versions.is_empty();
         let something = span.updates > 0 || span.needs_snapshot || closing;
@@ -327,6 +321,7 @@ impl<S: State> Distributor<S> {
             return gone;
         }
         let mut batch = Batch::new(span.to_push(), span.updates, table.members.len());
+        let this = ptr::from_ref(self).addr();
         let mut overflows = 0;
         let mut index = 0;
         while let Some(member) = table.members.get_mut(index) {
@@ -351,7 +346,9 @@ impl<S: State> Distributor<S> {
                     let filled = if fits { head.ordinal } else { table.ordinal };
                     member.mailbox().set_lagging(filled);
                 }
-                table.due.push(index);
+                if member.wait_set.as_ref().is_none_or(|set| set.note(this)) {
+                    table.due.push(index);
+                }
             }
             index += 1;
         }
@@ -382,6 +379,38 @@ fn keep_first(panic: &mut Option<Box<dyn Any + Send>>, theirs: impl FnOnce()) {
 }
 
 impl<S: State> Table<S> {
+    /// Step 7. The caller has passed F3.
+    fn wake_due(&mut self, panic: &mut Option<Box<dyn Any + Send>>) {
+        let mut some_waited_alone = false;
+        for member in self.due.drain(..) {
+            let member = &self.members[member];
+            match &member.wait_set {
+                None => wake(member.mailbox().waiter(), panic),
+                Some(set) => {
+                    set.forget();
+                    some_waited_alone |= set.has_waited_alone();
+                    wake(set.waiter(), panic);
+                }
+            }
+        }
+        if some_waited_alone {
+            // Who was not served, too: a wake-up too many is harmless.
+            for member in &self.members {
+                if member.wait_set.is_some() {
+                    wake(member.mailbox().waiter(), panic);
+                }
+            }
+        }
+    }
+
+    fn forget_due(&mut self) {
+        for member in self.due.drain(..) {
+            if let Some(set) = &self.members[member].wait_set {
+                set.forget();
+            }
+        }
+    }
+
     /// Keeps room for twice the members there are, once they are a quarter of those there is room for: paid for by those
     /// that left since.
     fn give_back_room(&mut self) {

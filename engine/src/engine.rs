@@ -271,8 +271,9 @@ impl<S: State> Engine<S> {
         // Relaxed: it only bounds the chain.
         core.largest_ring.fetch_max(capacity, Ordering::Relaxed);
         core.registry.enter(consumer.observer());
-        core.distributor.join(Member::new(producer, wait_set));
-        Subscription::new(core.clone(), consumer)
+        core.distributor
+            .join(Member::new(producer, wait_set.clone()));
+        Subscription::new(core.clone(), consumer, wait_set)
     }
 
     /// Refuses from now on any publish that would spend a sequence beyond `limit`, with

@@ -19,6 +19,7 @@ use crate::{
     stats::SubscriptionStats,
     sync::{Arc, Ordering, fence},
     version::{Labelled, Update, Version},
+    wait_set::WaitSet,
     waiter::{Blocking, Deadline},
 };
 
@@ -150,6 +151,8 @@ use crate::{
 pub struct Subscription<S: State> {
     core: Arc<Core<S>>,
     consumer: Consumer<Shared<Labelled<S>>, Mailbox>,
+    /// Where it is woken with others, if it is.
+    wait_set: Option<WaitSet>,
     /// Ordinal of the last event handed out; `None` before the first.
     cursor: Option<u64>,
     /// [`Version::forced`] at the cursor.
@@ -199,10 +202,12 @@ impl<S: State> Subscription<S> {
     pub(crate) fn new(
         core: Arc<Core<S>>,
         consumer: Consumer<Shared<Labelled<S>>, Mailbox>,
+        wait_set: Option<WaitSet>,
     ) -> Self {
         Self {
             core,
             consumer,
+            wait_set,
             cursor: None,
             forced: 0,
             ended: false,
@@ -280,6 +285,9 @@ impl<S: State> Subscription<S> {
                 Ok(event) => return Poll::Ready(Some(event)),
                 Err(TryNextError::Closed) => return Poll::Ready(None),
                 Err(TryNextError::Empty) => {}
+            }
+            if let Some(set) = &self.wait_set {
+                set.wait_alone();
             }
             self.mailbox().waiter().arm(cx.waker());
             // The look after the fence, at both: see `waiter.rs`.

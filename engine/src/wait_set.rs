@@ -2,13 +2,17 @@
 
 use std::{fmt, task::Waker};
 
-use crate::{sync::Arc, waiter::Waiter};
+use crate::{
+    sync::{Arc, AtomicBool, AtomicUsize, Ordering},
+    waiter::Waiter,
+};
 
 /// Where one task or thread waits for many subscriptions at once, for the price of one wake-up.
 ///
 /// Given to [`SubscriptionBuilder::wait_set`](crate::SubscriptionBuilder::wait_set), to any number of subscriptions, of
 /// any engines. Whatever would wake one of them wakes the set, once until it is [armed](Self::arm) again: a publisher pays
-/// for a waker per set in place of one per subscription. What waits at a subscription itself is woken as ever.
+/// for a waker per set in place of one per subscription. What waits at a subscription itself is woken as ever; but once
+/// somebody has, publishers look at every subscription of the set again.
 ///
 /// # Contract
 /// Arm, **then** look into each subscription of the set ([`try_next`](crate::Subscription::try_next) until there is nothing).
@@ -69,13 +73,25 @@ use crate::{sync::Arc, waiter::Waiter};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone)]
-pub struct WaitSet(Arc<Waiter>);
+pub struct WaitSet(Arc<Inner>);
+
+struct Inner {
+    waiter: Waiter,
+    /// Somebody has waited at a subscription of the set itself. Never taken back.
+    alone: AtomicBool,
+    /// The distributor whose round has noted the set, until that round has woken it; 0 for none.
+    noted_by: AtomicUsize,
+}
 
 impl WaitSet {
     /// A set that nobody waits at.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Waiter::new()))
+        Self(Arc::new(Inner {
+            waiter: Waiter::new(),
+            alone: AtomicBool::new(false),
+            noted_by: AtomicUsize::new(0),
+        }))
     }
 
     /// Asks that `waker` be woken when one of the subscriptions has something to hand out; it stays asked until then.
@@ -83,16 +99,44 @@ impl WaitSet {
     /// # Progress
     /// Takes a lock that a publisher only tries: it may wait for as long as that takes to move one pointer out.
     pub fn arm(&self, waker: &Waker) {
-        self.0.arm(waker);
+        self.0.waiter.arm(waker);
     }
 
     /// Takes the request back, and drops the waker.
     pub fn disarm(&self) {
-        drop(self.0.clear());
+        drop(self.0.waiter.clear());
     }
 
     pub(crate) fn waiter(&self) -> &Waiter {
-        &self.0
+        &self.0.waiter
+    }
+
+    /// A subscription of the set is about to be armed itself.
+    pub(crate) fn wait_alone(&self) {
+        // Relaxed: ordered by the fence P that follows in `Waiter::arm`.
+        self.0.alone.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a subscription of the set may be armed itself. The caller has passed fence F3.
+    pub(crate) fn has_waited_alone(&self) -> bool {
+        // Relaxed: ordered by F3, as the `waiting` of that subscription is.
+        self.0.alone.load(Ordering::Relaxed)
+    }
+
+    /// Whether `distributor` has yet to note the set in this round, which it then has. A hint, so that it is noted about once:
+    /// with several engines, each overwrites what the others wrote, and may note it again.
+    pub(crate) fn note(&self, distributor: usize) -> bool {
+        // Relaxed, here and below: only a distributor itself writes its number, and takes it away before its next round.
+        let noted = self.0.noted_by.load(Ordering::Relaxed) == distributor;
+        if !noted {
+            self.0.noted_by.store(distributor, Ordering::Relaxed);
+        }
+        !noted
+    }
+
+    /// The set is to be noted again.
+    pub(crate) fn forget(&self) {
+        self.0.noted_by.store(0, Ordering::Relaxed);
     }
 }
 

@@ -23,6 +23,9 @@
 //! again, after L: the same holds for that look. With several distributors, of several engines, one takes the waker and
 //! the others find it taken; each has made its own available before.
 //!
+//! A distributor then looks at the subscriptions' own waiters only if one of the set has ever been armed: said before P, of
+//! that `arm`, and read after F3, so it is seen wherever `waiting` is.
+//!
 //! Models: `loom-tests/tests/wake.rs`.
 
 use std::{task::Waker, time::Instant};

@@ -161,7 +161,7 @@ fn a_set_loses_no_wakeup_of_any_of_its_subscriptions() {
 
 /// A set of subscriptions to two engines, whose rounds meet at it.
 ///
-/// Weakened: P removed: deadlocks.
+/// Weakened: P removed; a round leaves it to the other engine's to note the set: each deadlocks.
 #[test]
 fn two_engines_wake_one_set() {
     check(|| {
@@ -188,6 +188,55 @@ fn two_engines_wake_one_set() {
             bell.0.wait();
         }
         let _engines = publishing.map(|thread| thread.join().unwrap());
+    });
+}
+
+/// Who waits at a subscription itself is woken, though it is in a set, and not the one by which the round knows the set.
+///
+/// Weakened: said after P that somebody waits so; only the set is woken: each deadlocks.
+#[test]
+fn who_waits_at_a_subscription_of_a_set_is_woken() {
+    check(|| {
+        let engine = engine(1);
+        let set = WaitSet::new();
+        let mut alone = Follower::new(engine.subscription().wait_set(&set).subscribe());
+        alone.step();
+        let mut other = engine.subscription().wait_set(&set).subscribe();
+        other.try_next().unwrap();
+        let publishing = thread::spawn(move || {
+            engine.publish(&Up).unwrap();
+            engine
+        });
+        alone.run_until(1);
+        let _engine = publishing.join().unwrap();
+    });
+}
+
+/// A set is woken once a round, by each round.
+///
+/// Weakened: a round does not forget that it has noted the set: deadlocks.
+#[test]
+fn a_set_is_woken_by_every_round() {
+    check(|| {
+        let engine = engine(2);
+        let set = WaitSet::new();
+        let mut follower = Follower::new(engine.subscription().wait_set(&set).subscribe());
+        follower.step();
+        let publishing = thread::spawn(move || {
+            engine.publish(&Up).unwrap();
+            engine.publish(&Up).unwrap();
+            engine
+        });
+        let (bell, waker) = Bell::new();
+        loop {
+            set.arm(&waker);
+            follower.drain();
+            if follower.updates == 2 {
+                break;
+            }
+            bell.0.wait();
+        }
+        let _engine = publishing.join().unwrap();
     });
 }
 

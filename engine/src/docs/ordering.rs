@@ -94,6 +94,11 @@
 //! claim holds for each of them by the same two cases, since each is looked at after P. A waker that was taken meanwhile is
 //! a wake-up that is due, after which the consumer starts over with W1.
 //!
+//! R7 looks at a set once, however many of its subscriptions R4 served: R4 notes a set with the first of them, by the engine's
+//! own number, which nobody else writes into the set and R7 takes out again. Who overwrites it, another engine's round, makes
+//! this one note the set twice, never leave it out. The subscriptions' own waiters are looked at if one of them has ever
+//! been armed, which its consumer says before P and R7 asks after F3.
+//!
 //! # Race 5: two publishers
 //!
 //! The compare-and-swap makes versions a chain, each made from the one before; so sequences are unique and contiguous. A
