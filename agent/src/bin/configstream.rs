@@ -4,6 +4,12 @@
 
 use std::process::ExitCode;
 
+/// What a publish takes is given back by the threads that serve connections, where the C library's allocator has them wait for
+/// each other. Figures: `configstream_grpc::docs::performance`.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     configstream_agent::cli::main(std::env::args_os().collect())
 }

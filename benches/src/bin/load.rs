@@ -17,6 +17,10 @@ use configstream_benches::wire::scenarios::scenarios;
 use configstream_benches::wire::server::{self, Implementation, ServerOptions};
 use configstream_benches::wire::suite::{Measured, measure};
 
+/// The agent's, for every server and for the readers.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Parser)]
 #[command(about)]
 struct Program {
