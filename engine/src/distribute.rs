@@ -7,8 +7,9 @@
 //! 1. load the head;
 //! 2. `fence(SeqCst)` F1;
 //! 3. take the joiners, whole;
-//! 4. for each member: drop it if gone; skip it if lagging; if the round does not fit its ring, or updates cannot say
-//!    it, set lagging and push **nothing**; else push **all**;
+//! 4. if there are new members, or some have left or recovered since the round before: look at everybody's flags, and drop
+//!    who is gone. For each member: skip it if it lags; if the round does not fit its ring, or updates cannot say it, set
+//!    lagging and push **nothing**; else push **all**;
 //! 5. store `distributed`;
 //! 6. `fence(SeqCst)` F3;
 //! 7. wake those members that were served, or newly set lagging, and wait (one that was lagging already does not: nobody
@@ -22,6 +23,8 @@
 //!   producer half of the ring.
 //! * D: `role`, taken and given back by AcqRel swaps. Hands over the table, and `distributed`.
 //! * G: `gone`, raised by `leave` (Release), read (Acquire) by who decides to sweep, which therefore sees the flags.
+//! * L0: `recoveries`, raised by a consumer (Release) between the clear of its flag and F2, read (Acquire) in step 4. Who has
+//!   seen it raised sees the flag cleared. So a round may go by what it knows of the flags as long as this stands.
 //! * F1, F3: fences, partners of F2 (`mailbox.rs`) and P (`waiter.rs`).
 //!
 //! # Why it is right
@@ -29,9 +32,10 @@
 //! a consumer takes as its snapshot, after clearing lagging and passing F2. Heads only grow.
 //!
 //! **No gap after a snapshot (I2).** The consumer's clear and head load, against this round's head load and flag read:
-//! 1. The round reads lagging still set. Then its read came before the clear in the flag's order, so F1 came before F2,
-//!    and the consumer's load, after F2, sees at least what the round's load, before F1, saw: s ≥ h. The updates that
-//!    were not pushed are in the snapshot.
+//! 1. The round reads lagging still set, or does not look since it finds `recoveries` as it was. Then its read came before
+//!    the clear in the flag's order, or before the raise in that of `recoveries`, so F1 came before F2, and the consumer's
+//!    load, after F2, sees at least what the round's load, before F1, saw: s ≥ h. The updates that were not pushed are in
+//!    the snapshot.
 //! 2. The round is the first to read lagging cleared, and pushes all of (d, h]. The round before had found lagging set, or
 //!    had set it, so by case 1 (or because L handed that head over) s ≥ d. The ring then holds everything after d: what is
 //!    at or below s is skipped by the consumer, and what follows is s + 1. Each later round that finds it cleared pushes
@@ -91,6 +95,8 @@ pub(crate) struct Distributor<S: State> {
     /// Members that left and are still in the table or on their way into it. Negative for a moment, when the table
     /// drops one before it was counted.
     gone: AtomicI64,
+    /// How often a consumer has cleared its lagging.
+    recoveries: AtomicU64,
     /// Members that have not left.
     live: AtomicI64,
     rounds: AtomicU64,
@@ -101,6 +107,8 @@ struct Table<S: State> {
     members: Vec<Member<S>>,
     /// Ordinal of the newest version that a round has handled.
     ordinal: u64,
+    /// What `recoveries` was when a round last looked at everybody's flags; `None` if somebody has come since.
+    looked: Option<u64>,
     /// Members with a wake-up due in this round, by index, and of each wait set the first one; kept for its storage.
     due: Vec<usize>,
 }
@@ -109,6 +117,8 @@ struct Table<S: State> {
 pub(crate) struct Member<S: State> {
     producer: Producer<Shared<Labelled<S>>, Mailbox>,
     wait_set: Option<WaitSet>,
+    /// As its flags said when a round last looked, or set since: a flag is a cache line that others have driven out.
+    lagging: bool,
 }
 
 /// A node of the joiners' list.
@@ -147,12 +157,14 @@ impl<S: State> Distributor<S> {
             table: Exclusive::new(Table {
                 members: Vec::new(),
                 ordinal: 0,
+                looked: None,
                 due: Vec::new(),
             }),
             distributed: AtomicU64::new(0),
             joiners: ArcCell::new(nobody.clone()),
             nobody,
             gone: AtomicI64::new(0),
+            recoveries: AtomicU64::new(0),
             live: AtomicI64::new(0),
             rounds: AtomicU64::new(0),
             overflows: AtomicU64::new(0),
@@ -175,6 +187,11 @@ impl<S: State> Distributor<S> {
                 .expect("not in the list yet, so nobody else has it")
                 .next = Some(current.clone());
         }
+    }
+
+    /// The consumer of `mailbox`, which lags, says that the head it loads next is its snapshot. Wait-free.
+    pub(crate) fn recover(&self, mailbox: &Mailbox) {
+        mailbox.clear_lagging(&self.recoveries);
     }
 
     /// Counts a member out, which has set its mailbox gone. It is dropped by the next round, or now when those that left
@@ -244,11 +261,14 @@ impl<S: State> Distributor<S> {
         head: &ArcCell<Version<S>>,
         panic: &mut Option<Box<dyn Any + Send>>,
     ) -> Leavings<S> {
+        // Left over only by a round that panicked half-way.
+        table.forget_due();
         let head = head.load(); // step 1
         fence(Ordering::SeqCst); // step 2: F1, partner of F2 in `Mailbox::clear_lagging`
-        self.take_joiners(&mut table.members); // step 3
+        self.take_joiners(table); // step 3
         let span = self.walk(&head);
-        let gone = self.serve(table, &head, &span); // step 4
+        let gone = self.look(table); // step 4
+        self.serve(table, &head, &span);
         table.ordinal = head.ordinal;
         // Relaxed: see `distributed`; the next holder gets it with the role.
         self.distributed.store(head.position, Ordering::Relaxed); // step 5
@@ -263,15 +283,16 @@ impl<S: State> Distributor<S> {
     }
 
     /// Step 3: all who joined since the last round become members.
-    fn take_joiners(&self, members: &mut Vec<Member<S>>) {
+    fn take_joiners(&self, table: &mut Table<S>) {
         // One who joins between this look and the next round is skipped, as one that lags is: see I2 above.
         if self.joiners.peek(|first| first.next.is_none()) {
             return;
         }
+        table.looked = None;
         // Sync point J: pairs with the compare-and-swap in `join`.
         let mut node = self.joiners.swap(self.nobody.clone());
         while let Some(next) = node.next.clone() {
-            members.extend(node.member.with(Option::take));
+            table.members.extend(node.member.with(Option::take));
             node = next;
         }
     }
@@ -303,26 +324,16 @@ impl<S: State> Distributor<S> {
         span
     }
 
-    /// Step 4. Returns the members that have left, and notes in the table whom to wake.
-    fn serve(
-        &self,
-        table: &mut Table<S>,
-        head: &Arc<Version<S>>,
-        span: &Span<S>,
-    ) -> Vec<Member<S>> {
+    /// Step 4, first half: a look at everybody's flags, if anything can have changed there. Returns the members that have left.
+    fn look(&self, table: &mut Table<S>) -> Vec<Member<S>> {
+        // Sync point L0: pairs with the Release in `Mailbox::clear_lagging`. Before the flags, so that who is counted is
+        // seen cleared.
+        let recoveries = self.recoveries.load(Ordering::Acquire);
         let mut gone = Vec::new();
-        // Left over only by a round that panicked half-way.
-        table.forget_due();
-        // Once: a sweep after the close has nothing to tell.
-        let closing = head.is_closed() && !span.versions.is_empty();
-        let something = span.updates > 0 || span.needs_snapshot || closing;
-        let nothing_to_do = !something && self.gone.load(Ordering::Relaxed) <= 0;
-        if nothing_to_do || table.members.is_empty() {
+        // Relaxed, here and below: a count whose readers act on nothing but memory.
+        if self.gone.load(Ordering::Relaxed) <= 0 && table.looked == Some(recoveries) {
             return gone;
         }
-        let mut batch = Batch::new(span.to_push(), span.updates, table.members.len());
-        let this = ptr::from_ref(self).addr();
-        let mut overflows = 0;
         let mut index = 0;
         while let Some(member) = table.members.get_mut(index) {
             let flags = member.mailbox().flags();
@@ -330,7 +341,31 @@ impl<S: State> Distributor<S> {
                 gone.push(table.members.swap_remove(index));
                 continue;
             }
-            if something && !flags.is_lagging() {
+            member.lagging = flags.is_lagging();
+            index += 1;
+        }
+        table.looked = Some(recoveries);
+        self.gone.fetch_sub(
+            i64::try_from(gone.len()).unwrap_or(i64::MAX),
+            Ordering::Relaxed,
+        );
+        gone
+    }
+
+    /// Step 4, second half. Notes in the table whom to wake.
+    fn serve(&self, table: &mut Table<S>, head: &Version<S>, span: &Span<S>) {
+        // Once: a sweep after the close has nothing to tell.
+        let closing = head.is_closed() && !span.versions.is_empty();
+        let something = span.updates > 0 || span.needs_snapshot || closing;
+        if !something || table.members.is_empty() {
+            return;
+        }
+        let mut batch = Batch::new(span.to_push(), span.updates, table.members.len());
+        let this = ptr::from_ref(self).addr();
+        let mut overflows = 0;
+        let mut index = 0;
+        while let Some(member) = table.members.get_mut(index) {
+            if !member.lagging {
                 let fits = !span.needs_snapshot
                     && match member.producer.room(batch.len()) {
                         Some(room) => {
@@ -345,6 +380,7 @@ impl<S: State> Distributor<S> {
                 if !fits || closing {
                     let filled = if fits { head.ordinal } else { table.ordinal };
                     member.mailbox().set_lagging(filled);
+                    member.lagging = true;
                 }
                 if member.wait_set.as_ref().is_none_or(|set| set.note(this)) {
                     table.due.push(index);
@@ -352,14 +388,9 @@ impl<S: State> Distributor<S> {
             }
             index += 1;
         }
-        // Relaxed: figures, and a count whose readers act on nothing but memory.
-        self.gone.fetch_sub(
-            i64::try_from(gone.len()).unwrap_or(i64::MAX),
-            Ordering::Relaxed,
-        );
+        // Relaxed: figures.
         self.rounds.fetch_add(1, Ordering::Relaxed);
         self.overflows.fetch_add(overflows, Ordering::Relaxed);
-        gone
     }
 }
 
@@ -447,7 +478,11 @@ impl<S: State> Member<S> {
         producer: Producer<Shared<Labelled<S>>, Mailbox>,
         wait_set: Option<WaitSet>,
     ) -> Self {
-        Self { producer, wait_set }
+        Self {
+            producer,
+            wait_set,
+            lagging: true,
+        }
     }
 
     fn mailbox(&self) -> &Mailbox {

@@ -358,6 +358,11 @@ impl<S: State> Core<S> {
         self.distributor.leave(&self.head);
     }
 
+    /// The consumer of `mailbox` is about to take the head as its snapshot.
+    pub(crate) fn recover(&self, mailbox: &Mailbox) {
+        self.distributor.recover(mailbox);
+    }
+
     /// Makes what `draft` wants the head, trying again while others are faster, and distributes.
     ///
     /// Between a load and its compare-and-swap somebody else commits at most as often as somebody gets on: lock-free.

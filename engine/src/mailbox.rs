@@ -3,8 +3,9 @@
 //! # Sync points
 //! * L: `flags`, set to lagging by the distributor (Release), after all that it has pushed and after it loaded its head;
 //!   read by the consumer (Acquire), which therefore sees those pushes and that head.
-//! * L0: `flags`, lagging cleared by the consumer, then `fence(SeqCst)` F2, then it loads the head. Partner: a round
-//!   loads the head, passes `fence(SeqCst)` F1, then reads `flags`. See the argument in `distribute.rs`.
+//! * L0: `flags`, lagging cleared by the consumer, then that counted (Release), then `fence(SeqCst)` F2, then it loads the
+//!   head. Partner: a round loads the head, passes `fence(SeqCst)` F1, then reads the count (Acquire), and `flags` if that
+//!   has changed. See the argument in `distribute.rs`.
 //! * G: `flags`, gone set by the consumer, before it is counted (see `distribute.rs`).
 //! * S: `started` and `snapshots` around what a snapshot changes in the account: an onlooker that reads the same number in
 //!   both, the second first, has seen all of that snapshot, and nothing of the next.
@@ -36,8 +37,8 @@ pub(crate) struct Mailbox {
     told: [AtomicU64; 2],
 }
 
-/// Written rarely by both sides, read by the distributor in every round, and by the consumer when it looks for more: on
-/// the ring's first line, which both touch then anyway.
+/// Written rarely by both sides, read by the consumer when it looks for more: on the ring's first line, which it touches then
+/// anyway.
 struct Signals {
     flags: AtomicU8,
     waiter: Waiter,
@@ -113,7 +114,7 @@ impl Mailbox {
         }
     }
 
-    /// The distributor's look, once per round.
+    /// The distributor's look, in rounds before which somebody came, left or recovered.
     pub(crate) fn flags(&self) -> Flags {
         // Relaxed: L0, ordered by the fence F1 of the round. A stale "lagging" skips one that has just caught up, whose
         // head is then at least the round's; "gone" decides only when memory is freed.
@@ -137,11 +138,13 @@ impl Mailbox {
         Flags(self.signals.flags.load(Ordering::Acquire)).is_lagging()
     }
 
-    /// The consumer says that the head it loads next is its snapshot.
-    pub(crate) fn clear_lagging(&self) {
+    /// The consumer says that the head it loads next is its snapshot, and counts that in the distributor's `recoveries`.
+    pub(crate) fn clear_lagging(&self, recoveries: &AtomicU64) {
         // Relaxed: L0, ordered by the fence. A plain store: while lagging is set the distributor leaves `flags` alone,
         // and the consumer that could set gone is this one.
         self.signals.flags.store(0, Ordering::Relaxed);
+        // Sync point L0: pairs with the Acquire load in a round, which then sees the flag cleared.
+        recoveries.fetch_add(1, Ordering::Release);
         // F2, partner of F1 in a round.
         fence(Ordering::SeqCst);
     }
@@ -282,14 +285,14 @@ mod tests {
         let mailbox = Mailbox::new(1, None);
         assert!(mailbox.is_lagging());
         assert!(!mailbox.flags().is_gone());
-        mailbox.clear_lagging();
+        mailbox.clear_lagging(&AtomicU64::new(0));
         assert!(!mailbox.is_lagging());
     }
 
     #[test]
     fn flags_do_not_disturb_each_other() {
         let mailbox = Mailbox::new(1, None);
-        mailbox.clear_lagging();
+        mailbox.clear_lagging(&AtomicU64::new(0));
         mailbox.set_gone();
         assert!(mailbox.flags().is_gone() && !mailbox.flags().is_lagging());
         mailbox.set_lagging(7);

@@ -144,7 +144,9 @@ impl<T, B> Room<'_, T, B> {
         let mut items = items.take(self.items);
         if self.items == 1 {
             // One update a round is the ordinary case, and spared what straight runs cost to set up.
-            items.for_each(|item| put(&ring.slots[first], item));
+            if let Some(item) = items.next() {
+                put(&ring.slots[first], item);
+            }
         } else {
             // Two straight runs, up to the end of storage and on from its start.
             let (start, end) = ring.slots.split_at(first);

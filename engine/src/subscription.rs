@@ -333,7 +333,7 @@ impl<S: State> Subscription<S> {
 
     /// The head as a snapshot, if it is beyond the cursor.
     fn resync(&mut self) -> Result<Option<Snapshot<S>>, TryNextError> {
-        self.mailbox().clear_lagging();
+        self.core.recover(self.mailbox());
         let version = self.core.head.load();
         let account = &self.consumer.beside().account;
         let (ordinal, sequence) = (version.ordinal, version.sequence().get());

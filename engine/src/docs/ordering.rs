@@ -21,11 +21,13 @@
 //!
 //! ```text
 //! round (role's holder)                      consumer, ring empty and lagging set
-//!   R1  h = load head                          C1  clear lagging
+//!   R1  h = load head                          C1  clear lagging, raise recoveries
 //!   R2  fence(SeqCst)               F1         C2  fence(SeqCst)               F2
 //!   R3  take the joiners                       C3  s = load head: the snapshot, if beyond the cursor
-//!   R4  for each member: lagging? skip.
-//!       fits? push all. else set lagging
+//!   R4  anybody new, gone, recovered since?
+//!       look at the flags. For each member:
+//!       lagging? skip. fits? push all.
+//!       else set lagging
 //!   R5  note h as distributed
 //!   R6  fence(SeqCst)               F3       consumer, nothing there
 //!   R7  wake who waits                         W1  store the waker, set waiting
@@ -48,8 +50,16 @@
 //! 3. **R4 reads lagging cleared, again.** The round before has pushed all of its span, and this one's begins where that
 //!    ended: the ring goes on without a gap.
 //!
+//! R4 need not read a flag to know it. That it is set only rounds can bring about, and that it is cleared shows in
+//! `recoveries`: raised with Release after the clear, read with Acquire before the flags. If R4 finds this number as it was
+//! at the last look, either the consumer's raise comes after that, and case 1 holds with the raise in the place of the clear;
+//! or it was counted at that look, which then saw the flag cleared. So a subscription that lags, or keeps up, costs a round no
+//! look at a cache line that its consumer has.
+//!
 //! *What breaks it*: C3 before C1 (an update falls between the head loaded and the flag read); F1 or F2 left out (R4 may
-//! read a flag older than the head that R1 loaded); flags or joiners read before R1.
+//! read a flag older than the head that R1 loaded); flags, recoveries or joiners read before R1; recoveries raised before
+//! the clear, or after F2, or either side of it Relaxed, or read after the flags; who joins not looked at (it may have
+//! recovered, and been counted, before it was in the table).
 //!
 //! One who joins is the same with the push onto the joiners' list in the place of C1: it precedes F2, and a round that
 //! does not find it in the list has skipped it.

@@ -3,7 +3,7 @@
 //! | operation | progress | cost |
 //! | --- | --- | --- |
 //! | [`Engine::publish`](crate::Engine::publish): commit | lock-free | `apply`, three allocations and one per update, one compare-and-swap, a look at one word for each thread that ever read a head |
-//! | … distribute | one thread at a time, nobody waits | two allocations; one flag read per member, k pointer stores per member that keeps up |
+//! | … distribute | one thread at a time, nobody waits | two allocations; one look into the table per member, k pointer stores per member that keeps up |
 //! | [`Engine::head`](crate::Engine::head) | wait-free | a load and a count |
 //! | [`Engine::read_head`](crate::Engine::read_head) | wait-free | a load |
 //! | [`Subscription::try_next`](crate::Subscription::try_next): update | wait-free | a slot, a few plain stores, and one decrement when the update is dropped |
@@ -29,6 +29,11 @@
 //!   versions anew for each member, and asking for room twice, cost one update alone 7.3 ns a member instead of 3.5 (timed
 //!   once, among 512).
 //! * **One update alone has a path of its own**, spared what straight runs cost to set up.
+//! * **The table remembers who lags.** Only rounds make a subscription lag, and that it has recovered is counted in one word;
+//!   so a round need not read a flag of each, on a line that its consumer has. Publishing to 512 parked streams over sockets:
+//!   10.6 to 9.9 µs.
+//! * **A wait set is looked at once a round**, not once for each of its subscriptions, whose own waiters nobody needs to see:
+//!   14.3 to 11.4 µs there.
 //!
 //! # Where the time of a commit goes
 //!
