@@ -7,8 +7,8 @@
 //! 1. load the head;
 //! 2. `fence(SeqCst)` F1;
 //! 3. take the joiners, whole;
-//! 4. if there are new members, or some have left or recovered since the round before: look at everybody's flags, and drop
-//!    who is gone. For each member: skip it if it lags; if the round does not fit its ring, or updates cannot say it, set
+//! 4. if there is news (a member that joined, left or recovered since a round last looked): look at everybody's flags, and
+//!    drop who is gone. For each member: skip it if it lags; if the round does not fit its ring, or updates cannot say it, set
 //!    lagging and push **nothing**; else push **all**;
 //! 5. store `distributed`;
 //! 6. `fence(SeqCst)` F3;
@@ -23,8 +23,9 @@
 //!   producer half of the ring.
 //! * D: `role`, taken and given back by AcqRel swaps. Hands over the table, and `distributed`.
 //! * G: `gone`, raised by `leave` (Release), read (Acquire) by who decides to sweep, which therefore sees the flags.
-//! * L0: `recoveries`, raised by a consumer (Release) between the clear of its flag and F2, read (Acquire) in step 4. Who has
-//!   seen it raised sees the flag cleared. So a round may go by what it knows of the flags as long as this stands.
+//! * N: `news`, raised by a consumer (Release) after it has changed its flags: cleared lagging, before F2 (L0), or set gone.
+//!   Read (Acquire) in step 4. Who has seen it raised sees the flags changed. So a round may go by what it knows of them as
+//!   long as this number stands.
 //! * F1, F3: fences, partners of F2 (`mailbox.rs`) and P (`waiter.rs`).
 //!
 //! # Why it is right
@@ -32,8 +33,8 @@
 //! a consumer takes as its snapshot, after clearing lagging and passing F2. Heads only grow.
 //!
 //! **No gap after a snapshot (I2).** The consumer's clear and head load, against this round's head load and flag read:
-//! 1. The round reads lagging still set, or does not look since it finds `recoveries` as it was. Then its read came before
-//!    the clear in the flag's order, or before the raise in that of `recoveries`, so F1 came before F2, and the consumer's
+//! 1. The round reads lagging still set, or does not look since it finds `news` as it was. Then its read came before the
+//!    clear in the flag's order, or before the raise in that of `news`, so F1 came before F2, and the consumer's
 //!    load, after F2, sees at least what the round's load, before F1, saw: s ≥ h. The updates that were not pushed are in
 //!    the snapshot.
 //! 2. The round is the first to read lagging cleared, and pushes all of (d, h]. The round before had found lagging set, or
@@ -65,7 +66,7 @@
 
 use std::{
     any::Any,
-    fmt,
+    fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
 };
@@ -95,8 +96,8 @@ pub(crate) struct Distributor<S: State> {
     /// Members that left and are still in the table or on their way into it. Negative for a moment, when the table
     /// drops one before it was counted.
     gone: AtomicI64,
-    /// How often a consumer has cleared its lagging.
-    recoveries: AtomicU64,
+    /// How often a consumer has cleared its lagging, or left. Written by consumers; on a line of its own.
+    news: Padded<AtomicU64>,
     /// Members that have not left.
     live: AtomicI64,
     rounds: AtomicU64,
@@ -107,7 +108,7 @@ struct Table<S: State> {
     members: Vec<Member<S>>,
     /// Ordinal of the newest version that a round has handled.
     ordinal: u64,
-    /// What `recoveries` was when a round last looked at everybody's flags; `None` if somebody has come since.
+    /// What `news` was when a round last looked at everybody's flags; `None` if somebody has come since.
     looked: Option<u64>,
     /// Members with a wake-up due in this round, by index, and of each wait set the first one; kept for its storage.
     due: Vec<usize>,
@@ -164,7 +165,7 @@ impl<S: State> Distributor<S> {
             joiners: ArcCell::new(nobody.clone()),
             nobody,
             gone: AtomicI64::new(0),
-            recoveries: AtomicU64::new(0),
+            news: Padded(AtomicU64::new(0)),
             live: AtomicI64::new(0),
             rounds: AtomicU64::new(0),
             overflows: AtomicU64::new(0),
@@ -191,7 +192,7 @@ impl<S: State> Distributor<S> {
 
     /// The consumer of `mailbox`, which lags, says that the head it loads next is its snapshot. Wait-free.
     pub(crate) fn recover(&self, mailbox: &Mailbox) {
-        mailbox.clear_lagging(&self.recoveries);
+        mailbox.clear_lagging(&self.news);
     }
 
     /// Counts a member out, which has set its mailbox gone. It is dropped by the next round, or now when those that left
@@ -199,6 +200,8 @@ impl<S: State> Distributor<S> {
     pub(crate) fn leave(&self, head: &ArcCell<Version<S>>) {
         // Relaxed: as in `join`.
         self.live.fetch_sub(1, Ordering::Relaxed);
+        // Sync point N: pairs with the Acquire load in `look`.
+        self.news.fetch_add(1, Ordering::Release);
         // Sync point G: pairs with the Acquire load in `wants_sweep`.
         self.gone.fetch_add(1, Ordering::Release);
         if self.wants_sweep() {
@@ -324,14 +327,13 @@ impl<S: State> Distributor<S> {
         span
     }
 
-    /// Step 4, first half: a look at everybody's flags, if anything can have changed there. Returns the members that have left.
+    /// Step 4, first half: a look at everybody's flags, if anything has changed there. Returns the members that have left.
     fn look(&self, table: &mut Table<S>) -> Vec<Member<S>> {
-        // Sync point L0: pairs with the Release in `Mailbox::clear_lagging`. Before the flags, so that who is counted is
-        // seen cleared.
-        let recoveries = self.recoveries.load(Ordering::Acquire);
+        // Sync point N: pairs with the Release in `Mailbox::clear_lagging` and in `leave`. Before the flags, so that what is
+        // counted is seen there.
+        let news = self.news.load(Ordering::Acquire);
         let mut gone = Vec::new();
-        // Relaxed, here and below: a count whose readers act on nothing but memory.
-        if self.gone.load(Ordering::Relaxed) <= 0 && table.looked == Some(recoveries) {
+        if table.looked == Some(news) {
             return gone;
         }
         let mut index = 0;
@@ -344,7 +346,8 @@ impl<S: State> Distributor<S> {
             member.lagging = flags.is_lagging();
             index += 1;
         }
-        table.looked = Some(recoveries);
+        table.looked = Some(news);
+        // Relaxed: a count whose readers act on nothing but memory.
         self.gone.fetch_sub(
             i64::try_from(gone.len()).unwrap_or(i64::MAX),
             Ordering::Relaxed,
@@ -361,6 +364,7 @@ impl<S: State> Distributor<S> {
             return;
         }
         let mut batch = Batch::new(span.to_push(), span.updates, table.members.len());
+        // Nobody else's while this engine lives; and no round ends with its mark on a set.
         let this = ptr::from_ref(self).addr();
         let mut overflows = 0;
         let mut index = 0;
@@ -405,7 +409,11 @@ fn wake(waiter: &Waiter, panic: &mut Option<Box<dyn Any + Send>>) {
 /// the first one is kept.
 fn keep_first(panic: &mut Option<Box<dyn Any + Send>>, theirs: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(theirs)) {
-        panic.get_or_insert(payload);
+        match panic {
+            None => *panic = Some(payload),
+            // Its drop is somebody else's code, too.
+            Some(_) => mem::forget(payload),
+        }
     }
 }
 
@@ -413,7 +421,7 @@ impl<S: State> Table<S> {
     /// Step 7. The caller has passed F3.
     fn wake_due(&mut self, panic: &mut Option<Box<dyn Any + Send>>) {
         let mut some_waited_alone = false;
-        for member in self.due.drain(..) {
+        for &member in &self.due {
             let member = &self.members[member];
             match &member.wait_set {
                 None => wake(member.mailbox().waiter(), panic),
@@ -424,6 +432,7 @@ impl<S: State> Table<S> {
                 }
             }
         }
+        self.due.clear();
         if some_waited_alone {
             // Who was not served, too: a wake-up too many is harmless.
             for member in &self.members {
@@ -509,5 +518,5 @@ impl<S: State> fmt::Debug for Distributor<S> {
     }
 }
 
-/// Members for which a table keeps room always, 32 bytes each.
+/// Members for which a table keeps room always, 48 bytes each.
 const SMALL_TABLE: usize = 16;

@@ -10,7 +10,7 @@
 //! * **Loss.** Each subscription has a bounded ring. What does not fit is dropped, counted, and made good by a snapshot
 //!   of the newest version as soon as the subscription has read its ring, without a further publish.
 //! * **Isolation.** Publishers never wait: not for subscriptions, not for each other. A subscription that lags costs a
-//!   publisher a look at one byte of its own table per round.
+//!   publisher a look at one byte of a table per round, and when it has recovered, one look at everybody.
 //! * **Atomicity.** A batch is one version: in a snapshot, in a ring, it is there whole or not at all.
 //! * **Closing.** After [`Engine::close`], subscriptions receive all that preceded, then the end.
 //!

@@ -3,10 +3,10 @@
 //! # Sync points
 //! * L: `flags`, set to lagging by the distributor (Release), after all that it has pushed and after it loaded its head;
 //!   read by the consumer (Acquire), which therefore sees those pushes and that head.
-//! * L0: `flags`, lagging cleared by the consumer, then that counted (Release), then `fence(SeqCst)` F2, then it loads the
-//!   head. Partner: a round loads the head, passes `fence(SeqCst)` F1, then reads the count (Acquire), and `flags` if that
-//!   has changed. See the argument in `distribute.rs`.
-//! * G: `flags`, gone set by the consumer, before it is counted (see `distribute.rs`).
+//! * L0: `flags`, lagging cleared by the consumer, then `news` raised (N, Release), then `fence(SeqCst)` F2, then it loads the
+//!   head. Partner: a round loads the head, passes `fence(SeqCst)` F1, then reads `news` (Acquire), and `flags` if that has
+//!   changed. See the argument in `distribute.rs`.
+//! * G, N: `flags`, gone set by the consumer, before it is counted and `news` raised (see `distribute.rs`).
 //! * S: `started` and `snapshots` around what a snapshot changes in the account: an onlooker that reads the same number in
 //!   both, the second first, has seen all of that snapshot, and nothing of the next.
 //! * O: an onlooker loads the head, passes `fence(SeqCst)`, reads `flags`. The argument is case 1 of `distribute.rs`: if
@@ -37,8 +37,8 @@ pub(crate) struct Mailbox {
     told: [AtomicU64; 2],
 }
 
-/// Written rarely by both sides, read by the consumer when it looks for more: on the ring's first line, which it touches then
-/// anyway.
+/// Written rarely by both sides. Read by the consumer when it looks for more, and the waiter by the distributor when it has
+/// pushed: on the ring's first line, which both touch then anyway.
 struct Signals {
     flags: AtomicU8,
     waiter: Waiter,
@@ -138,13 +138,13 @@ impl Mailbox {
         Flags(self.signals.flags.load(Ordering::Acquire)).is_lagging()
     }
 
-    /// The consumer says that the head it loads next is its snapshot, and counts that in the distributor's `recoveries`.
-    pub(crate) fn clear_lagging(&self, recoveries: &AtomicU64) {
+    /// The consumer says that the head it loads next is its snapshot, which is news to the distributor.
+    pub(crate) fn clear_lagging(&self, news: &AtomicU64) {
         // Relaxed: L0, ordered by the fence. A plain store: while lagging is set the distributor leaves `flags` alone,
         // and the consumer that could set gone is this one.
         self.signals.flags.store(0, Ordering::Relaxed);
-        // Sync point L0: pairs with the Acquire load in a round, which then sees the flag cleared.
-        recoveries.fetch_add(1, Ordering::Release);
+        // Sync point N: pairs with the Acquire load in `look`, which then sees the flag cleared.
+        news.fetch_add(1, Ordering::Release);
         // F2, partner of F1 in a round.
         fence(Ordering::SeqCst);
     }

@@ -12,7 +12,7 @@ use crate::{
 /// Given to [`SubscriptionBuilder::wait_set`](crate::SubscriptionBuilder::wait_set), to any number of subscriptions, of
 /// any engines. Whatever would wake one of them wakes the set, once until it is [armed](Self::arm) again: a publisher pays
 /// for a waker per set in place of one per subscription. What waits at a subscription itself is woken as ever; but once
-/// somebody has, publishers look at every subscription of the set again.
+/// somebody has, publishers to the set look at each of their subscriptions that is in any set.
 ///
 /// # Contract
 /// Arm, **then** look into each subscription of the set ([`try_next`](crate::Subscription::try_next) until there is nothing).

@@ -3,7 +3,8 @@
 
 use std::{
     convert::Infallible,
-    panic::{AssertUnwindSafe, catch_unwind},
+    mem::forget,
+    panic::{AssertUnwindSafe, catch_unwind, panic_any},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +12,7 @@ use std::{
     task::{Context, Wake, Waker},
 };
 
-use configstream_engine::{Engine, Event, State, Subscription, Transition, TryNextError};
+use configstream_engine::{Engine, Event, State, Subscription, Transition, TryNextError, WaitSet};
 
 /// Panics when it is dropped, if its fuse is lit.
 #[derive(Clone, Debug)]
@@ -163,10 +164,25 @@ impl Wake for Alarm {
     }
 }
 
+/// Panics when it is woken, with what panics when it is dropped.
+struct Trap;
+
+impl Wake for Trap {
+    fn wake(self: Arc<Self>) {
+        panic_any(Bomb {
+            lit: true,
+            number: 0,
+        });
+    }
+}
+
 /// A subscription that has caught up, and panics when it is woken.
 fn alarmed(engine: &Engine<Arsenal>) -> Subscription<Arsenal> {
+    armed(engine, Waker::from(Arc::new(Alarm)))
+}
+
+fn armed(engine: &Engine<Arsenal>, waker: Waker) -> Subscription<Arsenal> {
     let mut subscription = subscribe(engine);
-    let waker = Waker::from(Arc::new(Alarm));
     let polled = subscription.poll_next(&mut Context::from_waker(&waker));
     assert!(polled.is_pending());
     subscription
@@ -180,6 +196,30 @@ fn of_two_panics_the_first_reaches_the_publisher() {
     // The waker's, then that of the update that goes with the version before.
     assert_eq!(panics(|| publish(&engine, Order::Quiet)), "alarm");
     publish(&engine, Order::Quiet);
+}
+
+#[test]
+fn panics_that_panic_as_they_go_keep_no_set_asleep() {
+    struct Count(AtomicU64);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    let engine = engine();
+    let set = WaitSet::new();
+    let mut waiting = engine.subscription().wait_set(&set).subscribe();
+    assert!(waiting.try_next().is_ok());
+    let woken = Arc::new(Count(AtomicU64::new(0)));
+    for times in 1..=2 {
+        let _traps = [(), ()].map(|()| armed(&engine, Waker::from(Arc::new(Trap))));
+        set.arm(&Waker::from(woken.clone()));
+        let panic = catch_unwind(AssertUnwindSafe(|| publish(&engine, Order::Quiet)));
+        forget(panic.unwrap_err());
+        assert_eq!(woken.0.load(Ordering::Relaxed), times);
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn the_first_event_is_a_snapshot() {
 /// I1 and I2. Two join, one of them while a round takes the joiners: both are members of the next round.
 ///
 /// Weakened: the joiners taken by a Relaxed swap: fails, a joiner's producer is touched before it was handed over. Who joined
-/// not looked at, or recoveries read after the flags: fails, one that took its snapshot meanwhile gets no update.
+/// not looked at, or news read after the flags: fails, one that took its snapshot meanwhile gets no update.
 #[test]
 fn whoever_joins_during_a_round_is_in_the_next() {
     check(|| {
@@ -71,7 +71,7 @@ fn after_a_snapshot_no_update_is_missing() {
 
 /// I2 again: the subscription is in the table and lagging when the publisher starts.
 ///
-/// Weakened: L0 counted Relaxed, before the flag is cleared, or after F2; read Relaxed, or before the head is loaded; not at
+/// Weakened: news raised Relaxed, before the flag is cleared, or after F2; read Relaxed, or before the head is loaded; not at
 /// all: each fails.
 #[test]
 fn after_a_resync_no_update_is_missing() {

@@ -148,7 +148,7 @@ pub(super) const ENGINE: &[Reach] = &[
         AtMost(1.05),
     ),
     reach(
-        "one more stalled subscription, per round: a flag read",
+        "one more stalled subscription, per round: a look at one byte",
         "stalled/engine/100",
         Anything,
     ),

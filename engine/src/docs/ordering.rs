@@ -21,11 +21,11 @@
 //!
 //! ```text
 //! round (role's holder)                      consumer, ring empty and lagging set
-//!   R1  h = load head                          C1  clear lagging, raise recoveries
+//!   R1  h = load head                          C1  clear lagging, raise news
 //!   R2  fence(SeqCst)               F1         C2  fence(SeqCst)               F2
 //!   R3  take the joiners                       C3  s = load head: the snapshot, if beyond the cursor
-//!   R4  anybody new, gone, recovered since?
-//!       look at the flags. For each member:
+//!   R4  news, or anybody new? look at the
+//!       flags. For each member:
 //!       lagging? skip. fits? push all.
 //!       else set lagging
 //!   R5  note h as distributed
@@ -51,13 +51,13 @@
 //!    ended: the ring goes on without a gap.
 //!
 //! R4 need not read a flag to know it. That it is set only rounds can bring about, and that it is cleared shows in
-//! `recoveries`: raised with Release after the clear, read with Acquire before the flags. If R4 finds this number as it was
+//! `news`: raised with Release after the clear, read with Acquire before the flags. If R4 finds this number as it was
 //! at the last look, either the consumer's raise comes after that, and case 1 holds with the raise in the place of the clear;
-//! or it was counted at that look, which then saw the flag cleared. So a subscription that lags, or keeps up, costs a round no
-//! look at a cache line that its consumer has.
+//! or it was counted at that look, which then saw the flag cleared. So who lags, and stays so, costs a round no look at a
+//! cache line that its consumer has. Each recovery costs the next round a look at everybody.
 //!
 //! *What breaks it*: C3 before C1 (an update falls between the head loaded and the flag read); F1 or F2 left out (R4 may
-//! read a flag older than the head that R1 loaded); flags, recoveries or joiners read before R1; recoveries raised before
+//! read a flag older than the head that R1 loaded); flags, news or joiners read before R1; news raised before
 //! the clear, or after F2, or either side of it Relaxed, or read after the flags; who joins not looked at (it may have
 //! recovered, and been counted, before it was in the table).
 //!
@@ -105,7 +105,7 @@
 //! a wake-up that is due, after which the consumer starts over with W1.
 //!
 //! R7 looks at a set once, however many of its subscriptions R4 served: R4 notes a set with the first of them, by the engine's
-//! own number, which nobody else writes into the set and R7 takes out again. Who overwrites it, another engine's round, makes
+//! address, which nobody else writes into the set and R7 takes out again, whatever panics. Who overwrites it, another engine's round, makes
 //! this one note the set twice, never leave it out. The subscriptions' own waiters are looked at if one of them has ever
 //! been armed, which its consumer says before P and R7 asks after F3.
 //!
@@ -117,7 +117,7 @@
 //!
 //! # Race 6: leaving against a round
 //!
-//! Leaving sets *gone* and drains the ring. A round that has not seen it may still push; what it pushes is freed with the
+//! Leaving sets *gone*, drains the ring, and raises `news`. A round that has not seen it may still push; what it pushes is freed with the
 //! mailbox, when the table lets go of it. *Lagging* is set by a read-modify-write, so it cannot wipe out *gone*. Whoever
 //! leaves counts itself, and sweeps when those that left outnumber those that stay; if the role is taken, its holder looks
 //! at that count in R9, by the argument of race 3.

@@ -3,7 +3,7 @@
 //! | operation | progress | cost |
 //! | --- | --- | --- |
 //! | [`Engine::publish`](crate::Engine::publish): commit | lock-free | `apply`, three allocations and one per update, one compare-and-swap, a look at one word for each thread that ever read a head |
-//! | … distribute | one thread at a time, nobody waits | two allocations; one look into the table per member, k pointer stores per member that keeps up |
+//! | … distribute | one thread at a time, nobody waits | two allocations; one byte of a table per member, one flag each if one has joined, left or recovered, k pointer stores per member that keeps up |
 //! | [`Engine::head`](crate::Engine::head) | wait-free | a load and a count |
 //! | [`Engine::read_head`](crate::Engine::read_head) | wait-free | a load |
 //! | [`Subscription::try_next`](crate::Subscription::try_next): update | wait-free | a slot, a few plain stores, and one decrement when the update is dropped |
