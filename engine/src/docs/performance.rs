@@ -15,7 +15,7 @@
 //!
 //! # Where the time of a push goes
 //!
-//! Handing one update to one more subscription costs 0.23 ns (±4 %) with 64 subscriptions and 0.31 ns (±13 %) with 512, in bursts
+//! Handing one update to one more subscription costs 0.23 ns (±7 %) with 64 subscriptions and 0.30 ns (±13 %) with 512, in bursts
 //! of 64; one update alone, to 64, takes 0.54 µs with its commit, on a 2-core virtual machine (`distribute` and `burst` in
 //! `benches/results.json`; `cargo reach` holds such figures against those of a floor and of peers in the same run). These
 //! decisions make that:
@@ -37,7 +37,7 @@
 //!
 //! # Where the time of a commit goes
 //!
-//! Changing one setting among 350 costs 0.81 µs, among 35,000 1.20 µs (±1 %): half of it is copying the path of one persistent
+//! Changing one setting among 350 costs 0.80 µs, among 35,000 1.20 µs (±1 %): half of it is copying the path of one persistent
 //! tree and letting go of the old one. All layers of a key are in one node of one tree for that reason. With a tree for
 //! each layer and one of the winners it was half as much again (1.29 and 2.14 µs beside 0.84 and 1.28, in one run).
 //!
@@ -47,9 +47,9 @@
 //!
 //! # Parked subscribers
 //!
-//! Publishing to 512 parked tasks of one tokio runtime takes 14.7 µs, where tokio's `broadcast` takes 8.0; until all have
-//! received it and wait again, 43 µs against 54 (`--bench parked`). To 512 subscriptions of eight tasks, each of which waits
-//! at a wait set, it takes 3.2 µs.
+//! Publishing to 512 parked tasks of one tokio runtime takes 13.5 µs, where tokio's `broadcast` takes 7.8; until all have
+//! received it and wait again, 41 µs against 53 (`--bench parked`). To 512 subscriptions of eight tasks, each of which waits
+//! at a wait set, it takes 2.1 µs.
 //!
 //! A profile showed the wake itself, about 4 ns a task in warm caches, as most of what `broadcast` does while it publishes, and
 //! a third of what is done here: its receivers then do one by one what is done here before the wake. So publishing cannot cost
@@ -67,8 +67,8 @@
 //! * A ring's storage is the next power of two above its capacity, so that a slot is found by a mask.
 //! * `delivered` and the sequence are plain stores into the mailbox with each update, so that onlookers can read them at
 //!   any time; the cursor follows from the account. Under 1 ns.
-//! * Four publishers on two cores do 1.00 times what one does alone (0.61 to 1.01), two 0.87 times (0.41 to 0.89), each of four
-//!   at least 0.87 of its share. In another run it was 0.49 and 0.42: the virtual machine has two speeds, perhaps as its two
+//! * Four publishers on two cores do 1.01 times what one does alone (0.99 to 1.05), two 0.81 times (0.80 to 0.82), each of four
+//!   at least 0.90 of its share. In another run it was 0.49 and 0.42: the virtual machine has two speeds, perhaps as its two
 //!   processors share a core or not. A publish touches several cache lines that all publishers write, and a line that another
 //!   core has written takes 100 ns to come.
 //! * A burst of 64 updates to nobody takes 1.66 µs, where an earlier state took 1.21. An update's allocation has grown since, to

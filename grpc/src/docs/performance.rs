@@ -2,49 +2,54 @@
 //!
 //! Figures are from `cargo full`, as stored in `benches/results.json`: server and readers in processes of their own, all on the
 //! two cores of a virtual machine, updates of 125 bytes, 350 settings, beside a naive server in the same run: tonic's generated
-//! service on its stock server, over `tokio::sync::broadcast`. Medians of five runs, and of the quotient the quartiles. The
+//! service on its stock server, over `tokio::sync::broadcast`; all with the agent's allocator, jemalloc. Medians of five runs (publishing to parked streams: fifteen), and of the quotient the quartiles. The
 //! machine has two speeds, between which it changes by the minute, perhaps as its two processors share a core or not: absolute
 //! figures move by as much as a half.
 //!
 //! | | this server | naive | quotient |
 //! | --- | --- | --- | --- |
-//! | saturated, 100 streams over 10 connections: updates delivered per second | 9.78 M | 4.29 M | 2.34 (2.31 to 2.63) |
-//! | … processor time per update, publishing included | 150 ns | 340 ns | 0.44 (0.36 to 0.44) |
-//! | … p99 | 1.32 ms | 2.76 ms | 0.43 (0.42 to 0.44) |
-//! | saturated, with TLS: delivered | 8.4 M | 3.9 M | 2.21 (2.08 to 2.29) |
-//! | … processor time | 161 ns | 362 ns | 0.45 (0.45 to 0.47) |
-//! | … p99 | 2.24 ms | 3.69 ms | 0.56 (0.54 to 0.64) |
-//! | saturated, over a Unix socket: delivered | 15.7 M | 4.79 M | 2.69 (2.34 to 3.28) |
-//! | … processor time | 87.7 ns | 298 ns | 0.36 (0.29 to 0.43) |
-//! | … p99 | 1.1 ms | 3.46 ms | 0.36 (0.36 to 0.41) |
-//! | saturated, a connection per stream: delivered | 9.74 M | 4.72 M | 1.83 (1.83 to 2.07) |
-//! | … processor time | 131 ns | 294 ns | 0.50 (0.46 to 0.51) |
-//! | … p99 | 1.64 ms | 2.9 ms | 0.58 (0.55 to 0.64) |
-//! | saturated, 1,000 streams over 10 connections: delivered | 17.3 M | 5.84 M | 2.99 (2.88 to 2.99) |
-//! | … processor time | 83 ns | 254 ns | 0.34 (0.31 to 0.35) |
-//! | saturated, one stream: delivered | 0.30 M | 0.57 M | 0.53 (0.50 to 0.55) |
-//! | paced, 1,000 updates a second, 100 over 10: processor time per update | 1.66 µs | 5.78 µs | 0.29 (0.28 to 0.30) |
-//! | … socket writes per publish | 9.98 | 93.9 | 0.11 (0.11 to 0.11) |
-//! | … p50 | 134 µs | 351 µs | 0.38 (0.37 to 0.38) |
-//! | … p99 | 278 µs | 669 µs | 0.40 (0.37 to 0.41) |
-//! | paced, with TLS: processor time | 1.65 µs | 6.45 µs | 0.26 (0.24 to 0.28) |
-//! | … p50 | 130 µs | 390 µs | 0.36 (0.30 to 0.36) |
-//! | paced, over a Unix socket: processor time | 1.54 µs | 3.41 µs | 0.41 (0.40 to 0.42) |
-//! | … p50 | 121 µs | 224 µs | 0.53 (0.50 to 0.53) |
-//! | … p99 | 262 µs | 468 µs | 0.56 (0.55 to 0.64) |
-//! | paced, a connection per stream: processor time | 6.17 µs | 5.87 µs | 1.05 (1.04 to 1.13) |
-//! | … p50 | 430 µs | 433 µs | 1.02 (0.97 to 1.05) |
-//! | publish with 512 parked streams over 8 connections, p50 | 14.6 µs | 25.2 µs | 0.57 (0.56 to 0.58) |
-//! | memory per idle stream, 1,000 over 10 connections, all included | 4.45 KiB | 28.1 KiB | 0.16 (0.16 to 0.16) |
-//! | 1,000 streams have a snapshot of 350 settings | 13.7 ms | 59.3 ms | 0.26 (0.22 to 0.27) |
+//! | saturated, 100 streams over 10 connections: updates delivered per second | 19.2 M | 5.95 M | 3.18 (3.09 to 3.33) |
+//! | … processor time per update, publishing included | 71.7 ns | 241 ns | 0.30 (0.28 to 0.30) |
+//! | … p99 | 1.44 ms | 2.29 ms | 0.63 (0.38 to 0.75) |
+//! | saturated, with TLS: delivered | 13.2 M | 5.34 M | 2.45 (2.26 to 2.63) |
+//! | … processor time | 94.0 ns | 265 ns | 0.36 (0.33 to 0.41) |
+//! | … p99 | 2.74 ms | 2.85 ms | 1.01 (0.99 to 1.03) |
+//! | saturated, over a Unix socket: delivered | 18.6 M | 6.25 M | 3.11 (2.97 to 3.46) |
+//! | … processor time | 73.9 ns | 228 ns | 0.32 (0.28 to 0.34) |
+//! | … p99 | 1.34 ms | 2.51 ms | 0.49 (0.35 to 0.57) |
+//! | saturated, a connection per stream: delivered | 11.0 M | 6.01 M | 1.84 (1.82 to 1.86) |
+//! | … processor time | 114 ns | 234 ns | 0.48 (0.48 to 0.49) |
+//! | … p99 | 1.57 ms | 2.39 ms | 0.67 (0.64 to 0.69) |
+//! | saturated, 1,000 streams over 10 connections: delivered | 16.6 M | 5.42 M | 3.09 (3.06 to 3.11) |
+//! | … processor time | 89.5 ns | 279 ns | 0.32 (0.31 to 0.32) |
+//! | saturated, one stream: delivered | 0.61 M | 0.88 M | 0.75 (0.75 to 0.76) |
+//! | paced, 1,000 updates a second, 100 over 10: processor time per update | 1.44 µs | 5.54 µs | 0.26 (0.25 to 0.27) |
+//! | … socket writes per publish | 10.0 | 94.0 | 0.11 (0.10 to 0.11) |
+//! | … p50 | 118 µs | 329 µs | 0.36 (0.35 to 0.36) |
+//! | … p99 | 224 µs | 621 µs | 0.36 (0.35 to 0.37) |
+//! | paced, with TLS: processor time | 1.72 µs | 5.89 µs | 0.29 (0.27 to 0.30) |
+//! | … p50 | 132 µs | 371 µs | 0.36 (0.34 to 0.36) |
+//! | paced, over a Unix socket: processor time | 1.38 µs | 3.32 µs | 0.37 (0.37 to 0.42) |
+//! | … p50 | 109 µs | 225 µs | 0.49 (0.46 to 0.49) |
+//! | … p99 | 367 µs | 460 µs | 0.63 (0.49 to 0.80) |
+//! | paced, a connection per stream: processor time | 6.13 µs | 6.03 µs | 1.00 (0.81 to 1.09) |
+//! | … p50 | 431 µs | 452 µs | 0.95 (0.73 to 1.03) |
+//! | publish with 512 parked streams over 8 connections, p50 | 10.4 µs | 23.8 µs | 0.42 (0.41 to 0.44) |
+//! | memory per idle stream, 1,000 over 10 connections, all included | 4.14 KiB | 28.9 KiB | 0.14 (0.14 to 0.14) |
+//! | 1,000 streams have a snapshot of 350 settings | 14.0 ms | 43.9 ms | 0.39 (0.30 to 0.39) |
 //!
 //! Beside 100 streams that have stopped reading with windows of 2 GiB, after 200,000 updates have passed them, compared with a
-//! run without them, in fifteen pairs (`load all --exact --only paced_1000_100x10_tcp_stalled --runs 1 --pairs 15`): p99 of the
-//! others 0.98 times (0.84 to 1.24), p99 of publishing 0.94 times (0.72 to 1.06). The seven pairs of the stored run had 0.88
-//! (0.55 to 1.27) and 1.16 (1.01 to 1.67), and p50 of publishing 1.14 times: a publish looks at one flag of each, a cache line
-//! that others have driven out. Each holds 92 to 105 KiB of the server's memory.
+//! run without them, in seven pairs: p99 of the others 1.02 times (0.98 to 1.16), p99 of publishing 1.00 times (0.93 to 1.33), its
+//! p50 1.09 times. Each holds 188 to 220 KiB of the server's memory, half of which is free and goes back to the system after ten
+//! seconds: with the C library's allocator it was 92 to 105 KiB.
 //!
-//! In a run at the machine's other speed a publish to 512 parked streams took 18.6 µs beside 60.4, 0.28 times (0.26 to 0.65).
+//! With TLS the saturated p99 is no better than the naive server's, for 2.45 times the updates. Before the allocator, which serves
+//! both, it was 0.56 times, for 2.21 times the updates.
+//!
+//! Of the 10 µs that a publish to 512 parked streams takes where the machine is quick, 3.3 are the system call that wakes the
+//! first of the runtime's threads, which the naive server makes, too; 3.1 to 4 are the rings, 1.9 the commit, 0.5 letting go of
+//! the version before, 0.4 the other seven wake-ups. Where it is slow, all but the system call take twice as long: 15 to 20 µs
+//! of the naive server's 27 to 31, and five runs in a row can give 0.53 or 0.62 (one of six times five each).
 //!
 //! # What pays
 //!
@@ -71,7 +76,11 @@
 //!   turn. Before, each stream stored a waker twice per update, and each publish went through a queue of woken streams. In
 //!   alternating runs: publish with 512 parked streams 35 to 15..24 µs (naive 25), with 100 streams over 10 connections 9 to
 //!   5 µs (naive 6); paced, processor time per update 1.67 to 1.44 µs over TCP, 1.45..1.8 to 1.3..1.48 over a Unix socket.
-//!
+//!   That a round looks at each set once, and not at the subscriptions' own waiters, came later: 14.3 to 11.4 µs, with 512.
+//! * **An allocator for threads that free what others took.** An update, its frame and a version's nodes are taken by who
+//!   publishes and freed by who serves. With jemalloc in place of the C library's, in alternating runs: saturated, 100 over 10,
+//!   13.6 to 18.3 M updates/s and 114 to 70 ns; paced over a Unix socket 1.49 to 1.35 µs, over TCP alike; publish with 512 parked
+//!   11.5 to 10.0 µs; idle stream 4.5 to 4.1 KiB. The naive server gains, too, but less.
 //! * **Bytes that are copied are not counted.** Streams on two threads that count references to one frame, or lower the count of
 //!   one update while others read it, pull its cache line to and fro. Frames are borrowed for as long as it takes to copy them,
 //!   and an update's count is off the line of its value. A connection per stream, saturated, in pairs: 1.13 and 1.04 times the
@@ -94,7 +103,7 @@
 //! worth ten times that.
 //!
 //! *One stream, as fast as it goes.* A publish here makes a version of 350 settings and takes a microsecond or two, a send a third
-//! of that: the publisher sets the pace, each write carries fewer updates, and 0.53 times as many arrive.
+//! of that: the publisher sets the pace, each write carries fewer updates, and 0.75 times as many arrive.
 //!
 //! # What was tried and left
 //!
@@ -109,12 +118,9 @@
 //!   paced, 100 over 10, 1.06 (Unix socket) to 1.22 (TCP) times the processor time, and a publish of 4 µs took 45, since the
 //!   worker that is woken takes the publisher's core. With a connection each, publishing took 0.77 times as long, all else the
 //!   same.
-//! * Looking at the waiters of a wait set's subscriptions only if somebody ever waited at one by itself, and slots that the
-//!   publisher finds without looking at the ring's own line: 3 and 2 % of a publish with 512 parked streams.
-//! * Other allocators, preloaded: with mimalloc 1.15 times the updates saturated, 0.89 times the processor time paced over a
-//!   Unix socket, 13 µs for a publish to 512 (0.50 to 0.55 of the naive server with the same), but 5.1 KiB an idle stream;
-//!   with jemalloc 1.18 times, 1.04 times, 12.5 µs, and 3.9 KiB. Three pairs each. Not decided: it is the program's choice, and
-//!   ours is the system's.
+//! * Slots that both ends of a ring find without looking at its own line: 6 % of a publish with 512 parked streams at best,
+//!   between quartiles of 0.81 and 1.19, for a quarter of a KiB a stream.
+//! * mimalloc: 9.3 µs for a publish to 512 and otherwise as jemalloc, but 12 KiB an idle stream (version 3; version 2: 5.1 KiB).
 //! * Committing on the publisher's thread, and leaving the round to a task: it pays only where a core is free. On two, the
 //!   worker that is woken takes the publisher's core before it is through: publish with 512 parked streams 44 to 218 µs in
 //!   two runs of three, 34 in the third, and everybody is served later by as much.
