@@ -49,7 +49,8 @@
 //! Of the 10 µs that a publish to 512 parked streams takes where the machine is quick, 3.3 are the system call that wakes the
 //! first of the runtime's threads, which the naive server makes, too; 3.1 to 4 are the rings, 1.9 the commit, 0.5 letting go of
 //! the version before, 0.4 the other seven wake-ups. Where it is slow, all but the system call take twice as long: 15 to 20 µs
-//! of the naive server's 27 to 31, and five runs in a row can give 0.53 or 0.62 (one of six times five each).
+//! beside 27 to 31. Five runs in a row see one speed, and gave 0.40 to 0.62 times in five measurements; fifteen, which the long
+//! run takes, 0.42 and 0.50.
 //!
 //! # What pays
 //!
