@@ -126,7 +126,7 @@ impl WaitSet {
     /// Whether `distributor` has yet to note the set in this round, which it then has. A hint, so that it is noted about once:
     /// with several engines, each overwrites what the others wrote, and may note it again.
     pub(crate) fn note(&self, distributor: usize) -> bool {
-        // Relaxed, here and below: only a distributor itself writes its number, and takes it away before its next round.
+        // Relaxed, here and below: only a distributor itself writes its address, and takes it away before its next round.
         let noted = self.0.noted_by.load(Ordering::Relaxed) == distributor;
         if !noted {
             self.0.noted_by.store(distributor, Ordering::Relaxed);

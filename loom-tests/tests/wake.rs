@@ -37,6 +37,19 @@ impl Wake for Bell {
     }
 }
 
+/// Waits at `set`, and reads all of `followers` when it is woken, until each of them is `done`.
+fn follow_at(set: &WaitSet, followers: &mut [Follower], done: impl Fn(&Follower) -> bool) {
+    let (bell, waker) = Bell::new();
+    loop {
+        set.arm(&waker);
+        followers.iter_mut().for_each(Follower::drain);
+        if followers.iter().all(&done) {
+            return;
+        }
+        bell.0.wait();
+    }
+}
+
 /// A waker that panics.
 struct Bomb;
 
@@ -142,18 +155,9 @@ fn a_set_loses_no_wakeup_of_any_of_its_subscriptions() {
             engine.publish_batch(&[Up, Up]).unwrap();
             engine
         });
-        let (bell, waker) = Bell::new();
-        loop {
-            set.arm(&waker);
-            followers.iter_mut().for_each(Follower::drain);
-            if followers
-                .iter()
-                .all(|follower| follower.seen.unwrap().0 == 2)
-            {
-                break;
-            }
-            bell.0.wait();
-        }
+        follow_at(&set, &mut followers, |follower| {
+            follower.seen.unwrap().0 == 2
+        });
         let _engine = publishing.join().unwrap();
         assert_eq!((followers[0].updates, followers[1].snapshots), (2, 2));
     });
@@ -178,15 +182,7 @@ fn two_engines_wake_one_set() {
                 engine
             })
         });
-        let (bell, waker) = Bell::new();
-        loop {
-            set.arm(&waker);
-            followers.iter_mut().for_each(Follower::drain);
-            if followers.iter().all(|follower| follower.updates == 1) {
-                break;
-            }
-            bell.0.wait();
-        }
+        follow_at(&set, &mut followers, |follower| follower.updates == 1);
         let _engines = publishing.map(|thread| thread.join().unwrap());
     });
 }
@@ -220,22 +216,16 @@ fn a_set_is_woken_by_every_round() {
     check(|| {
         let engine = engine(2);
         let set = WaitSet::new();
-        let mut follower = Follower::new(engine.subscription().wait_set(&set).subscribe());
-        follower.step();
+        let mut followers = [Follower::new(
+            engine.subscription().wait_set(&set).subscribe(),
+        )];
+        followers[0].step();
         let publishing = thread::spawn(move || {
             engine.publish(&Up).unwrap();
             engine.publish(&Up).unwrap();
             engine
         });
-        let (bell, waker) = Bell::new();
-        loop {
-            set.arm(&waker);
-            follower.drain();
-            if follower.updates == 2 {
-                break;
-            }
-            bell.0.wait();
-        }
+        follow_at(&set, &mut followers, |follower| follower.updates == 2);
         let _engine = publishing.join().unwrap();
     });
 }

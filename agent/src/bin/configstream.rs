@@ -4,8 +4,8 @@
 
 use std::process::ExitCode;
 
-/// What a publish takes is given back by the threads that serve connections, where the C library's allocator has them wait for
-/// each other. Figures: `configstream_grpc::docs::performance`.
+/// What a publish takes is given back by the threads that serve connections, which costs less with this one than with the C
+/// library's. Figures: `configstream_grpc::docs::performance`.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

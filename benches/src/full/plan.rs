@@ -122,9 +122,10 @@ pub(super) fn plan(quick: bool, go: &Path) -> (Vec<Step>, Vec<String>) {
     let passing = if quick { 50_000 } else { PASSING }.to_string();
     for scenario in scenarios(Duration::ZERO) {
         let name = scenario.name();
-        let runs = match name == PARKED_SCENARIO && !quick {
-            true => PARKED_RUNS,
-            false => runs,
+        let runs = if !quick && name == PARKED_SCENARIO {
+            PARKED_RUNS
+        } else {
+            runs
         };
         let mut options = vec!["all", "--exact", "--only", &name, "--seconds", duration];
         let (times, go) = (runs.to_string(), go.to_string_lossy());
