@@ -89,6 +89,8 @@ pub(crate) struct Distributor<S: State> {
     table: Exclusive<Table<S>>,
     /// Position of the newest version that a round has handled. Written by the role's holder.
     distributed: AtomicU64,
+    /// Ordinal of that version.
+    pushed: AtomicU64,
     /// Subscriptions on their way into the table.
     joiners: ArcCell<Joiner<S>>,
     /// The end of every list of joiners.
@@ -106,8 +108,6 @@ pub(crate) struct Distributor<S: State> {
 
 struct Table<S: State> {
     members: Vec<Member<S>>,
-    /// Ordinal of the newest version that a round has handled.
-    ordinal: u64,
     /// What `news` was when a round last looked at everybody's flags; `None` if somebody has come since.
     looked: Option<u64>,
     /// Members with a wake-up due in this round, by index, and of each wait set the first one; kept for its storage.
@@ -116,7 +116,7 @@ struct Table<S: State> {
 
 /// One subscription, as the distributor has it.
 pub(crate) struct Member<S: State> {
-    producer: Producer<Shared<Labelled<S>>, Mailbox>,
+    producer: Producer<Labelled<S>, Mailbox>,
     wait_set: Option<WaitSet>,
     /// As its flags said when a round last looked, or set since: a flag is a cache line that others have driven out.
     lagging: bool,
@@ -157,11 +157,11 @@ impl<S: State> Distributor<S> {
             role: Padded(AtomicBool::new(false)),
             table: Exclusive::new(Table {
                 members: Vec::new(),
-                ordinal: 0,
                 looked: None,
                 due: Vec::new(),
             }),
             distributed: AtomicU64::new(0),
+            pushed: AtomicU64::new(0),
             joiners: ArcCell::new(nobody.clone()),
             nobody,
             gone: AtomicI64::new(0),
@@ -242,6 +242,12 @@ impl<S: State> Distributor<S> {
         self.distributed.load(Ordering::Relaxed)
     }
 
+    /// Ordinal of the newest version that has been distributed: up to there, rings hold what their subscriptions lack.
+    pub(crate) fn pushed(&self) -> u64 {
+        // Relaxed: a figure for people, and for holders of the role.
+        self.pushed.load(Ordering::Relaxed)
+    }
+
     /// How many subscriptions there are, how many rounds there were, how often one of them did not fit a ring.
     pub(crate) fn figures(&self) -> (u64, u64, u64) {
         // Relaxed: figures for people.
@@ -272,9 +278,9 @@ impl<S: State> Distributor<S> {
         let span = self.walk(&head);
         let gone = self.look(table); // step 4
         self.serve(table, &head, &span);
-        table.ordinal = head.ordinal;
-        // Relaxed: see `distributed`; the next holder gets it with the role.
+        // Relaxed, both: see `distributed` and `pushed`; the next holder gets them with the role.
         self.distributed.store(head.position, Ordering::Relaxed); // step 5
+        self.pushed.store(head.ordinal, Ordering::Relaxed);
         fence(Ordering::SeqCst); // step 6: F3, partner of P in `Waiter::arm`
         table.wake_due(panic); // step 7
         table.give_back_room();
@@ -382,7 +388,7 @@ impl<S: State> Distributor<S> {
                         }
                     };
                 if !fits || closing {
-                    let filled = if fits { head.ordinal } else { table.ordinal };
+                    let filled = if fits { head.ordinal } else { self.pushed() };
                     member.mailbox().set_lagging(filled);
                     member.lagging = true;
                 }
@@ -483,10 +489,7 @@ impl Drop for Role<'_> {
 }
 
 impl<S: State> Member<S> {
-    pub(crate) fn new(
-        producer: Producer<Shared<Labelled<S>>, Mailbox>,
-        wait_set: Option<WaitSet>,
-    ) -> Self {
+    pub(crate) fn new(producer: Producer<Labelled<S>, Mailbox>, wait_set: Option<WaitSet>) -> Self {
         Self {
             producer,
             wait_set,
@@ -518,5 +521,5 @@ impl<S: State> fmt::Debug for Distributor<S> {
     }
 }
 
-/// Members for which a table keeps room always, 48 bytes each.
+/// Members for which a table keeps room always, 64 bytes each.
 const SMALL_TABLE: usize = 16;

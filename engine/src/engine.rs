@@ -45,7 +45,7 @@ pub struct Engine<S: State> {
 pub(crate) struct Core<S: State> {
     /// Swapped by publishers, read by everybody; on a line of its own.
     pub(crate) head: Padded<ArcCell<Version<S>>>,
-    distributor: Distributor<S>,
+    pub(crate) distributor: Distributor<S>,
     registry: Registry<S>,
     sequence_limit: AtomicU64,
     ring_capacity: usize,
@@ -356,11 +356,6 @@ impl<S: State> Core<S> {
     pub(crate) fn forget(&self, id: u64) {
         self.registry.leave(id);
         self.distributor.leave(&self.head);
-    }
-
-    /// The consumer of `mailbox` is about to take the head as its snapshot.
-    pub(crate) fn recover(&self, mailbox: &Mailbox) {
-        self.distributor.recover(mailbox);
     }
 
     /// Makes what `draft` wants the head, trying again while others are faster, and distributes.

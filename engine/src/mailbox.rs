@@ -15,6 +15,8 @@
 //! Models: `loom-tests/tests/delivery.rs`, `close.rs`, `onlooker.rs`.
 
 use std::fmt;
+#[cfg(all(not(loom), target_pointer_width = "64"))]
+use std::mem::offset_of;
 
 #[cfg(all(not(loom), target_pointer_width = "64"))]
 use crate::ring::LEFT_OF_LINE;
@@ -23,12 +25,15 @@ use crate::{
     waiter::Waiter,
 };
 
-/// In this order, behind the ring's own words: see [`Signals`] and [`Account`].
+/// In this order: see [`Account`].
 #[repr(C)]
 pub(crate) struct Mailbox {
-    signals: Signals,
-    /// Written by the consumer alone, and fills a line.
+    /// Written by the consumer alone.
     pub(crate) account: Account,
+    /// Written rarely, by both sides; read by the consumer when it finds the ring empty.
+    flags: AtomicU8,
+    /// Written by the consumer when it waits by itself, and read by the distributor then.
+    waiter: Waiter,
     pub(crate) id: u64,
     pub(crate) name: Option<Arc<str>>,
     /// Up to which ordinal the ring holds updates, as of when lagging was last set: what is beyond comes by a snapshot.
@@ -37,22 +42,12 @@ pub(crate) struct Mailbox {
     told: [AtomicU64; 2],
 }
 
-/// Written rarely by both sides. Read by the consumer when it looks for more, and the waiter by the distributor when it has
-/// pushed: on the ring's first line, which both touch then anyway.
-struct Signals {
-    flags: AtomicU8,
-    waiter: Waiter,
-}
-
 /// The layout is for speed only, so it is promised only where speed was measured.
 #[cfg(all(not(loom), target_pointer_width = "64"))]
-const _: () = {
-    assert!(
-        size_of::<Signals>() == LEFT_OF_LINE,
-        "the account begins a line"
-    );
-    assert!(size_of::<Account>() == 64, "and ends it");
-};
+const _: () = assert!(
+    offset_of!(Account, forced_before) <= LEFT_OF_LINE,
+    "what every update changes is on one line"
+);
 
 /// What `flags` said.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,11 +56,12 @@ pub(crate) struct Flags(u8);
 /// What became of every update, by the consumer's count. Only the consumer stores, so plain stores do.
 ///
 /// The cursor is not kept here: it is `first + delivered + dropped + forced`, which is the accounting equation (I4).
+///
+/// In this order, behind the consumer's position in the ring: what every update changes is on that line.
+#[repr(C)]
 pub(crate) struct Account {
     /// One more than the ordinal of the first snapshot; 0 before it.
     first: AtomicU64,
-    /// [`Version::forced`](crate::Version) of the first snapshot.
-    forced_before: AtomicU64,
     delivered: AtomicU64,
     dropped: AtomicU64,
     forced: AtomicU64,
@@ -75,6 +71,8 @@ pub(crate) struct Account {
     snapshots: AtomicU64,
     /// Sequence of the last event handed out.
     sequence: AtomicU64,
+    /// [`Version::forced`](crate::Version) of the first snapshot.
+    forced_before: AtomicU64,
 }
 
 /// [`Account`], read at one moment.
@@ -93,10 +91,8 @@ impl Mailbox {
     /// The mailbox of a subscription that has missed everything so far.
     pub(crate) fn new(id: u64, name: Option<Arc<str>>) -> Self {
         Self {
-            signals: Signals {
-                flags: AtomicU8::new(Flags::LAGGING),
-                waiter: Waiter::new(),
-            },
+            flags: AtomicU8::new(Flags::LAGGING),
+            waiter: Waiter::new(),
             account: Account {
                 first: AtomicU64::new(0),
                 forced_before: AtomicU64::new(0),
@@ -118,7 +114,7 @@ impl Mailbox {
     pub(crate) fn flags(&self) -> Flags {
         // Relaxed: L0, ordered by the fence F1 of the round. A stale "lagging" skips one that has just caught up, whose
         // head is then at least the round's; "gone" decides only when memory is freed.
-        Flags(self.signals.flags.load(Ordering::Relaxed))
+        Flags(self.flags.load(Ordering::Relaxed))
     }
 
     /// The distributor's word that this subscription needs a snapshot for what is beyond `filled`, an ordinal.
@@ -127,22 +123,20 @@ impl Mailbox {
         self.filled.store(filled, Ordering::Relaxed);
         // Sync point L: pairs with the Acquire load in `is_lagging`. A read-modify-write, so that a "gone" set meanwhile
         // stays.
-        self.signals
-            .flags
-            .fetch_or(Flags::LAGGING, Ordering::Release);
+        self.flags.fetch_or(Flags::LAGGING, Ordering::Release);
     }
 
     /// The consumer's look.
     pub(crate) fn is_lagging(&self) -> bool {
         // Sync point L: pairs with the Release in `set_lagging`.
-        Flags(self.signals.flags.load(Ordering::Acquire)).is_lagging()
+        Flags(self.flags.load(Ordering::Acquire)).is_lagging()
     }
 
     /// The consumer says that the head it loads next is its snapshot, which is news to the distributor.
     pub(crate) fn clear_lagging(&self, news: &AtomicU64) {
         // Relaxed: L0, ordered by the fence. A plain store: while lagging is set the distributor leaves `flags` alone,
         // and the consumer that could set gone is this one.
-        self.signals.flags.store(0, Ordering::Relaxed);
+        self.flags.store(0, Ordering::Relaxed);
         // Sync point N: pairs with the Acquire load in `look`, which then sees the flag cleared.
         news.fetch_add(1, Ordering::Release);
         // F2, partner of F1 in a round.
@@ -152,7 +146,7 @@ impl Mailbox {
     pub(crate) fn set_gone(&self) {
         // Sync point G: Relaxed, since the count that follows it (Release) is what the distributor acts on. A
         // read-modify-write, as in `set_lagging`.
-        self.signals.flags.fetch_or(Flags::GONE, Ordering::Relaxed);
+        self.flags.fetch_or(Flags::GONE, Ordering::Relaxed);
     }
 
     /// Up to which ordinal the ring was filled when lagging was last set. The caller has seen it set, by `is_lagging`.
@@ -172,7 +166,7 @@ impl Mailbox {
     }
 
     pub(crate) fn waiter(&self) -> &Waiter {
-        &self.signals.waiter
+        &self.waiter
     }
 }
 

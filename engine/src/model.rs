@@ -64,7 +64,7 @@ impl Waiter {
 }
 
 mod ends {
-    use crate::ring;
+    use crate::{ring, shared};
 
     /// [`ring::Producer`].
     #[allow(missing_debug_implementations)]
@@ -78,7 +78,7 @@ mod ends {
         /// Pushes all of `items` if they fit; otherwise gives them back.
         pub fn push<const N: usize>(&mut self, items: [T; N]) -> Result<(), [T; N]> {
             match self.0.room(N) {
-                Some(room) => room.fill(items.into_iter()),
+                Some(room) => room.fill(items.into_iter().map(shared::Shared::new)),
                 None => return Err(items),
             }
             Ok(())
@@ -87,11 +87,8 @@ mod ends {
 
     impl<T> Consumer<T> {
         /// The next item, if there is one now.
-        pub fn pop(&mut self) -> Option<T> {
-            if self.0.is_drained() && !self.0.refresh() {
-                return None;
-            }
-            self.0.pop()
+        pub fn pop(&mut self) -> Option<super::Shared<T>> {
+            self.0.pop().map(super::Shared)
         }
     }
 }

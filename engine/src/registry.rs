@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use crate::{
     mailbox::Mailbox,
     ring::Observer,
-    shared::Shared,
     state::State,
     sync::{AtomicU64, ColdMutex, Ordering},
     version::Labelled,
@@ -18,7 +17,7 @@ pub(crate) struct Registry<S: State> {
 }
 
 /// A look at a subscription's ring and mailbox.
-type Ring<S> = Observer<Shared<Labelled<S>>, Mailbox>;
+type Ring<S> = Observer<Labelled<S>, Mailbox>;
 
 impl<S: State> Registry<S> {
     pub(crate) fn new() -> Self {

@@ -9,7 +9,13 @@
 //!
 //! Models: `loom-tests/tests/shared.rs`.
 
-use std::{fmt, marker::PhantomData, mem::MaybeUninit, ops::Deref, ptr::NonNull};
+use std::{
+    fmt,
+    marker::PhantomData,
+    mem::{ManuallyDrop, MaybeUninit},
+    ops::Deref,
+    ptr::NonNull,
+};
 
 use crate::sync::{AtomicUsize, Ordering, UnsafeCell};
 
@@ -19,7 +25,7 @@ pub(crate) struct Shared<T> {
 }
 
 #[repr(C)] // in this order
-struct Counted<T> {
+pub(crate) struct Counted<T> {
     /// How many `Shared` handles exist or are promised by a [`Batch`].
     count: AtomicUsize,
     /// Keeps the value off the line of the count: each receiver reads the one, and the others, on their cores, lower the other
@@ -46,6 +52,22 @@ impl<T> Shared<T> {
         Self {
             pointer: NonNull::from(Box::leak(counted)),
         }
+    }
+
+    /// The handle as a pointer, which stays counted.
+    pub(crate) fn into_raw(self) -> *mut Counted<T> {
+        ManuallyDrop::new(self).pointer.as_ptr()
+    }
+
+    /// The handle that [`into_raw`](Self::into_raw) made this pointer of.
+    ///
+    /// # Safety
+    /// Once for each call of `into_raw`.
+    #[inline]
+    pub(crate) unsafe fn from_raw(pointer: *mut Counted<T>) -> Self {
+        // SAFETY: it came from a handle, whose pointer is not null.
+        let pointer = unsafe { NonNull::new_unchecked(pointer) };
+        Self { pointer }
     }
 
     fn counted(&self) -> &Counted<T> {

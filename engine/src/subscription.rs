@@ -14,7 +14,6 @@ use crate::{
     mailbox::Mailbox,
     ring::{Consumer, Observer},
     sequence::{Epoch, Sequence},
-    shared::Shared,
     state::State,
     stats::SubscriptionStats,
     sync::{Arc, Ordering, fence},
@@ -150,7 +149,7 @@ use crate::{
 #[must_use = "dropping a Subscription unsubscribes"]
 pub struct Subscription<S: State> {
     core: Arc<Core<S>>,
-    consumer: Consumer<Shared<Labelled<S>>, Mailbox>,
+    consumer: Consumer<Labelled<S>, Mailbox>,
     /// Where it is woken with others, if it is.
     wait_set: Option<WaitSet>,
     /// Ordinal of the last event handed out; `None` before the first.
@@ -195,13 +194,13 @@ pub enum SnapshotReason {
 /// storage with them; not the subscription.
 pub struct SubscriptionObserver<S: State> {
     core: Arc<Core<S>>,
-    ring: Observer<Shared<Labelled<S>>, Mailbox>,
+    ring: Observer<Labelled<S>, Mailbox>,
 }
 
 impl<S: State> Subscription<S> {
     pub(crate) fn new(
         core: Arc<Core<S>>,
-        consumer: Consumer<Shared<Labelled<S>>, Mailbox>,
+        consumer: Consumer<Labelled<S>, Mailbox>,
         wait_set: Option<WaitSet>,
     ) -> Self {
         Self {
@@ -227,20 +226,19 @@ impl<S: State> Subscription<S> {
             return Err(TryNextError::Closed);
         }
         loop {
-            if self.consumer.is_drained() {
-                // Looked at before the ring: if it is set, all that was pushed before it is seen by the refresh.
-                let lagging = self.mailbox().is_lagging();
-                if !self.consumer.refresh() {
-                    if !lagging {
-                        return Err(TryNextError::Empty);
-                    }
-                    if let Some(snapshot) = self.resync()? {
-                        return Ok(Event::Snapshot(snapshot));
-                    }
-                    continue;
+            let mut next = self.consumer.pop();
+            if next.is_none() {
+                // Not set now: nor was it when the ring was empty.
+                if !self.mailbox().is_lagging() {
+                    return Err(TryNextError::Empty);
                 }
+                // The ring once more: all that was pushed before it was set is seen by this look.
+                next = self.consumer.pop();
             }
-            let Some(update) = self.consumer.pop().map(Update::new) else {
+            let Some(update) = next.map(Update::new) else {
+                if let Some(snapshot) = self.resync()? {
+                    return Ok(Event::Snapshot(snapshot));
+                }
                 continue;
             };
             // At or below the cursor: pushed by a round that was under way when a snapshot covered it.
@@ -291,7 +289,7 @@ impl<S: State> Subscription<S> {
             }
             self.mailbox().waiter().arm(cx.waker());
             // The look after the fence, at both: see `waiter.rs`.
-            if !self.consumer.refresh() && !self.mailbox().is_lagging() {
+            if self.consumer.is_empty() && !self.mailbox().is_lagging() {
                 return Poll::Pending;
             }
             self.mailbox().waiter().disarm();
@@ -333,7 +331,7 @@ impl<S: State> Subscription<S> {
 
     /// The head as a snapshot, if it is beyond the cursor.
     fn resync(&mut self) -> Result<Option<Snapshot<S>>, TryNextError> {
-        self.core.recover(self.mailbox());
+        self.core.distributor.recover(self.mailbox());
         let version = self.core.head.load();
         let account = &self.consumer.beside().account;
         let (ordinal, sequence) = (version.ordinal, version.sequence().get());
@@ -406,9 +404,7 @@ impl<S: State> Drop for Subscription<S> {
         // in the tables.
         let emptied = catch_unwind(AssertUnwindSafe(|| {
             drop(self.mailbox().waiter().clear());
-            while self.consumer.refresh() {
-                while self.consumer.pop().is_some() {}
-            }
+            while self.consumer.pop().is_some() {}
         }));
         let id = self.mailbox().id;
         let left = catch_unwind(AssertUnwindSafe(|| self.core.forget(id)));
@@ -510,7 +506,7 @@ impl<S: State> SubscriptionObserver<S> {
 /// the consumer is between clearing lagging and accounting for its snapshot, what was told before stands.
 pub(crate) fn observe<S: State>(
     core: &Core<S>,
-    ring: &Observer<Shared<Labelled<S>>, Mailbox>,
+    ring: &Observer<Labelled<S>, Mailbox>,
 ) -> SubscriptionStats {
     let mailbox = ring.beside();
     let (head, head_forced) = core.head.peek(|head| (head.ordinal, head.forced));
@@ -518,7 +514,7 @@ pub(crate) fn observe<S: State>(
     fence(Ordering::SeqCst);
     let lagging = mailbox.is_lagging();
     let filled = mailbox.filled();
-    let in_ring = ring.len();
+    let pushed = core.distributor.pushed();
     // Last, so that what a snapshot has brought meanwhile is not counted in advance as well.
     let balance = mailbox.account.read();
     let cursor = balance.cursor();
@@ -534,8 +530,7 @@ pub(crate) fn observe<S: State>(
             dropped += to_miss.saturating_sub(to_force);
             forced += to_force.min(to_miss);
         } else {
-            // Some in the ring may be covered by a snapshot already, and will be skipped.
-            queued = in_ring.min(lag);
+            queued = pushed.saturating_sub(cursor).min(lag);
         }
     }
     let (dropped, forced) = mailbox.tell(dropped, forced);

@@ -1,7 +1,8 @@
 //! The same primitives as `loom` sees them. Each stand-in is no stronger than the contract of what it stands for.
 
-use std::{sync::PoisonError, task::Wake, time::Instant};
+use std::{ptr, sync::PoisonError, task::Wake, time::Instant};
 
+use loom::sync::atomic::AtomicPtr;
 pub(crate) use loom::{
     cell::UnsafeCell,
     hint::spin_loop as pause,
@@ -36,6 +37,47 @@ impl<T> ColdMutex<T> {
 
     pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An atomic pointer whose plain writes `loom` reports where a look is not ordered with them.
+pub(crate) struct PointerCell<T> {
+    pointer: AtomicPtr<T>,
+    /// Each look and each plain write touch this cell as well.
+    access: UnsafeCell<()>,
+}
+
+#[allow(unsafe_code)]
+// SAFETY: `access` guards no memory (its content is `()`), and the pointer is atomic.
+unsafe impl<T> Sync for PointerCell<T> {}
+
+#[allow(unsafe_code)]
+// SAFETY: as above.
+unsafe impl<T> Send for PointerCell<T> {}
+
+impl<T> PointerCell<T> {
+    pub(crate) fn null() -> Self {
+        Self {
+            pointer: AtomicPtr::new(ptr::null_mut()),
+            access: UnsafeCell::new(()),
+        }
+    }
+
+    pub(crate) fn load(&self, order: Ordering) -> *mut T {
+        self.access.with(|_| self.pointer.load(order))
+    }
+
+    pub(crate) fn store(&self, pointer: *mut T, order: Ordering) {
+        self.pointer.store(pointer, order);
+    }
+
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut *mut T) -> R) -> R {
+        self.access.with_mut(|_| {
+            let mut pointer = self.pointer.load(Ordering::Relaxed);
+            let result = f(&raw mut pointer);
+            self.pointer.store(pointer, Ordering::Relaxed);
+            result
+        })
     }
 }
 

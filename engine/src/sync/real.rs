@@ -5,7 +5,7 @@ pub(crate) use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
 };
-use std::{task::Wake, time::Instant};
+use std::{sync::atomic::AtomicPtr, task::Wake, time::Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Condvar;
@@ -28,6 +28,30 @@ impl<T> UnsafeCell<T> {
     #[inline(always)]
     pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         f(self.0.get())
+    }
+}
+
+/// An atomic pointer that may be written plainly besides, by whom a protocol elsewhere keeps others from looking meanwhile.
+pub(crate) struct PointerCell<T>(AtomicPtr<T>);
+
+impl<T> PointerCell<T> {
+    pub(crate) fn null() -> Self {
+        Self(AtomicPtr::default())
+    }
+
+    #[inline(always)]
+    pub(crate) fn load(&self, order: Ordering) -> *mut T {
+        self.0.load(order)
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(&self, pointer: *mut T, order: Ordering) {
+        self.0.store(pointer, order);
+    }
+
+    #[inline(always)]
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut *mut T) -> R) -> R {
+        f(self.0.as_ptr())
     }
 }
 
