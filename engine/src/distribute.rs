@@ -7,14 +7,14 @@
 //! 1. load the head;
 //! 2. `fence(SeqCst)` F1;
 //! 3. take the joiners, whole;
-//! 4. if there is news (a member that joined, left or recovered since a round last looked): look at everybody's flags, and
-//!    drop who is gone. For each member: skip it if it lags; if the round does not fit its ring, or updates cannot say it, set
+//! 4. if there is news (a member that joined, left, recovered or was found lagging since a round last looked): look at
+//!    everybody's flags, drop who is gone, and note whom step 7 is to wake, a wait set once. For each member: skip it if it lags; if the round does not fit its ring, or updates cannot say it, set
 //!    lagging and push **nothing**; else push **all**;
 //! 5. store `distributed`;
 //! 6. `fence(SeqCst)` F3;
 //! 7. wake those members that were served, or newly set lagging, and wait (one that was lagging already does not: nobody
-//!    parks while lagging). Of those in a wait set, wake the set, once, and look at the members only if one has ever waited
-//!    by itself. A waker that panics does not stop the round; the first panic resumes after step 9;
+//!    parks while lagging): those noted, since who lags has not changed from step 4's look to its service. Of those in a wait
+//!    set, wake the set, and look at the members only if one has ever waited by itself. A waker that panics does not stop the round; the first panic resumes after step 9;
 //! 8. give the role back, by `swap`;
 //! 9. load the head again: if it is newer than what this round distributed, try to take the role again.
 //!
@@ -108,9 +108,9 @@ pub(crate) struct Distributor<S: State> {
 
 struct Table<S: State> {
     members: Vec<Member<S>>,
-    /// What `news` was when a round last looked at everybody's flags; `None` if somebody has come since.
+    /// What `news` was when a round last looked at everybody's flags; `None` if somebody has come since, or lags since.
     looked: Option<u64>,
-    /// Members with a wake-up due in this round, by index, and of each wait set the first one; kept for its storage.
+    /// Whom to wake, by index: the members that kept up at that look, of each wait set the first one.
     due: Vec<usize>,
 }
 
@@ -270,19 +270,19 @@ impl<S: State> Distributor<S> {
         head: &ArcCell<Version<S>>,
         panic: &mut Option<Box<dyn Any + Send>>,
     ) -> Leavings<S> {
-        // Left over only by a round that panicked half-way.
-        table.forget_due();
         let head = head.load(); // step 1
         fence(Ordering::SeqCst); // step 2: F1, partner of F2 in `Mailbox::clear_lagging`
         self.take_joiners(table); // step 3
         let span = self.walk(&head);
         let gone = self.look(table); // step 4
-        self.serve(table, &head, &span);
+        let served = self.serve(table, &head, &span);
         // Relaxed, both: see `distributed` and `pushed`; the next holder gets them with the role.
         self.distributed.store(head.position, Ordering::Relaxed); // step 5
         self.pushed.store(head.ordinal, Ordering::Relaxed);
         fence(Ordering::SeqCst); // step 6: F3, partner of P in `Waiter::arm`
-        table.wake_due(panic); // step 7
+        if served {
+            table.wake_due(panic); // step 7
+        }
         table.give_back_room();
         Leavings {
             head,
@@ -333,7 +333,8 @@ impl<S: State> Distributor<S> {
         span
     }
 
-    /// Step 4, first half: a look at everybody's flags, if anything has changed there. Returns the members that have left.
+    /// Step 4, first half: a look at everybody's flags, if anything has changed there, and so at whom to wake. Returns the
+    /// members that have left.
     fn look(&self, table: &mut Table<S>) -> Vec<Member<S>> {
         // Sync point N: pairs with the Release in `Mailbox::clear_lagging` and in `leave`. Before the flags, so that what is
         // counted is seen there.
@@ -342,6 +343,9 @@ impl<S: State> Distributor<S> {
         if table.looked == Some(news) {
             return gone;
         }
+        table.due.clear();
+        // Nobody else's while this engine lives; and no look ends with its mark on a set.
+        let this = ptr::from_ref(self).addr();
         let mut index = 0;
         while let Some(member) = table.members.get_mut(index) {
             let flags = member.mailbox().flags();
@@ -350,7 +354,14 @@ impl<S: State> Distributor<S> {
                 continue;
             }
             member.lagging = flags.is_lagging();
+            let set = member.wait_set.as_ref();
+            if !member.lagging && set.is_none_or(|set| set.note(this)) {
+                table.due.push(index);
+            }
             index += 1;
+        }
+        for set in table.due_sets() {
+            set.forget();
         }
         table.looked = Some(news);
         // Relaxed: a count whose readers act on nothing but memory.
@@ -361,17 +372,15 @@ impl<S: State> Distributor<S> {
         gone
     }
 
-    /// Step 4, second half. Notes in the table whom to wake.
-    fn serve(&self, table: &mut Table<S>, head: &Version<S>, span: &Span<S>) {
+    /// Step 4, second half. Whether there was anything to tell those that keep up.
+    fn serve(&self, table: &mut Table<S>, head: &Version<S>, span: &Span<S>) -> bool {
         // Once: a sweep after the close has nothing to tell.
         let closing = head.is_closed() && !span.versions.is_empty();
         let something = span.updates > 0 || span.needs_snapshot || closing;
         if !something || table.members.is_empty() {
-            return;
+            return false;
         }
         let mut batch = Batch::new(span.to_push(), span.updates, table.members.len());
-        // Nobody else's while this engine lives; and no round ends with its mark on a set.
-        let this = ptr::from_ref(self).addr();
         let mut overflows = 0;
         let mut index = 0;
         while let Some(member) = table.members.get_mut(index) {
@@ -391,9 +400,8 @@ impl<S: State> Distributor<S> {
                     let filled = if fits { head.ordinal } else { self.pushed() };
                     member.mailbox().set_lagging(filled);
                     member.lagging = true;
-                }
-                if member.wait_set.as_ref().is_none_or(|set| set.note(this)) {
-                    table.due.push(index);
+                    // After this round it is not due any more.
+                    table.looked = None;
                 }
             }
             index += 1;
@@ -401,6 +409,7 @@ impl<S: State> Distributor<S> {
         // Relaxed: figures.
         self.rounds.fetch_add(1, Ordering::Relaxed);
         self.overflows.fetch_add(overflows, Ordering::Relaxed);
+        true
     }
 }
 
@@ -432,13 +441,11 @@ impl<S: State> Table<S> {
             match &member.wait_set {
                 None => wake(member.mailbox().waiter(), panic),
                 Some(set) => {
-                    set.forget();
                     some_waited_alone |= set.has_waited_alone();
                     wake(set.waiter(), panic);
                 }
             }
         }
-        self.due.clear();
         if some_waited_alone {
             // Who was not served, too: a wake-up too many is harmless.
             for member in &self.members {
@@ -449,12 +456,10 @@ impl<S: State> Table<S> {
         }
     }
 
-    fn forget_due(&mut self) {
-        for member in self.due.drain(..) {
-            if let Some(set) = &self.members[member].wait_set {
-                set.forget();
-            }
-        }
+    /// The wait sets of who is due, each about once.
+    fn due_sets(&self) -> impl Iterator<Item = &WaitSet> {
+        let wait_set = |&member: &usize| self.members[member].wait_set.as_ref();
+        self.due.iter().filter_map(wait_set)
     }
 
     /// Keeps room for twice the members there are, once they are a quarter of those there is room for: paid for by those

@@ -112,11 +112,10 @@ impl<T, B> Producer<T, B> {
     /// Room for exactly so many items, if there is so much now. It stays, since only this producer fills the ring.
     #[inline]
     pub(crate) fn room(&mut self, items: usize) -> Option<Room<'_, T, B>> {
-        let needed = self.write.checked_add(items as u64)?;
-        if needed > self.end {
+        if self.end - self.write < items as u64 {
             // Sync point R: pairs with the Release store in `pop`.
             self.end = self.ring.read.load(Ordering::Acquire) + self.ring.capacity as u64;
-            if needed > self.end {
+            if self.end - self.write < items as u64 {
                 return None;
             }
         }

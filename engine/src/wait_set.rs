@@ -79,7 +79,7 @@ struct Inner {
     waiter: Waiter,
     /// Somebody has waited at a subscription of the set itself. Never taken back.
     alone: AtomicBool,
-    /// The distributor whose round has noted the set, until that round has woken it; 0 for none.
+    /// The distributor that is noting whom to wake, and has noted the set; 0 for none.
     noted_by: AtomicUsize,
 }
 
@@ -123,10 +123,10 @@ impl WaitSet {
         self.0.alone.load(Ordering::Relaxed)
     }
 
-    /// Whether `distributor` has yet to note the set in this round, which it then has. A hint, so that it is noted about once:
-    /// with several engines, each overwrites what the others wrote, and may note it again.
+    /// Whether `distributor`, noting whom to wake, has yet to note this set, which it then has. A hint, so that it is noted about
+    /// once: with several engines, each overwrites what the others wrote, and may note it again.
     pub(crate) fn note(&self, distributor: usize) -> bool {
-        // Relaxed, here and below: only a distributor itself writes its address, and takes it away before its next round.
+        // Relaxed, here and below: only a distributor itself writes its address, and takes it away when it has noted all.
         let noted = self.0.noted_by.load(Ordering::Relaxed) == distributor;
         if !noted {
             self.0.noted_by.store(distributor, Ordering::Relaxed);
