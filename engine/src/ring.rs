@@ -2,7 +2,10 @@
 //!
 //! Contract: first in, first out; nothing torn, nothing repeated; capacity exactly as asked; several items enter at
 //! once (one store shows them all) or not at all, and what does not fit changes nothing (invariant I12). Storage is
-//! the next power of two, so that a position becomes a slot by a mask.
+//! a power of two, so that a position becomes a slot by a mask.
+//!
+//! A ring begins with a few slots, and gets all when it first needs more: most consumers keep up, and what they have then fits
+//! a cache line, beside those of others, where it would be on a page of its own.
 //!
 //! A slot is a pointer, with a bit that tells laps apart: it says by itself whether it is filled, as the cells of Vyukov's
 //! bounded queue do by a number, and nobody reads the producer's position. So a push to one who keeps up is one store to one
@@ -15,6 +18,8 @@
 //! # Sync points
 //! * W: a slot, stored by [`Room::fill`] (Release), loaded by [`Consumer::pop`] (Acquire). Hands over the item. Of several, the
 //!   first is stored last, and the others plainly: the consumer comes to them when it has seen the first.
+//! * M: `more`, set by [`Producer::room`], looked at by the consumer when it finds nothing in the few slots. Hands over the other
+//!   slots, and from which position on items are there; those before it have been stored by then.
 //! * R: `read`, Release in [`Consumer::pop`] to Acquire in [`Producer::room`]. Hands the emptied slots back.
 //!
 //! Positions only grow; `write - read` items are in the ring. Each end keeps its own position, and the producer how far the
@@ -22,30 +27,33 @@
 //!
 //! Models: `loom-tests/tests/ring.rs`.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, ptr};
 
 use crate::{
     shared::{Counted, Shared},
-    sync::{Arc, AtomicU64, Ordering, PointerCell},
+    sync::{Arc, AtomicU64, Ordering, PointerCell, SetOnce},
 };
 
 /// The two ends of a new ring for exactly `capacity` items.
 pub(crate) fn ring<T, B>(capacity: usize, beside: B) -> (Producer<T, B>, Consumer<T, B>) {
-    let slots = capacity.next_power_of_two();
-    let slots: Slots<T> = (0..slots).map(|_| Slot::empty()).collect();
+    let at_first = if capacity <= LARGE { FEW } else { capacity };
+    let slots: Slots<T> = empty(capacity.min(at_first), 0);
+    let end = slots.len().min(capacity);
     let ring = Arc::new(Ring {
         read: AtomicU64::new(0),
         beside,
-        slots: slots.clone(),
+        more: SetOnce::new(),
+        few: slots.clone(),
         capacity,
     });
     let producer = Producer {
         slots: slots.clone(),
         ring: ring.clone(),
         write: 0,
-        end: capacity as u64,
+        end: end as u64,
     };
     let consumer = Consumer {
+        has_all: slots.len() >= capacity,
         slots,
         ring,
         read: 0,
@@ -56,18 +64,21 @@ pub(crate) fn ring<T, B>(capacity: usize, beside: B) -> (Producer<T, B>, Consume
 /// The writing end. One per ring, and whatever moves its position takes `&mut self`: that is what makes the ring's unsafe
 /// code right.
 pub(crate) struct Producer<T, B> {
-    /// Those of the ring, found without a look at it.
+    /// Those of the ring that are filled now.
     slots: Slots<T>,
     ring: Arc<Ring<T, B>>,
     /// The position to fill next.
     write: u64,
-    /// The position before which there is room: `capacity` beyond what `ring.read` was when we last looked.
+    /// The position before which there is room in `slots`, by what `ring.read` was when we last looked.
     end: u64,
 }
 
 /// The reading end. One per ring, as above.
 pub(crate) struct Consumer<T, B> {
+    /// Those of the ring that the next item is in.
     slots: Slots<T>,
+    /// These are all that there will be.
+    has_all: bool,
     ring: Arc<Ring<T, B>>,
     /// The same number as `ring.read`.
     read: u64,
@@ -90,9 +101,26 @@ struct Ring<T, B> {
     read: AtomicU64,
     /// Begins on the line of `read`: see [`LEFT_OF_LINE`].
     beside: B,
-    slots: Slots<T>,
+    more: SetOnce<More<T>>,
+    few: Slots<T>,
     capacity: usize,
 }
+
+/// Slots for the whole capacity, and the position of the first item that is there.
+struct More<T> {
+    slots: Slots<T>,
+    from: u64,
+}
+
+/// So many slots a ring begins with: a line of them.
+#[cfg(not(loom))]
+const FEW: usize = 8;
+/// One, so that models come to need more.
+#[cfg(loom)]
+const FEW: usize = 1;
+
+/// A ring for more items than this has all slots at once: making them takes a nanosecond each, and would hold up a publisher.
+const LARGE: usize = 1024;
 
 /// How many bytes of `beside` are on the line of `read`.
 #[cfg(all(not(loom), target_pointer_width = "64"))]
@@ -100,7 +128,7 @@ pub(crate) const LEFT_OF_LINE: usize = 64 - size_of::<AtomicU64>();
 
 type Slots<T> = Arc<[Slot<T>]>;
 
-/// The newest item that was put here, which may have been taken since; or none yet. Written by the producer.
+/// The newest item that was put here, which may have been taken since; or nothing yet. Written by the producer.
 struct Slot<T> {
     /// With the bit of its [`lap`].
     item: PointerCell<Counted<T>>,
@@ -113,16 +141,35 @@ impl<T, B> Producer<T, B> {
     #[inline]
     pub(crate) fn room(&mut self, items: usize) -> Option<Room<'_, T, B>> {
         if self.end - self.write < items as u64 {
-            // Sync point R: pairs with the Release store in `pop`.
-            self.end = self.ring.read.load(Ordering::Acquire) + self.ring.capacity as u64;
-            if self.end - self.write < items as u64 {
-                return None;
-            }
+            self.make_room(items as u64)?;
         }
         Some(Room {
             producer: self,
             items,
         })
+    }
+
+    /// Looks how far the consumer is now, and goes on to more slots where the few do not suffice.
+    fn make_room(&mut self, items: u64) -> Option<()> {
+        // Sync point R: pairs with the Release store in `pop`.
+        let read = self.ring.read.load(Ordering::Acquire);
+        let capacity = self.ring.capacity as u64;
+        let inside = (self.write - read).checked_add(items)?;
+        if inside > capacity {
+            return None;
+        }
+        if inside > self.slots.len() as u64 {
+            self.slots = empty(self.ring.capacity, self.write);
+            let more = More {
+                slots: self.slots.clone(),
+                from: self.write,
+            };
+            // Sync point M: pairs with the look in `more_item`.
+            let first = self.ring.more.set(more).is_ok();
+            debug_assert!(first, "all slots suffice for what fits");
+        }
+        self.end = read + capacity.min(self.slots.len() as u64);
+        Some(())
     }
 
     pub(crate) fn beside(&self) -> &B {
@@ -159,22 +206,41 @@ impl<T, B> Room<'_, T, B> {
 
 impl<T, B> Consumer<T, B> {
     /// Whether there is nothing to pop now.
-    pub(crate) fn is_empty(&self) -> bool {
-        let (slot, lap) = place(&self.slots, self.read);
-        self.slots[slot].item_of(lap).is_none()
+    pub(crate) fn is_empty(&mut self) -> bool {
+        self.item().is_none()
     }
 
     /// The next item, if there is one now.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Shared<T>> {
-        let (slot, lap) = place(&self.slots, self.read);
-        let item = self.slots[slot].item_of(lap)?;
+        let item = self.item()?;
         self.read += 1;
         // Sync point R: hands the slot back to `room`.
         self.ring.read.store(self.read, Ordering::Release);
         // SAFETY: the item is of this lap, so it was put there for this position, and W has handed it over; `read` has moved
         // on, and this is the only consumer, so it is taken once.
         Some(unsafe { Shared::from_raw(item) })
+    }
+
+    /// The next item, left where it is.
+    #[inline]
+    fn item(&mut self) -> Option<*mut Counted<T>> {
+        item_at(&self.slots, self.read).or_else(|| self.more_item())
+    }
+
+    /// The next item, which was not there when we looked.
+    #[inline(never)] // out of the way of the next item that is
+    fn more_item(&mut self) -> Option<*mut Counted<T>> {
+        if self.has_all {
+            return None;
+        }
+        // Sync point M: pairs with `set` in `make_room`. What is before `from` has been put into the few slots since we looked.
+        let more = self.ring.more.get()?;
+        if self.read >= more.from {
+            self.slots = more.slots.clone();
+            self.has_all = true;
+        }
+        item_at(&self.slots, self.read)
     }
 
     pub(crate) fn beside(&self) -> &B {
@@ -203,9 +269,10 @@ impl<T, B> Clone for Observer<T, B> {
 }
 
 impl<T> Slot<T> {
-    fn empty() -> Self {
+    /// Nothing, as of the lap before `lap`.
+    fn empty(lap: usize) -> Self {
         Self {
-            item: PointerCell::null(),
+            item: PointerCell::new(ptr::without_provenance_mut(lap ^ LAP)),
             owns: PhantomData,
         }
     }
@@ -245,24 +312,48 @@ fn marked<T>(item: Shared<T>, lap: usize) -> *mut Counted<T> {
     item.into_raw().map_addr(|address| address | lap)
 }
 
-/// Which slot a position is, and the bit of its lap: 1 in the first, so that null is an item of none, then in turn.
+/// So many slots, or as many more as make a power of two, of which none is filled, for the positions from this one on.
+fn empty<T>(slots: usize, from: u64) -> Slots<T> {
+    let slots = slots.next_power_of_two() as u64;
+    let first_use = |slot: u64| from + (slot.wrapping_sub(from) & (slots - 1));
+    (0..slots)
+        .map(|slot| Slot::empty(lap(slots, first_use(slot))))
+        .collect()
+}
+
+/// The item that was put there for this position, if it has been.
+#[inline]
+fn item_at<T>(slots: &[Slot<T>], position: u64) -> Option<*mut Counted<T>> {
+    let (slot, lap) = place(slots, position);
+    slots[slot].item_of(lap)
+}
+
+/// Which slot a position is, and the bit of its lap.
 #[inline]
 fn place<T>(slots: &[Slot<T>], position: u64) -> (usize, usize) {
-    // The number of slots is a power of two; the bits from there on are the lap.
+    let count = slots.len() as u64;
+    // Less than a length.
     #[allow(clippy::cast_possible_truncation)]
-    let position = position as usize;
-    let slot = position & (slots.len() - 1);
-    (slot, usize::from(position & slots.len() == 0))
+    let slot = (position & (count - 1)) as usize;
+    (slot, lap(count, position))
+}
+
+/// The bit of a position's lap of so many slots: it changes with every lap.
+#[inline]
+fn lap(slots: u64, position: u64) -> usize {
+    // The number of slots is a power of two, so this bit counts the laps.
+    usize::from(position & slots != 0)
 }
 
 impl<T, B> Drop for Ring<T, B> {
     fn drop(&mut self) {
-        // Sync points R and W: the last handle to the ring has gone, so both ends are still; this sees what they did, even
+        // Sync points R, M and W: the last handle to the ring has gone, so both ends are still; this sees what they did, even
         // where the handles' own count orders nothing (under `loom`).
         let read = self.read.load(Ordering::Acquire);
         for position in read..read + self.capacity as u64 {
-            let (slot, lap) = place(&self.slots, position);
-            let Some(item) = self.slots[slot].item_of(lap) else {
+            let more = self.more.get().filter(|more| position >= more.from);
+            let slots = more.map_or(&self.few, |more| &more.slots);
+            let Some(item) = item_at(slots, position) else {
                 break;
             };
             // SAFETY: the item is of this lap, so it was put there for this position, which nobody has read; each is
@@ -296,7 +387,7 @@ mod tests {
 
     #[test]
     fn capacity_is_exactly_what_was_asked() {
-        for capacity in [1, 2, 3, 5, 8, 100] {
+        for capacity in [1, 2, 3, 5, 8, 9, 100] {
             let (mut producer, mut consumer) = ring::<u32, ()>(capacity, ());
             for lap in 0..3 {
                 let items: Vec<u32> = (0..u32::try_from(capacity).unwrap()).collect();
@@ -311,8 +402,11 @@ mod tests {
     /// Wherever in its storage a push begins, it enters exactly if there is room, and comes out whole and in order.
     #[test]
     fn a_push_at_any_place_enters_whole_or_not_at_all() {
-        let (capacity, items) = (5, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
-        for begin in 0..20 {
+        let items: Vec<u32> = (0..64).collect();
+        for (capacity, begin) in [5, 20]
+            .into_iter()
+            .flat_map(|n| (0..2 * n).map(move |begin| (n, begin)))
+        {
             for inside in 0..=capacity {
                 for more in 1..=capacity + 1 {
                     let (mut producer, mut consumer) = ring::<u32, ()>(capacity, ());
@@ -348,26 +442,40 @@ mod tests {
     }
 
     #[test]
+    fn a_ring_has_few_slots_until_it_needs_more() {
+        let (mut producer, mut consumer) = ring::<u32, ()>(100, ());
+        for lap in 0..3 {
+            assert!((0..8).all(|item| push(&mut producer, &[item])));
+            assert_eq!(producer.slots.len(), 8, "lap {lap}");
+            assert_eq!(drain(&mut consumer), [0, 1, 2, 3, 4, 5, 6, 7]);
+        }
+        assert!((0..9).all(|item| push(&mut producer, &[item])));
+        assert_eq!((producer.slots.len(), consumer.slots.len()), (128, 8));
+        assert_eq!(drain(&mut consumer), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(consumer.slots.len(), 128);
+    }
+
+    #[test]
     fn what_is_left_inside_is_dropped_with_the_ring() {
-        for taken in 0..=6 {
-            let witness = Shared::new(Arc::new(()));
-            let (mut producer, mut consumer) = ring(6, ());
-            for _ in 0..2 {
-                let items = vec![(); 6].into_iter().map(|()| witness.clone());
-                producer.room(6).unwrap().fill(items);
-                for _ in 0..6 {
-                    consumer.pop();
-                }
+        let witness = Arc::new(());
+        for (begin, inside, taken) in (0..20).flat_map(|begin| {
+            (0..=20).flat_map(move |inside| (0..=inside).map(move |taken| (begin, inside, taken)))
+        }) {
+            let (mut producer, mut consumer) = ring(20, ());
+            let mut push = || {
+                let item = Shared::new(witness.clone());
+                producer.room(1).unwrap().fill([item].into_iter());
+            };
+            for _ in 0..begin {
+                push();
+                drop(consumer.pop());
             }
-            let items = vec![(); 6].into_iter().map(|()| witness.clone());
-            producer.room(6).unwrap().fill(items);
-            let taken: Vec<_> = (0..taken).map(|_| consumer.pop()).collect();
+            (0..inside).for_each(|_| push());
+            (0..taken).for_each(|_| drop(consumer.pop()));
+            assert_eq!(Arc::strong_count(&witness), 1 + inside - taken);
             drop(producer);
             drop(consumer);
-            drop(taken);
-            let value = Arc::clone(&witness);
-            drop(witness);
-            assert_eq!(Arc::strong_count(&value), 1);
+            assert_eq!(Arc::strong_count(&witness), 1);
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | [`pause`], in a loop that waits for another thread | `std::hint::spin_loop` | gives the turn to another thread |
 //! | [`UnsafeCell`] | `std` | `loom`: an unordered access is an error |
 //! | [`PointerCell`] | `std`'s `AtomicPtr` | `loom`'s; a look that is not ordered with a plain write is an error |
+//! | [`SetOnce`] | `std`'s `OnceLock` | the same behind a flag: a Release store, Acquire loads, nothing stronger |
 //! | [`Mutex`] | `parking_lot` | `loom` |
 //! | [`ColdMutex`] | `parking_lot` | `std`, invisible to the model: the registry takes no part in the protocol |
 //! | [`Exclusive`] | an uncontended `parking_lot` mutex | an access that `loom` checks, ordering nothing |
@@ -26,7 +27,7 @@ mod primitives;
 
 pub(crate) use primitives::{
     Arc, ArcCell, AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, ColdMutex, Exclusive,
-    Mutex, OnceLock, Ordering, Parker, PointerCell, UnsafeCell, fence, pause,
+    Mutex, OnceLock, Ordering, Parker, PointerCell, SetOnce, UnsafeCell, fence, pause,
 };
 
 /// A value on cache lines of its own, so that the writer of one word does not slow the writer of the next.

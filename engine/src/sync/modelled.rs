@@ -1,6 +1,6 @@
 //! The same primitives as `loom` sees them. Each stand-in is no stronger than the contract of what it stands for.
 
-use std::{ptr, sync::PoisonError, task::Wake, time::Instant};
+use std::{sync::PoisonError, task::Wake, time::Instant};
 
 use loom::sync::atomic::AtomicPtr;
 pub(crate) use loom::{
@@ -56,9 +56,9 @@ unsafe impl<T> Sync for PointerCell<T> {}
 unsafe impl<T> Send for PointerCell<T> {}
 
 impl<T> PointerCell<T> {
-    pub(crate) fn null() -> Self {
+    pub(crate) fn new(pointer: *mut T) -> Self {
         Self {
-            pointer: AtomicPtr::new(ptr::null_mut()),
+            pointer: AtomicPtr::new(pointer),
             access: UnsafeCell::new(()),
         }
     }
@@ -78,6 +78,32 @@ impl<T> PointerCell<T> {
             self.pointer.store(pointer, Ordering::Relaxed);
             result
         })
+    }
+}
+
+/// Set by one thread, once, and seen by others from then on.
+pub(crate) struct SetOnce<T> {
+    is_set: AtomicBool,
+    value: OnceLock<T>,
+}
+
+impl<T> SetOnce<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            is_set: AtomicBool::new(false),
+            value: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        self.value.set(value)?;
+        self.is_set.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        let is_set = self.is_set.load(Ordering::Acquire);
+        self.value.get().filter(|_| is_set)
     }
 }
 

@@ -2,7 +2,7 @@
 
 pub(crate) use std::hint::spin_loop as pause;
 pub(crate) use std::sync::{
-    Arc, OnceLock,
+    Arc, OnceLock, OnceLock as SetOnce,
     atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
 };
 use std::{sync::atomic::AtomicPtr, task::Wake, time::Instant};
@@ -35,8 +35,8 @@ impl<T> UnsafeCell<T> {
 pub(crate) struct PointerCell<T>(AtomicPtr<T>);
 
 impl<T> PointerCell<T> {
-    pub(crate) fn null() -> Self {
-        Self(AtomicPtr::default())
+    pub(crate) fn new(pointer: *mut T) -> Self {
+        Self(AtomicPtr::new(pointer))
     }
 
     #[inline(always)]
