@@ -7,14 +7,15 @@
 //! 1. load the head;
 //! 2. `fence(SeqCst)` F1;
 //! 3. take the joiners, whole;
-//! 4. if there is news (a member that joined, left, recovered or was found lagging since a round last looked): look at
-//!    everybody's flags, drop who is gone, and note whom step 7 is to wake, a wait set once. For each member: skip it if it lags; if the round does not fit its ring, or updates cannot say it, set
-//!    lagging and push **nothing**; else push **all**;
+//! 4. if there is news (a member that joined, left, recovered or was found not to fit since a round last looked): look at
+//!    everybody's flags, drop who is gone, and note whom step 7 is to wake, a wait set once. For each member: skip it if it
+//!    lags; if the round does not fit its ring, or updates cannot say it, set lagging and push **nothing**; else push **all**;
 //! 5. store `distributed`;
 //! 6. `fence(SeqCst)` F3;
 //! 7. wake those members that were served, or newly set lagging, and wait (one that was lagging already does not: nobody
-//!    parks while lagging): those noted, since who lags has not changed from step 4's look to its service. Of those in a wait
-//!    set, wake the set, and look at the members only if one has ever waited by itself. A waker that panics does not stop the round; the first panic resumes after step 9;
+//!    parks while lagging). They have been noted: who is served keeps up since step 4 last looked. Of those in a wait set, wake
+//!    the set, and look at the members only if one has ever waited by itself. A waker that panics does not stop the round; the
+//!    first panic resumes after step 9;
 //! 8. give the role back, by `swap`;
 //! 9. load the head again: if it is newer than what this round distributed, try to take the role again.
 //!
@@ -526,5 +527,5 @@ impl<S: State> fmt::Debug for Distributor<S> {
     }
 }
 
-/// Members for which a table keeps room always, 64 bytes each.
+/// Members for which a table keeps room always, 56 bytes each.
 const SMALL_TABLE: usize = 16;

@@ -36,9 +36,12 @@ use crate::{
 
 /// The two ends of a new ring for exactly `capacity` items.
 pub(crate) fn ring<T, B>(capacity: usize, beside: B) -> (Producer<T, B>, Consumer<T, B>) {
-    let at_first = if capacity <= LARGE { FEW } else { capacity };
-    let slots: Slots<T> = empty(capacity.min(at_first), 0);
-    let end = slots.len().min(capacity);
+    let at_first = if capacity > LARGE {
+        capacity
+    } else {
+        capacity.min(FEW)
+    };
+    let slots: Slots<T> = empty(at_first, 0);
     let ring = Arc::new(Ring {
         read: AtomicU64::new(0),
         beside,
@@ -50,7 +53,7 @@ pub(crate) fn ring<T, B>(capacity: usize, beside: B) -> (Producer<T, B>, Consume
         slots: slots.clone(),
         ring: ring.clone(),
         write: 0,
-        end: end as u64,
+        end: at_first as u64,
     };
     let consumer = Consumer {
         has_all: slots.len() >= capacity,
@@ -112,7 +115,7 @@ struct More<T> {
     from: u64,
 }
 
-/// So many slots a ring begins with: a line of them.
+/// So many slots a ring begins with: they fill a line.
 #[cfg(not(loom))]
 const FEW: usize = 8;
 /// One, so that models come to need more.
