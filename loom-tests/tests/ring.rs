@@ -7,7 +7,8 @@ use loom::thread;
 
 /// Two laps of a small ring, popped while they are pushed.
 ///
-/// Weakened: W stored or loaded Relaxed: each fails, by a look at an item that is not ordered behind its making.
+/// Weakened: W stored or loaded Relaxed: each fails, by a look at an item that is not ordered behind its making. M stored or
+/// loaded Relaxed, or more slots looked at before the few are read: each fails, at capacity 2.
 fn items_arrive_once_and_in_order(capacity: usize) {
     check_with(4, move || {
         let (mut producer, mut consumer) = ring::<u64>(capacity);
@@ -49,8 +50,8 @@ fn items_arrive_once_and_in_order_at_capacity_2() {
 /// I7 at the ring: the items of one push are there together, or the push was refused and none is; and none is put where the
 /// consumer is not done.
 ///
-/// Weakened: R stored or loaded Relaxed: each fails, at capacity 2, by an item put in a slot that looks filled. The first of
-/// the items filled first: fails.
+/// Weakened: R stored or loaded Relaxed: each fails, at capacity 2, by a plain store that is not ordered behind the consumer's
+/// look. The first of the items stored first: fails.
 fn a_push_enters_whole_or_not_at_all(capacity: usize) {
     check_with(4, move || {
         let (mut producer, mut consumer) = ring::<u64>(capacity);
