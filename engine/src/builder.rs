@@ -44,7 +44,8 @@ impl<S: State> EngineBuilder<S> {
 
     /// Updates that the ring of a subscription holds, unless the subscription says otherwise. Default:
     /// [`Engine::DEFAULT_RING_CAPACITY`]. A round that does not fit costs the subscription a snapshot. Eight bytes each,
-    /// allocated when subscribing, or, up to 1,024, when more than eight wait for the first time. At most [`Engine::MAX_RING_CAPACITY`].
+    /// allocated when subscribing, or, up to 1,024, when more than eight wait for the first time. At most
+    /// [`Engine::MAX_RING_CAPACITY`].
     pub fn ring_capacity(mut self, updates: usize) -> Self {
         self.ring_capacity = updates;
         self

@@ -402,6 +402,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let (mut producer, mut consumer) = ring(3, ());
+        assert!(push(&mut producer, &[1, 2]));
+        assert!(!push(&mut producer, &[3, 4]));
+        assert!(push(&mut producer, &[3]));
+        assert_eq!(drain(&mut consumer), [1, 2, 3]);
+    }
+
     /// Wherever in its storage a push begins, it enters exactly if there is room, and comes out whole and in order.
     #[test]
     fn a_push_at_any_place_enters_whole_or_not_at_all() {

@@ -107,8 +107,8 @@
 //! Whom R7 looks at is noted when R4 looks at the flags: who did not lag then. R4 serves no others until it looks again, which it
 //! does once somebody has come, recovered, or been found not to fit. Of a set, the first is noted: R4 marks the set with the
 //! engine's address, which nobody else writes there, and takes the mark out when all are noted. Who overwrites it, another
-//! engine's round, makes this one note the set twice, never leave it out. The subscriptions' own waiters are looked at if one of them has ever
-//! been armed, which its consumer says before P and R7 asks after F3.
+//! engine's round, makes this one note the set twice, never leave it out. The subscriptions' own waiters are looked at if one
+//! of them has ever been armed, which its consumer says before P and R7 asks after F3.
 //!
 //! # Race 5: two publishers
 //!

@@ -2,9 +2,9 @@
 //!
 //! Figures are from `cargo full`, as stored in `benches/results.json`: server and readers in processes of their own, all on the
 //! two cores of a virtual machine, updates of 125 bytes, 350 settings, beside a naive server in the same run: tonic's generated
-//! service on its stock server, over `tokio::sync::broadcast`; all with the agent's allocator, jemalloc. Medians of five runs (publishing to parked streams: fifteen), and of the quotient the quartiles. The
-//! machine has two speeds, between which it changes by the minute, perhaps as its two processors share a core or not: absolute
-//! figures move by as much as a half.
+//! service on its stock server, over `tokio::sync::broadcast`; all with the agent's allocator, jemalloc. Medians of five runs
+//! (publishing to parked streams: fifteen), and of the quotient the quartiles. The machine has two speeds, between which it
+//! changes by the minute, perhaps as its two processors share a core or not: absolute figures move by as much as a half.
 //!
 //! | | this server | naive | quotient |
 //! | --- | --- | --- | --- |
