@@ -172,16 +172,20 @@ impl Resolved {
 
     /// Puts `after` in the place of who holds the key now, among whom `before` wins.
     pub(super) fn exchange(&mut self, before: Option<&Setting>, after: Option<Holders>) {
-        if let Some(before) = before {
-            self.encoded_len = self.encoded_len.saturating_sub(before.field_len());
-        }
+        // `Settings` keeps the sum far below the end of u64. A replica does not weigh what it is given, but no message brings
+        // it anything near.
+        let field_len = |setting: Option<&Setting>| setting.map_or(0, Setting::field_len);
+        let winner = after.as_ref().map(|after| &**after.winner());
+        self.encoded_len = self.encoded_len.saturating_sub(field_len(before));
+        self.encoded_len = self.encoded_len.saturating_add(field_len(winner));
         match (before, after) {
-            (_, Some(after)) => {
-                // `Settings` keeps the sum far below the end of u64. A replica does not weigh what it is given, but no
-                // message brings it anything near.
-                let winner = after.winner();
-                self.encoded_len = self.encoded_len.saturating_add(winner.field_len());
-                self.holders.insert_mut(winner.key().clone(), after);
+            // Copies the path to the key, as to insert would, but knows that nothing is to be balanced.
+            (Some(before), Some(after)) => {
+                let holders = self.holders.get_mut(before.key());
+                *holders.expect("a key that has a winner is there") = after;
+            }
+            (None, Some(after)) => {
+                self.holders.insert_mut(after.winner().key().clone(), after);
             }
             (Some(before), None) => {
                 self.holders.remove_mut(before.key());

@@ -29,6 +29,7 @@ pub struct Setting {
     key: Key,
     source: Source,
     value: Value,
+    encoded_len: u64,
     memo: Memo,
 }
 
@@ -47,10 +48,15 @@ impl Setting {
     pub fn new(source: Source, key: Key, value: impl Into<Value>) -> Result<Self, ValueError> {
         let value = value.into();
         value.check()?;
+        let value = value.canonical();
+        let encoded_len = size::text(source.as_str())
+            .saturating_add(size::text(&key))
+            .saturating_add(size::field(value.encoded_len()));
         Ok(Self {
             key,
             source,
-            value: value.canonical(),
+            value,
+            encoded_len,
             memo: Memo::default(),
         })
     }
@@ -83,9 +89,7 @@ impl Setting {
     /// encoder may leave out. The source that an update unsets is not in it. O(1).
     #[must_use]
     pub fn encoded_len(&self) -> u64 {
-        size::text(self.source.as_str())
-            .saturating_add(size::text(&self.key))
-            .saturating_add(size::field(self.value.encoded_len()))
+        self.encoded_len
     }
 
     /// How many bytes the setting adds to a snapshot.
