@@ -67,14 +67,16 @@
 
 use std::{
     any::Any,
-    fmt, mem,
+    fmt, iter, mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
 };
 
+use smallvec::SmallVec;
+
 use crate::{
     mailbox::Mailbox,
-    ring::Producer,
+    ring::{Producer, Room},
     shared::{Batch, Shared},
     state::State,
     sync::{Arc, ArcCell, AtomicBool, AtomicI64, AtomicU64, Exclusive, Ordering, Padded, fence},
@@ -132,13 +134,17 @@ struct Joiner<S: State> {
 
 /// What a round found between the head and what was distributed before.
 struct Span<S: State> {
-    /// Newest first. Holds what the round took out of the chain until the role has been given back.
-    versions: Vec<Arc<Version<S>>>,
+    /// Newest first, and most often one. Holds what the round took out of the chain until the role has been given back.
+    versions: SmallVec<[Arc<Version<S>>; 1]>,
     /// The version that had been distributed already.
     distributed: Option<Arc<Version<S>>>,
     /// The chain had been cut, or a version in it needs a snapshot.
     needs_snapshot: bool,
+    /// The head is new, and the last one. Once: a sweep after the close has nothing to tell.
+    closing: bool,
     updates: usize,
+    /// Of the head.
+    ordinal: u64,
 }
 
 /// What a round leaves to be dropped by its thread, after the role has been given back.
@@ -276,7 +282,7 @@ impl<S: State> Distributor<S> {
         self.take_joiners(table); // step 3
         let span = self.walk(&head);
         let gone = self.look(table); // step 4
-        let served = self.serve(table, &head, &span);
+        let served = self.serve(table, &span);
         // Relaxed, both: see `distributed` and `pushed`; the next holder gets them with the role.
         self.distributed.store(head.position, Ordering::Relaxed); // step 5
         self.pushed.store(head.ordinal, Ordering::Relaxed);
@@ -312,10 +318,12 @@ impl<S: State> Distributor<S> {
         // Relaxed: written by holders of the role, and this is one.
         let distributed = self.distributed.load(Ordering::Relaxed);
         let mut span = Span {
-            versions: Vec::new(),
+            versions: SmallVec::new(),
             distributed: None,
             needs_snapshot: false,
+            closing: head.is_closed() && head.position > distributed,
             updates: 0,
+            ordinal: head.ordinal,
         };
         let mut version = head.clone();
         while version.position > distributed {
@@ -374,43 +382,56 @@ impl<S: State> Distributor<S> {
     }
 
     /// Step 4, second half. Whether there was anything to tell those that keep up.
-    fn serve(&self, table: &mut Table<S>, head: &Version<S>, span: &Span<S>) -> bool {
-        // Once: a sweep after the close has nothing to tell.
-        let closing = head.is_closed() && !span.versions.is_empty();
-        let something = span.updates > 0 || span.needs_snapshot || closing;
+    fn serve(&self, table: &mut Table<S>, span: &Span<S>) -> bool {
+        let something = span.updates > 0 || span.needs_snapshot || span.closing;
         if !something || table.members.is_empty() {
             return false;
         }
-        let mut batch = Batch::new(span.to_push(), span.updates, table.members.len());
+        if span.needs_snapshot {
+            table.all_lag(self.pushed());
+        } else {
+            let mut batch = Batch::new(span.to_push(), span.updates, table.members.len());
+            let updates = batch.len();
+            let overflows = match batch.single() {
+                // What a publisher of single updates meets: known to be one before the loop, it takes a fifth less for each.
+                Some(mut one) => self.push(table, 1, |room| room.fill(iter::once(one.hand_out()))),
+                None => self.push(table, updates, |room| room.fill(batch.hand_out())),
+            };
+            // Relaxed: a figure.
+            self.overflows.fetch_add(overflows, Ordering::Relaxed);
+        }
+        if span.closing {
+            table.all_lag(span.ordinal);
+        }
+        // Relaxed: a figure.
+        self.rounds.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Pushes the updates to each member that keeps up, or sets it lagging, if they do not fit. How many these were.
+    #[inline]
+    fn push(
+        &self,
+        table: &mut Table<S>,
+        updates: usize,
+        mut fill: impl FnMut(Room<'_, Labelled<S>, Mailbox>),
+    ) -> u64 {
         let mut overflows = 0;
-        let mut index = 0;
-        while let Some(member) = table.members.get_mut(index) {
-            if !member.lagging {
-                let fits = !span.needs_snapshot
-                    && match member.producer.room(batch.len()) {
-                        Some(room) => {
-                            room.fill(batch.hand_out());
-                            true
-                        }
-                        None => {
-                            overflows += 1;
-                            false
-                        }
-                    };
-                if !fits || closing {
-                    let filled = if fits { head.ordinal } else { self.pushed() };
-                    member.mailbox().set_lagging(filled);
-                    member.lagging = true;
+        for member in &mut table.members {
+            if member.lagging {
+                continue;
+            }
+            match member.producer.room(updates) {
+                Some(room) => fill(room),
+                None => {
+                    overflows += 1;
+                    member.lag(self.pushed());
                     // After this round it is not due any more.
                     table.looked = None;
                 }
             }
-            index += 1;
         }
-        // Relaxed: figures.
-        self.rounds.fetch_add(1, Ordering::Relaxed);
-        self.overflows.fetch_add(overflows, Ordering::Relaxed);
-        true
+        overflows
     }
 }
 
@@ -455,6 +476,15 @@ impl<S: State> Table<S> {
                 }
             }
         }
+    }
+
+    /// All who keep up need a snapshot for what is beyond `filled`, an ordinal.
+    fn all_lag(&mut self, filled: u64) {
+        for member in self.members.iter_mut().filter(|member| !member.lagging) {
+            member.lag(filled);
+        }
+        // After this round they are not due any more.
+        self.looked = None;
     }
 
     /// The wait sets of who is due, each about once.
@@ -505,6 +535,12 @@ impl<S: State> Member<S> {
 
     fn mailbox(&self) -> &Mailbox {
         self.producer.beside()
+    }
+
+    /// It needs a snapshot for what is beyond `filled`, an ordinal.
+    fn lag(&mut self, filled: u64) {
+        self.mailbox().set_lagging(filled);
+        self.lagging = true;
     }
 }
 

@@ -17,6 +17,8 @@ use std::{
     ptr::NonNull,
 };
 
+use smallvec::SmallVec;
+
 use crate::sync::{AtomicUsize, Ordering, UnsafeCell};
 
 /// A counted reference to an immutable value. Cloning is one relaxed increment; dropping, one decrement.
@@ -130,11 +132,17 @@ impl<T: fmt::Debug> fmt::Debug for Shared<T> {
 ///
 /// All handles are paid for in advance, by one read-modify-write per value; those not handed out are given back on drop.
 pub(crate) struct Batch<'a, T> {
-    /// Copies of handles that are borrowed for `'a`.
-    pointers: Vec<NonNull<Counted<T>>>,
+    /// Copies of handles that are borrowed for `'a`; most often one.
+    pointers: SmallVec<[NonNull<Counted<T>>; 1]>,
     /// Receivers that have not been served yet.
     left: usize,
     handles: PhantomData<&'a Shared<T>>,
+}
+
+/// A [`Batch`] of one value, handing it out.
+pub(crate) struct Single<'a, T> {
+    pointer: NonNull<Counted<T>>,
+    left: &'a mut usize,
 }
 
 impl<'a, T> Batch<'a, T> {
@@ -144,7 +152,7 @@ impl<'a, T> Batch<'a, T> {
         count: usize,
         receivers: usize,
     ) -> Self {
-        let mut pointers = Vec::with_capacity(count);
+        let mut pointers = SmallVec::with_capacity(count);
         pointers.extend(items.into_iter().map(|item| {
             item.raise(receivers);
             item.pointer
@@ -167,13 +175,45 @@ impl<'a, T> Batch<'a, T> {
     /// When all receivers have been served.
     #[inline]
     pub(crate) fn hand_out(&mut self) -> impl ExactSizeIterator<Item = Shared<T>> + use<'_, 'a, T> {
-        assert!(self.left > 0, "more receivers than were paid for");
-        self.left -= 1;
+        serve(&mut self.left);
         self.pointers.iter().map(|&pointer| Shared {
             // The count of this handle was raised in `new`, and `left` says that it has not been handed out.
             pointer,
         })
     }
+
+    /// What hands the value out, if there is one only: each handle without a walk along the values.
+    pub(crate) fn single(&mut self) -> Option<Single<'_, T>> {
+        let [pointer] = self.pointers[..] else {
+            return None;
+        };
+        Some(Single {
+            pointer,
+            left: &mut self.left,
+        })
+    }
+}
+
+impl<T> Single<'_, T> {
+    /// One more handle: for one receiver.
+    ///
+    /// # Panics
+    /// When all receivers have been served.
+    #[inline]
+    pub(crate) fn hand_out(&mut self) -> Shared<T> {
+        serve(self.left);
+        // As above.
+        Shared {
+            pointer: self.pointer,
+        }
+    }
+}
+
+/// One receiver less is left.
+#[inline]
+fn serve(left: &mut usize) {
+    assert!(*left > 0, "more receivers than were paid for");
+    *left -= 1;
 }
 
 impl<T> Drop for Batch<'_, T> {

@@ -5,6 +5,8 @@
 
 use std::{fmt, ops::Deref};
 
+use smallvec::SmallVec;
+
 use crate::{
     memo::Memo,
     sequence::{Epoch, Sequence},
@@ -29,7 +31,7 @@ pub struct Version<S: State> {
     /// How many of the ordinals up to this one went to versions that needed a snapshot: nobody gets them as updates.
     pub(crate) forced: u64,
     /// The updates that led here; empty if the version needs a snapshot.
-    pub(crate) updates: Box<[Shared<Labelled<S>>]>,
+    pub(crate) updates: Updates<S>,
     pub(crate) needs_snapshot: bool,
     /// The version before, until the distributor has taken it; `None` too when the chain was cut for its length.
     pub(crate) previous: Exclusive<Option<Arc<Version<S>>>>,
@@ -39,6 +41,9 @@ pub struct Version<S: State> {
 ///
 /// Dereferences to the state's own update.
 pub struct Update<S: State>(Shared<Labelled<S>>);
+
+/// Most versions come of one.
+type Updates<S> = SmallVec<[Shared<Labelled<S>>; 1]>;
 
 /// What an [`Update`] shares.
 pub(crate) struct Labelled<S: State> {
@@ -80,7 +85,7 @@ impl<S: State> Version<S> {
             ordinal: 0,
             position: 0,
             forced: 0,
-            updates: Box::default(),
+            updates: Updates::<S>::new(),
             needs_snapshot: false,
             previous: Exclusive::new(None),
         }
@@ -108,7 +113,7 @@ impl<S: State> Version<S> {
             position: previous.position + spent.max(1),
             forced: previous.forced + if draft.needs_snapshot { spent } else { 0 },
             updates: if draft.needs_snapshot {
-                Box::default()
+                Updates::<S>::new()
             } else {
                 label(draft.updates, previous.ordinal, epoch, sequence)
             },
@@ -197,7 +202,7 @@ fn label<S: State>(
     ordinal: u64,
     epoch: Epoch,
     last: Sequence,
-) -> Box<[Shared<Labelled<S>>]> {
+) -> Updates<S> {
     let count = updates.len() as u64;
     updates
         .into_iter()

@@ -2,8 +2,8 @@
 //!
 //! | operation | progress | cost |
 //! | --- | --- | --- |
-//! | [`Engine::publish`](crate::Engine::publish): commit | lock-free | `apply`, three allocations and one per update, one compare-and-swap, a look at one word for each thread that ever read a head |
-//! | … distribute | one thread at a time, nobody waits | two allocations; one byte of a table per member, one flag each if one has joined, left or recovered, k pointer stores per member that keeps up; 1 KiB for one that is more than eight updates behind for the first time |
+//! | [`Engine::publish`](crate::Engine::publish): commit | lock-free | `apply`, one allocation and one per update, and a list of several, one compare-and-swap, a look at one word for each thread that ever read a head |
+//! | … distribute | one thread at a time, nobody waits | lists of several versions or updates; one byte of a table per member, one flag each if one has joined, left or recovered, k pointer stores per member that keeps up; 1 KiB for one that is more than eight updates behind for the first time |
 //! | [`Engine::head`](crate::Engine::head) | wait-free | a load and a count |
 //! | [`Engine::read_head`](crate::Engine::read_head) | wait-free | a load |
 //! | [`Subscription::try_next`](crate::Subscription::try_next): update | wait-free | a slot, a few plain stores, and one decrement when the update is dropped |
@@ -47,7 +47,7 @@
 //! tree and letting go of the old one. All layers of a key are in one node of one tree for that reason. With a tree for
 //! each layer and one of the winners it was half as much again (1.29 and 2.14 µs beside 0.84 and 1.28, in one run).
 //!
-//! A publish of a trivial state to nobody costs about 270 ns: four allocations, two looks at the head and one swap of it
+//! A publish of a trivial state to nobody costs about 270 ns: three allocations, two looks at the head and one swap of it
 //! (10 to 20 ns each, and the swap looks at one word for each thread that ever read a head), two fences and two swaps of the
 //! role. A bare channel has none of that.
 //!

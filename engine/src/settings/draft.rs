@@ -5,6 +5,8 @@ use std::{
     slice,
 };
 
+use smallvec::SmallVec;
+
 use super::{
     change::{Assignment, Change},
     holders::{Held, Holders},
@@ -28,10 +30,13 @@ pub(super) struct Draft<'a> {
     old: &'a Settings,
     next: Settings,
     /// The steps that changed a winner, in order. A key can be there several times.
-    turns: Vec<Turn>,
+    turns: Turns,
     /// The step that brought all settings together over the limit, as long as they are.
     over: Option<(Source, Key)>,
 }
+
+/// Most changes make one.
+type Turns = SmallVec<[Turn; 1]>;
 
 /// One step's effect on who wins for a key.
 struct Turn {
@@ -53,7 +58,7 @@ impl<'a> Draft<'a> {
         Self {
             old,
             next: old.clone(),
-            turns: Vec::new(),
+            turns: Turns::new(),
             over: None,
         }
     }
@@ -61,22 +66,23 @@ impl<'a> Draft<'a> {
     /// Takes the steps of one change.
     pub(super) fn apply(&mut self, change: &Change) -> Result<(), Rejection> {
         // Batches within batches, without recursion: how deep they go is up to the caller.
-        let mut batches = vec![slice::from_ref(change).iter()];
-        while let Some(batch) = batches.last_mut() {
-            match batch.next() {
-                None => drop(batches.pop()),
-                Some(Change::Batch(changes)) => batches.push(changes.iter()),
-                Some(Change::Set {
+        let mut batches = Vec::new();
+        let mut next = Some(change);
+        while let Some(change) = next {
+            match change {
+                Change::Batch(changes) => batches.push(changes.iter()),
+                Change::Set {
                     source,
                     key,
                     value,
                     provenance,
-                }) => self.set(*source, key, value, provenance.as_ref())?,
-                Some(Change::Unset { source, key }) => self.unset(*source, key),
-                Some(Change::ReplaceLayer { source, settings }) => {
+                } => self.set(*source, key, value, provenance.as_ref())?,
+                Change::Unset { source, key } => self.unset(*source, key),
+                Change::ReplaceLayer { source, settings } => {
                     self.replace_layer(*source, settings)?;
                 }
             }
+            next = next_of(&mut batches);
         }
         Ok(())
     }
@@ -247,6 +253,16 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// The next change of the innermost batch that has one; what has none is left.
+fn next_of<'a>(batches: &mut Vec<slice::Iter<'a, Change>>) -> Option<&'a Change> {
+    loop {
+        match batches.last_mut()?.next() {
+            Some(change) => return Some(change),
+            None => drop(batches.pop()),
+        }
+    }
+}
+
 /// What a layer is to hold, sorted.
 fn by_key(
     source: Source,
@@ -273,13 +289,13 @@ fn by_key(
 }
 
 /// Each key once, where it comes first, with its winner before the first turn and after the last one.
-fn one_per_key(turns: Vec<Turn>) -> Vec<Turn> {
+fn one_per_key(turns: Turns) -> Turns {
     // One turn is the ordinary case, and not worth a map.
     if turns.len() <= 1 {
         return turns;
     }
     let mut places = BTreeMap::new();
-    let mut merged: Vec<Turn> = Vec::with_capacity(turns.len());
+    let mut merged = Turns::with_capacity(turns.len());
     for turn in turns {
         match places.entry(turn.key().clone()) {
             Entry::Vacant(entry) => {
