@@ -66,7 +66,7 @@ FAULTS = [
      [("count.load(Ordering::Acquire)", "count.load(Ordering::Relaxed)")],
      "shared", "each_update_is_freed_once"),
     ("shared: what was not handed out is forgotten", "shared.rs",
-     [("counted.count.fetch_sub(self.left, Ordering::Release)", "counted.count.fetch_sub(0, Ordering::Release)")],
+     [("counted.count.fetch_sub(handles, Ordering::Release)", "counted.count.fetch_sub(0, Ordering::Release)")],
      "shared", "each_update_is_freed_once"),
     # The nine steps of a round.
     ("step 1: head loaded after the members were served", "distribute.rs",

@@ -390,12 +390,16 @@ impl<S: State> Distributor<S> {
         if span.needs_snapshot {
             table.all_lag(self.pushed());
         } else {
-            let mut batch = Batch::new(span.to_push(), span.updates, table.members.len());
-            let updates = batch.len();
-            let overflows = match batch.single() {
-                // What a publisher of single updates meets: known to be one before the loop, it takes a fifth less for each.
-                Some(mut one) => self.push(table, 1, |room| room.fill(iter::once(one.hand_out()))),
-                None => self.push(table, updates, |room| room.fill(batch.hand_out())),
+            let batch = Batch::new(span.to_push(), span.updates, table.members.len());
+            let overflows = match batch.into_single() {
+                // What a publisher of single updates meets.
+                Ok(mut one) => {
+                    self.push(table, 1, move |room| room.fill(iter::once(one.hand_out())))
+                }
+                Err(mut batch) => {
+                    let updates = batch.len();
+                    self.push(table, updates, |room| room.fill(batch.hand_out()))
+                }
             };
             // Relaxed: a figure.
             self.overflows.fetch_add(overflows, Ordering::Relaxed);

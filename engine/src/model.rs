@@ -25,8 +25,9 @@ impl<T> Shared<T> {
     /// Two more handles, paid for at once, out of a batch for three receivers.
     pub fn two_more(&self) -> (Self, Self) {
         let mut batch = shared::Batch::new([&self.0], 1, 3);
-        let mut one = || Self(batch.hand_out().next().expect("there is one item"));
-        (one(), one())
+        let first = batch.hand_out().next().expect("there is one item");
+        let mut one = batch.into_single().ok().expect("there is one item");
+        (Self(first), Self(one.hand_out()))
     }
 }
 

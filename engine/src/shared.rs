@@ -12,7 +12,7 @@
 use std::{
     fmt,
     marker::PhantomData,
-    mem::{ManuallyDrop, MaybeUninit},
+    mem::{self, ManuallyDrop, MaybeUninit},
     ops::Deref,
     ptr::NonNull,
 };
@@ -139,10 +139,11 @@ pub(crate) struct Batch<'a, T> {
     handles: PhantomData<&'a Shared<T>>,
 }
 
-/// A [`Batch`] of one value, handing it out.
+/// A [`Batch`] of one value. Less work for each receiver: it has no values to walk along, and a loop has all of it in registers.
 pub(crate) struct Single<'a, T> {
     pointer: NonNull<Counted<T>>,
-    left: &'a mut usize,
+    left: usize,
+    handles: PhantomData<&'a Shared<T>>,
 }
 
 impl<'a, T> Batch<'a, T> {
@@ -182,14 +183,15 @@ impl<'a, T> Batch<'a, T> {
         })
     }
 
-    /// What hands the value out, if there is one only: each handle without a walk along the values.
-    pub(crate) fn single(&mut self) -> Option<Single<'_, T>> {
+    /// As one value, for the receivers that are left, if it is one.
+    pub(crate) fn into_single(mut self) -> Result<Single<'a, T>, Self> {
         let [pointer] = self.pointers[..] else {
-            return None;
+            return Err(self);
         };
-        Some(Single {
+        Ok(Single {
             pointer,
-            left: &mut self.left,
+            left: mem::take(&mut self.left),
+            handles: PhantomData,
         })
     }
 }
@@ -201,8 +203,8 @@ impl<T> Single<'_, T> {
     /// When all receivers have been served.
     #[inline]
     pub(crate) fn hand_out(&mut self) -> Shared<T> {
-        serve(self.left);
-        // As above.
+        serve(&mut self.left);
+        // As in `Batch::hand_out`.
         Shared {
             pointer: self.pointer,
         }
@@ -218,17 +220,33 @@ fn serve(left: &mut usize) {
 
 impl<T> Drop for Batch<'_, T> {
     fn drop(&mut self) {
-        if self.left == 0 {
-            return;
-        }
-        for pointer in &self.pointers {
-            // SAFETY: for `'a` there is a counted handle, so the allocation is there, and this cannot free the value.
-            let counted = unsafe { pointer.as_ref() };
-            // Relaxed would do: the value was not used through what is given back. But the handle that keeps it is in a
-            // version whose last `Arc` may go elsewhere, by a fence, which ThreadSanitizer does not see.
-            counted.count.fetch_sub(self.left, Ordering::Release);
+        for &pointer in &self.pointers {
+            // SAFETY: for `'a` there is a handle, and `left` more are counted that have not been handed out.
+            unsafe { give_back(pointer, self.left) };
         }
     }
+}
+
+impl<T> Drop for Single<'_, T> {
+    fn drop(&mut self) {
+        // SAFETY: as in `Batch::drop`.
+        unsafe { give_back(self.pointer, self.left) };
+    }
+}
+
+/// Lowers a count by handles that nobody got.
+///
+/// # Safety
+/// So many are counted, and one that stays.
+unsafe fn give_back<T>(pointer: NonNull<Counted<T>>, handles: usize) {
+    if handles == 0 {
+        return;
+    }
+    // SAFETY: a counted handle stays, so the allocation is there, and this cannot free the value.
+    let counted = unsafe { pointer.as_ref() };
+    // Relaxed would do: the value was not used through what is given back. But the handle that keeps it is in a version
+    // whose last `Arc` may go elsewhere, by a fence, which ThreadSanitizer does not see.
+    counted.count.fetch_sub(handles, Ordering::Release);
 }
 
 /// Far from wrapping, however many threads add at once before one of them notices.
@@ -261,6 +279,41 @@ mod tests {
         assert_eq!(Arc::strong_count(&witness), 2);
         drop(handles);
         assert_eq!(Arc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    fn one_value_goes_to_the_receivers_that_are_left_and_what_they_leave_is_given_back() {
+        let witness = Arc::new(());
+        let items = [Shared::new(witness.clone())];
+        let mut batch = Batch::new(&items, 1, 3);
+        let first: Vec<_> = batch.hand_out().collect();
+        let mut one = batch.into_single().unwrap_or_else(|_| panic!("it is one"));
+        let second = one.hand_out();
+        drop(one);
+        drop(items);
+        drop(first);
+        assert_eq!(Arc::strong_count(&witness), 2);
+        drop(second);
+        assert_eq!(Arc::strong_count(&witness), 1);
+    }
+
+    #[test]
+    fn several_values_stay_a_batch() {
+        let items = [Shared::new(1), Shared::new(2)];
+        let batch = Batch::new(&items, 2, 1).into_single();
+        let mut batch = batch.err().expect("they are two");
+        let numbers: Vec<_> = batch.hand_out().map(|item| *item).collect();
+        assert_eq!(numbers, [1, 2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "more receivers than were paid for")]
+    fn no_more_handles_to_one_value_come_than_were_paid_for() {
+        let items = [Shared::new(1)];
+        let one = Batch::new(&items, 1, 1).into_single();
+        let mut one = one.unwrap_or_else(|_| panic!("it is one"));
+        let _first = one.hand_out();
+        let _second = one.hand_out();
     }
 
     #[test]
