@@ -21,6 +21,12 @@ impl Bell {
         self.task.register(task);
     }
 
+    pub(crate) fn ring(&self) {
+        if self.state.swap(RUNG, Ordering::AcqRel) == RESTING {
+            self.task.wake();
+        }
+    }
+
     /// What rings from now on is heard, and wakes nobody. True when it has rung before.
     pub(crate) fn listen(&self) -> bool {
         // AcqRel, here and below: what was there before a ring is seen by who hears it.
@@ -46,9 +52,7 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(RUNG, Ordering::AcqRel) == RESTING {
-            self.task.wake();
-        }
+        self.ring();
     }
 }
 

@@ -47,9 +47,7 @@ pub(crate) struct Together {
     arrived: UnboundedReceiver<BoxFuture<'static, ()>>,
     streams: Vec<Running>,
     turns: Turns,
-    /// A turn of all streams: what `turns.everyone` asks for.
-    everyone: Arc<Turn>,
-    for_streams: Arc<Bell>,
+    for_streams: Arc<ForStreams>,
     for_connection: Arc<Bell>,
 }
 
@@ -83,26 +81,37 @@ impl Turns {
     }
 }
 
-/// A waker that asks for a turn.
-struct Turn {
-    asked: AtomicBool,
-    bell: Arc<Bell>,
+/// What rings when a stream asks for a turn; and a waker that asks for a turn of all: one object, since a publisher wakes one
+/// for each connection, and comes to cold ones.
+struct ForStreams {
+    everyone: Asked,
+    bell: Bell,
 }
+
+/// A waker that asks for a turn of one stream.
+struct Turn {
+    asked: Asked,
+    for_streams: Arc<ForStreams>,
+}
+
+/// Whether a turn is asked for. The first is.
+struct Asked(AtomicBool);
 
 impl Together {
     pub(crate) fn new() -> (Beside, Self) {
         let (beside, arrived) = unbounded_channel();
-        let for_streams = Arc::new(Bell::default());
-        let everyone = Turn::of(&for_streams);
+        let for_streams = Arc::new(ForStreams {
+            everyone: Asked::new(),
+            bell: Bell::default(),
+        });
         let together = Self {
             arrived,
             streams: Vec::new(),
             turns: Turns {
                 updates: WaitSet::new(),
-                everyone: Waker::from(everyone.clone()),
+                everyone: Waker::from(for_streams.clone()),
                 done: Arc::default(),
             },
-            everyone,
             for_streams,
             for_connection: Arc::default(),
         };
@@ -121,7 +130,7 @@ impl Together {
         transport: &Corked<T>,
         cx: &mut Context<'_>,
     ) -> Poll<C::Output> {
-        self.for_streams.register(cx.waker());
+        self.for_streams.bell.register(cx.waker());
         self.for_connection.register(cx.waker());
         self.poll_streams();
         // What the streams handed over has rung this bell, too, and is about to be written.
@@ -136,7 +145,7 @@ impl Together {
             self.streams.push(Running::new(stream, &self.for_streams));
             again = true;
         }
-        let quiet = self.for_streams.rest() & self.for_connection.rest();
+        let quiet = self.for_streams.bell.rest() & self.for_connection.rest();
         if again || !quiet {
             cx.waker().wake_by_ref();
         }
@@ -147,24 +156,24 @@ impl Together {
     /// the room that it has made, so there are two; but a stream that has done all it could has no use for it.
     fn poll_streams(&mut self) {
         for _ in 0..2 {
-            self.for_streams.listen();
-            let everyone = self.everyone.take();
+            self.for_streams.bell.listen();
+            let everyone = self.for_streams.everyone.take();
             if everyone {
                 self.turns.updates.arm(&self.turns.everyone);
             }
             self.streams.retain_mut(|running| {
-                let asked = running.turn.take();
+                let asked = running.turn.asked.take();
                 if !(asked || everyone) {
                     return true;
                 }
                 self.turns.tell(false);
                 let pending = running.poll().is_pending();
                 if self.turns.is_done() {
-                    running.turn.take();
+                    running.turn.asked.take();
                 }
                 pending
             });
-            if !self.for_streams.has_rung() {
+            if !self.for_streams.bell.has_rung() {
                 break;
             }
         }
@@ -179,8 +188,11 @@ impl Drop for Together {
 }
 
 impl Running {
-    fn new(stream: BoxFuture<'static, ()>, bell: &Arc<Bell>) -> Self {
-        let turn = Turn::of(bell);
+    fn new(stream: BoxFuture<'static, ()>, for_streams: &Arc<ForStreams>) -> Self {
+        let turn = Arc::new(Turn {
+            asked: Asked::new(),
+            for_streams: for_streams.clone(),
+        });
         Self {
             stream,
             waker: Waker::from(turn.clone()),
@@ -195,20 +207,34 @@ impl Running {
     }
 }
 
-impl Turn {
-    /// One that has been asked for: the first.
-    fn of(bell: &Arc<Bell>) -> Arc<Self> {
-        Arc::new(Self {
-            asked: AtomicBool::new(true),
-            bell: bell.clone(),
-        })
+impl Asked {
+    fn new() -> Self {
+        Self(AtomicBool::new(true))
     }
 
     /// Whether it was asked for. The next has to be asked for anew.
     fn take(&self) -> bool {
         // Relaxed: who asked before the bell was listened to is seen by that; who asks after it rings again.
-        // AcqRel: what was there before it was asked for is seen by who takes it; pairs with `wake_by_ref`.
-        self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::AcqRel)
+        // AcqRel: what was there before it was asked for is seen by who takes it; pairs with `ask`.
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::AcqRel)
+    }
+
+    /// Asks, and rings. Who finds it asked for leaves the ringing to whoever asked.
+    fn ask(&self, bell: &Bell) {
+        // AcqRel: pairs with `take`.
+        if !self.0.swap(true, Ordering::AcqRel) {
+            bell.ring();
+        }
+    }
+}
+
+impl Wake for ForStreams {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.everyone.ask(&self.bell);
     }
 }
 
@@ -218,10 +244,7 @@ impl Wake for Turn {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // AcqRel: pairs with `take`. Who finds it asked for leaves the ringing to whoever asked.
-        if !self.asked.swap(true, Ordering::AcqRel) {
-            self.bell.wake_by_ref();
-        }
+        self.asked.ask(&self.for_streams.bell);
     }
 }
 
