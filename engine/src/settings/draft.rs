@@ -121,6 +121,8 @@ impl<'a> Draft<'a> {
         provenance: Option<&Provenance>,
     ) -> Result<(), Rejection> {
         let holders = self.next.resolved().holders(key);
+        // One text for all that is ever set to a key.
+        let key = holders.map_or(key, |holders| holders.winner().key());
         let held = holders.and_then(|holders| holders.held_by(source));
         let setting = match held.filter(|held| held.setting.value() == value) {
             Some(held) if held.provenance.as_ref() == provenance => return Ok(()),
