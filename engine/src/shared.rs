@@ -257,6 +257,12 @@ mod tests {
     use super::*;
     use crate::sync::Arc;
 
+    /// A value, and what counts how often it is there: one more than that.
+    fn witnessed() -> (Arc<()>, [Shared<Arc<()>>; 1]) {
+        let witness = Arc::new(());
+        (witness.clone(), [Shared::new(witness)])
+    }
+
     #[test]
     fn the_last_handle_frees_the_value() {
         let witness = Arc::new(());
@@ -270,8 +276,7 @@ mod tests {
 
     #[test]
     fn what_was_not_handed_out_is_given_back() {
-        let witness = Arc::new(());
-        let items = [Shared::new(witness.clone())];
+        let (witness, items) = witnessed();
         let mut batch = Batch::new(&items, 1, 3);
         let handles: Vec<_> = batch.hand_out().collect();
         drop(batch);
@@ -281,17 +286,19 @@ mod tests {
         assert_eq!(Arc::strong_count(&witness), 1);
     }
 
+    fn single<'a, T>(batch: Batch<'a, T>) -> Single<'a, T> {
+        batch.into_single().ok().expect("it is one")
+    }
+
     #[test]
     fn one_value_goes_to_the_receivers_that_are_left_and_what_they_leave_is_given_back() {
-        let witness = Arc::new(());
-        let items = [Shared::new(witness.clone())];
-        let mut batch = Batch::new(&items, 1, 3);
+        let (witness, items) = witnessed();
+        let mut batch = Batch::new(&items, 1, 4);
         let first: Vec<_> = batch.hand_out().collect();
-        let mut one = batch.into_single().unwrap_or_else(|_| panic!("it is one"));
+        let mut one = single(batch);
         let second = one.hand_out();
         drop(one);
-        drop(items);
-        drop(first);
+        drop((items, first));
         assert_eq!(Arc::strong_count(&witness), 2);
         drop(second);
         assert_eq!(Arc::strong_count(&witness), 1);
@@ -310,8 +317,7 @@ mod tests {
     #[should_panic(expected = "more receivers than were paid for")]
     fn no_more_handles_to_one_value_come_than_were_paid_for() {
         let items = [Shared::new(1)];
-        let one = Batch::new(&items, 1, 1).into_single();
-        let mut one = one.unwrap_or_else(|_| panic!("it is one"));
+        let mut one = single(Batch::new(&items, 1, 1));
         let _first = one.hand_out();
         let _second = one.hand_out();
     }

@@ -29,6 +29,7 @@ pub struct Setting {
     key: Key,
     source: Source,
     value: Value,
+    /// Kept, since every change asks for it, of who wins before and after.
     encoded_len: u64,
     memo: Memo,
 }

@@ -22,6 +22,7 @@ impl Bell {
     }
 
     pub(crate) fn ring(&self) {
+        // AcqRel, here and below: what was there before a ring is seen by who hears it.
         if self.state.swap(RUNG, Ordering::AcqRel) == RESTING {
             self.task.wake();
         }
@@ -29,7 +30,6 @@ impl Bell {
 
     /// What rings from now on is heard, and wakes nobody. True when it has rung before.
     pub(crate) fn listen(&self) -> bool {
-        // AcqRel, here and below: what was there before a ring is seen by who hears it.
         self.state.swap(LISTENING, Ordering::AcqRel) == RUNG
     }
 
