@@ -140,11 +140,7 @@ struct Span<S: State> {
     distributed: Option<Arc<Version<S>>>,
     /// The chain had been cut, or a version in it needs a snapshot.
     needs_snapshot: bool,
-    /// The head is new, and the last one. Once: a sweep after the close has nothing to tell.
-    closing: bool,
     updates: usize,
-    /// Of the head.
-    ordinal: u64,
 }
 
 /// What a round leaves to be dropped by its thread, after the role has been given back.
@@ -282,7 +278,7 @@ impl<S: State> Distributor<S> {
         self.take_joiners(table); // step 3
         let span = self.walk(&head);
         let gone = self.look(table); // step 4
-        let served = self.serve(table, &span);
+        let served = self.serve(table, &head, &span);
         // Relaxed, both: see `distributed` and `pushed`; the next holder gets them with the role.
         self.distributed.store(head.position, Ordering::Relaxed); // step 5
         self.pushed.store(head.ordinal, Ordering::Relaxed);
@@ -321,9 +317,7 @@ impl<S: State> Distributor<S> {
             versions: SmallVec::new(),
             distributed: None,
             needs_snapshot: false,
-            closing: head.is_closed() && head.position > distributed,
             updates: 0,
-            ordinal: head.ordinal,
         };
         let mut version = head.clone();
         while version.position > distributed {
@@ -382,8 +376,10 @@ impl<S: State> Distributor<S> {
     }
 
     /// Step 4, second half. Whether there was anything to tell those that keep up.
-    fn serve(&self, table: &mut Table<S>, span: &Span<S>) -> bool {
-        let something = span.updates > 0 || span.needs_snapshot || span.closing;
+    fn serve(&self, table: &mut Table<S>, head: &Version<S>, span: &Span<S>) -> bool {
+        // Once: a sweep after the close has nothing to tell.
+        let closing = head.is_closed() && !span.versions.is_empty();
+        let something = span.updates > 0 || span.needs_snapshot || closing;
         if !something || table.members.is_empty() {
             return false;
         }
@@ -404,8 +400,8 @@ impl<S: State> Distributor<S> {
             // Relaxed: a figure.
             self.overflows.fetch_add(overflows, Ordering::Relaxed);
         }
-        if span.closing {
-            table.all_lag(span.ordinal);
+        if closing {
+            table.all_lag(head.ordinal);
         }
         // Relaxed: a figure.
         self.rounds.fetch_add(1, Ordering::Relaxed);
@@ -511,9 +507,9 @@ impl<S: State> Table<S> {
 }
 
 impl<S: State> Span<S> {
-    /// The updates for those who keep up, oldest first; none, if they need a snapshot.
+    /// The updates for those who keep up, oldest first; all there were, unless a snapshot is needed.
     fn to_push(&self) -> impl Iterator<Item = &Shared<Labelled<S>>> {
-        let oldest_first = self.versions.iter().rev().filter(|_| !self.needs_snapshot);
+        let oldest_first = self.versions.iter().rev();
         oldest_first.flat_map(|version| version.updates.iter())
     }
 }
