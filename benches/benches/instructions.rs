@@ -15,6 +15,7 @@ use std::{
     error::Error,
     fs,
     hint::black_box,
+    ops::ControlFlow,
     process::{Command, ExitCode},
     task::{Context, Waker},
 };
@@ -30,7 +31,7 @@ use configstream_benches::{
     tick,
 };
 use configstream_engine::{
-    Event, Subscription, WaitSet,
+    Event, Subscription, TryNextError, WaitSet,
     settings::{Change, Settings, Source},
 };
 use configstream_grpc::internals::Frames;
@@ -41,7 +42,7 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 /// Name; how many times; and what is done so many times.
 type HotPath = (&'static str, u64, fn(u64));
 
-const HOT_PATHS: [HotPath; 17] = [
+const HOT_PATHS: [HotPath; 19] = [
     ("publish_to_nobody", 1_000, |times| publish(0, 1, times)),
     ("publish_and_receive_by_64", 200, |times| {
         publish(64, 1, times)
@@ -73,6 +74,12 @@ const HOT_PATHS: [HotPath; 17] = [
             });
             assert!(engine.publish(&1).is_ok());
         });
+    }),
+    ("publish_and_read_by_64_readers", 200, |times| {
+        publish_to_readers(1, times)
+    }),
+    ("publish_64_and_read_by_64_readers", 20, |times| {
+        publish_to_readers(BURST, times)
     }),
     ("publish_with_100_stalled", 1_000, |times| {
         let engine = tick::engine(1);
@@ -237,6 +244,25 @@ fn publish(subscribers: usize, burst: usize, times: u64) {
     repeat(times, || {
         publisher.publish(burst);
         subscriptions.iter_mut().map(Receiver::drain).sum::<u64>()
+    });
+}
+
+/// So many updates, each read by 64 readers of one subscription.
+fn publish_to_readers(burst: usize, times: u64) {
+    let engine = tick::engine(CAPACITY);
+    let shared = engine.subscription().share();
+    let mut readers: Vec<_> = (0..64).map(|_| shared.reader("reader")).collect();
+    repeat(times, || {
+        for _ in 0..burst {
+            assert!(engine.publish(&1).is_ok());
+        }
+        for reader in &mut readers {
+            let read = reader.read(|event| {
+                black_box(event);
+                ControlFlow::Continue::<()>(())
+            });
+            assert_eq!(read, Err(TryNextError::Empty));
+        }
     });
 }
 

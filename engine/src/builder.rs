@@ -5,6 +5,7 @@ use std::fmt;
 use crate::{
     engine::Engine,
     error::BuildError,
+    reader::SharedSubscription,
     sequence::{Epoch, Sequence},
     state::State,
     subscription::Subscription,
@@ -117,7 +118,18 @@ impl<'a, S: State> SubscriptionBuilder<'a, S> {
     /// The subscription. Costs the ring's allocation and O(log n) in the registry; publishers do not notice.
     pub fn subscribe(self) -> Subscription<S> {
         self.engine
-            .subscribe_with(self.name, self.capacity, self.wait_set)
+            .core
+            .subscribe(self.name, self.capacity, self.wait_set)
+    }
+
+    /// A subscription with these options for any number of readers. Subscribes when the first one comes.
+    pub fn share(self) -> SharedSubscription<S> {
+        SharedSubscription::new(
+            self.engine.core.clone(),
+            self.name,
+            self.capacity,
+            self.wait_set,
+        )
     }
 }
 

@@ -36,7 +36,7 @@ use crate::{
 ///
 /// See [`Subscription`], and the crate's `examples` folder.
 pub struct Engine<S: State> {
-    core: Arc<Core<S>>,
+    pub(crate) core: Arc<Core<S>>,
     /// Shared by the handles and by nothing else.
     _closer: Arc<Closer<S>>,
 }
@@ -259,23 +259,6 @@ impl<S: State> Engine<S> {
         SubscriptionBuilder::new(self, self.core.ring_capacity)
     }
 
-    pub(crate) fn subscribe_with(
-        &self,
-        name: Option<Arc<str>>,
-        capacity: usize,
-        wait_set: Option<WaitSet>,
-    ) -> Subscription<S> {
-        let core = &self.core;
-        let mailbox = Mailbox::new(core.registry.next_id(), name);
-        let (producer, consumer) = ring(capacity, mailbox);
-        // Relaxed: it only bounds the chain.
-        core.largest_ring.fetch_max(capacity, Ordering::Relaxed);
-        core.registry.enter(consumer.observer());
-        core.distributor
-            .join(Member::new(producer, wait_set.clone()));
-        Subscription::new(core.clone(), consumer, wait_set)
-    }
-
     /// Refuses from now on any publish that would spend a sequence beyond `limit`, with
     /// [`PublishError::SequenceLimit`]. For publishers that must record a sequence before anybody sees it: raise the
     /// limit after it has been recorded. A publish under way may still go by the limit before. Wait-free.
@@ -352,6 +335,27 @@ impl<S: State> Engine<S> {
 }
 
 impl<S: State> Core<S> {
+    pub(crate) fn subscribe(
+        self: &Arc<Self>,
+        name: Option<Arc<str>>,
+        capacity: usize,
+        wait_set: Option<WaitSet>,
+    ) -> Subscription<S> {
+        let mailbox = Mailbox::new(self.registry.next_id(), name);
+        let (producer, consumer) = ring(capacity, mailbox);
+        // Relaxed: it only bounds the chain.
+        self.largest_ring.fetch_max(capacity, Ordering::Relaxed);
+        self.registry.enter(consumer.observer());
+        self.distributor
+            .join(Member::new(producer, wait_set.clone()));
+        Subscription::new(self.clone(), consumer, wait_set)
+    }
+
+    /// An id that no subscription and no reader of this engine had before.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.registry.next_id()
+    }
+
     /// Takes a subscription that is gone out of all tables.
     pub(crate) fn forget(&self, id: u64) {
         self.registry.leave(id);

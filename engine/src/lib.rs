@@ -12,6 +12,8 @@
 //! * **Isolation.** Publishers never wait: not for subscriptions, not for each other. A subscription that lags costs a
 //!   publisher a look at one byte of a table per round, and when it has recovered, one look at everybody.
 //! * **Atomicity.** A batch is one version: in a snapshot, in a ring, it is there whole or not at all.
+//! * **Sharing.** Many readers in one place can have one subscription between them, a [`SharedSubscription`]: each of them
+//!   has all of the above, and a publisher serves one.
 //! * **Closing.** After [`Engine::close`], subscriptions receive all that preceded, then the end.
 //!
 //! # Examples
@@ -70,6 +72,7 @@ mod memo;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod model;
+mod reader;
 mod registry;
 #[allow(unsafe_code)] // the ring itself
 mod ring;
@@ -89,6 +92,7 @@ pub use builder::{EngineBuilder, SubscriptionBuilder};
 pub use engine::{Committed, Engine};
 pub use error::{BuildError, Closed, FollowError, NextTimeoutError, PublishError, TryNextError};
 pub use memo::Memo;
+pub use reader::{Reader, ReaderObserver, SharedSubscription};
 pub use sequence::{Epoch, Sequence};
 pub use state::{Replica, State, Transition};
 pub use stats::{EngineStats, SubscriptionStats};

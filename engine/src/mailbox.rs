@@ -58,6 +58,7 @@ pub(crate) struct Flags(u8);
 /// The cursor is not kept here: it is `first + delivered + dropped + forced`, which is the accounting equation (I4).
 ///
 /// In this order, behind the consumer's position in the ring: what every update changes is on that line.
+#[derive(Default)]
 #[repr(C)]
 pub(crate) struct Account {
     /// One more than the ordinal of the first snapshot; 0 before it.
@@ -93,16 +94,7 @@ impl Mailbox {
         Self {
             flags: AtomicU8::new(Flags::LAGGING),
             waiter: Waiter::new(),
-            account: Account {
-                first: AtomicU64::new(0),
-                forced_before: AtomicU64::new(0),
-                delivered: AtomicU64::new(0),
-                dropped: AtomicU64::new(0),
-                forced: AtomicU64::new(0),
-                started: AtomicU64::new(0),
-                snapshots: AtomicU64::new(0),
-                sequence: AtomicU64::new(0),
-            },
+            account: Account::default(),
             id,
             name,
             filled: AtomicU64::new(0),

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     engine::{Core, resume_unless_panicking},
     error::{NextTimeoutError, TryNextError},
-    mailbox::Mailbox,
+    mailbox::{Account, Balance, Mailbox},
     ring::{Consumer, Observer},
     sequence::{Epoch, Sequence},
     state::State,
@@ -334,7 +334,7 @@ impl<S: State> Subscription<S> {
         self.core.distributor.recover(self.mailbox());
         let version = self.core.head.load();
         let account = &self.consumer.beside().account;
-        let (ordinal, sequence) = (version.ordinal, version.sequence().get());
+        let ordinal = version.ordinal;
         let snapshot = match self.cursor {
             Some(cursor) if ordinal <= cursor => {
                 self.ended = version.is_closed();
@@ -344,30 +344,15 @@ impl<S: State> Subscription<S> {
                     Ok(None)
                 };
             }
-            Some(cursor) => {
-                let forced = version.forced - self.forced;
-                let missed = ordinal - cursor - forced;
-                account.resync(sequence, missed, forced);
-                let reason = match missed {
-                    0 => SnapshotReason::Forced,
-                    _ => SnapshotReason::Lagged,
-                };
-                (reason, missed)
-            }
-            None => {
-                account.start(ordinal, sequence, version.forced);
-                (SnapshotReason::First, 0)
+            cursor => {
+                let since = cursor.map(|cursor| (cursor, self.forced));
+                Snapshot::taken(version, since, account)
             }
         };
         self.cursor = Some(ordinal);
-        self.forced = version.forced;
-        self.ended = version.is_closed();
-        let (reason, missed) = snapshot;
-        Ok(Some(Snapshot {
-            version,
-            reason,
-            missed,
-        }))
+        self.forced = snapshot.version.forced;
+        self.ended = snapshot.version.is_closed();
+        Ok(Some(snapshot))
     }
 
     /// `None` when the deadline passed.
@@ -390,6 +375,11 @@ impl<S: State> Subscription<S> {
         };
         self.blocking = Some(blocking);
         outcome
+    }
+
+    /// What this subscription is to get, as an onlooker sees it.
+    pub(crate) fn outlook(&self) -> Outlook {
+        Outlook::of(&self.core, self.mailbox())
     }
 
     fn mailbox(&self) -> &Mailbox {
@@ -454,6 +444,37 @@ impl<S: State> Event<S> {
 }
 
 impl<S: State> Snapshot<S> {
+    /// Of a version that is handed out, to one whose cursor was there `since`, with that many ordinals forced; and accounts for
+    /// it.
+    pub(crate) fn taken(
+        version: Arc<Version<S>>,
+        since: Option<(u64, u64)>,
+        account: &Account,
+    ) -> Self {
+        let (ordinal, sequence) = (version.ordinal, version.sequence().get());
+        let (reason, missed) = match since {
+            Some((cursor, forced)) => {
+                let forced = version.forced - forced;
+                let missed = ordinal - cursor - forced;
+                account.resync(sequence, missed, forced);
+                let reason = match missed {
+                    0 => SnapshotReason::Forced,
+                    _ => SnapshotReason::Lagged,
+                };
+                (reason, missed)
+            }
+            None => {
+                account.start(ordinal, sequence, version.forced);
+                (SnapshotReason::First, 0)
+            }
+        };
+        Self {
+            version,
+            reason,
+            missed,
+        }
+    }
+
     /// The version itself.
     #[must_use]
     pub fn version(&self) -> &Arc<Version<S>> {
@@ -509,43 +530,107 @@ pub(crate) fn observe<S: State>(
     ring: &Observer<Labelled<S>, Mailbox>,
 ) -> SubscriptionStats {
     let mailbox = ring.beside();
-    let (head, head_forced) = core.head.peek(|head| (head.ordinal, head.forced));
-    // O, partner of F2 in `Mailbox::clear_lagging`.
-    fence(Ordering::SeqCst);
-    let lagging = mailbox.is_lagging();
-    let filled = mailbox.filled();
-    let pushed = core.distributor.pushed();
+    let outlook = Outlook::of(core, mailbox);
     // Last, so that what a snapshot has brought meanwhile is not counted in advance as well.
-    let balance = mailbox.account.read();
-    let cursor = balance.cursor();
-    // The head may be older than the cursor by now.
-    let lag = cursor.map_or(0, |cursor| head.saturating_sub(cursor));
-    let (mut queued, mut dropped, mut forced) = (0, balance.dropped, balance.forced);
-    if let Some(cursor) = cursor {
-        if lagging {
-            let to_miss = head.saturating_sub(filled.max(cursor));
-            // Told apart as the snapshot will tell it. What is in the ring are updates.
-            let to_force = head_forced.saturating_sub(balance.forced_before + balance.forced);
-            queued = filled.saturating_sub(cursor).min(lag);
-            dropped += to_miss.saturating_sub(to_force);
-            forced += to_force.min(to_miss);
-        } else {
-            queued = pushed.saturating_sub(cursor).min(lag);
-        }
-    }
-    let (dropped, forced) = mailbox.tell(dropped, forced);
+    let figures = outlook.figures(&mailbox.account.read());
+    let (dropped, forced) = mailbox.tell(figures.dropped, figures.forced);
     SubscriptionStats {
         id: mailbox.id,
         name: mailbox.name.clone(),
         capacity: ring.capacity(),
-        sequence: cursor.map(|_| Sequence::new(balance.sequence)),
-        delivered: balance.delivered,
         dropped,
         forced,
-        snapshots: balance.snapshots,
-        queued,
-        lag,
-        lagging,
+        ..figures
+    }
+}
+
+/// What is still to come for somebody, as of a moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Outlook {
+    pub(crate) head: Head,
+    /// Up to which ordinal it comes by updates.
+    pub(crate) filled: u64,
+    /// What is beyond comes by a snapshot.
+    pub(crate) lagging: bool,
+}
+
+/// What counts of the head.
+#[derive(Clone, Copy)]
+pub(crate) struct Head {
+    ordinal: u64,
+    forced: u64,
+}
+
+impl Head {
+    pub(crate) fn of<S: State>(core: &Core<S>) -> Self {
+        core.head.peek(|head| Self {
+            ordinal: head.ordinal,
+            forced: head.forced,
+        })
+    }
+}
+
+impl Balance {
+    /// Published minus handed out, in updates; `None` before the first snapshot.
+    pub(crate) fn lag(&self, head: Head) -> Option<u64> {
+        // The head may be older than the cursor by now.
+        Some(head.ordinal.saturating_sub(self.cursor()?))
+    }
+}
+
+impl Outlook {
+    fn of<S: State>(core: &Core<S>, mailbox: &Mailbox) -> Self {
+        let head = Head::of(core);
+        // O, partner of F2 in `Mailbox::clear_lagging`.
+        fence(Ordering::SeqCst);
+        let lagging = mailbox.is_lagging();
+        let filled = if lagging {
+            mailbox.filled()
+        } else {
+            core.distributor.pushed()
+        };
+        Self {
+            head,
+            filled,
+            lagging,
+        }
+    }
+
+    /// With what has come already, the figures of somebody without a name.
+    pub(crate) fn figures(self, balance: &Balance) -> SubscriptionStats {
+        let Self {
+            head,
+            filled,
+            lagging,
+        } = self;
+        let cursor = balance.cursor();
+        let lag = balance.lag(head).unwrap_or(0);
+        let queued = cursor.map_or(0, |cursor| filled.saturating_sub(cursor).min(lag));
+        let (mut dropped, mut forced) = (balance.dropped, balance.forced);
+        if let Some(cursor) = cursor
+            && lagging
+        {
+            let to_miss = head.ordinal.saturating_sub(filled.max(cursor));
+            // Told apart as the snapshot will tell it. What comes by updates is not forced.
+            let to_force = head
+                .forced
+                .saturating_sub(balance.forced_before + balance.forced);
+            dropped += to_miss.saturating_sub(to_force);
+            forced += to_force.min(to_miss);
+        }
+        SubscriptionStats {
+            id: 0,
+            name: None,
+            capacity: 0,
+            sequence: cursor.map(|_| Sequence::new(balance.sequence)),
+            delivered: balance.delivered,
+            dropped,
+            forced,
+            snapshots: balance.snapshots,
+            queued,
+            lag,
+            lagging,
+        }
     }
 }
 

@@ -48,7 +48,7 @@ fn a_blocked_reader_is_woken_by_each_publish() {
         scope.spawn(move || {
             let mut replay = Replay::default();
             while let Some(event) = subscription.next() {
-                replay.take(event);
+                replay.take(&event);
                 acknowledge.send(replay.sequence()).unwrap();
             }
             // One at a time, so nothing was ever dropped.

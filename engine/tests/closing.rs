@@ -158,7 +158,7 @@ fn what_was_accepted_before_a_close_elsewhere_is_delivered() {
                 scope.spawn(move || {
                     let mut replay = Replay::default();
                     while let Some(event) = subscription.next() {
-                        replay.take(event);
+                        replay.take(&event);
                     }
                     replay.check_end(&subscription);
                     replay.sequence().unwrap()

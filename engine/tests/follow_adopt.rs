@@ -202,7 +202,7 @@ fn a_replica_converges_with_what_it_follows() {
         let reader = scope.spawn(move || {
             let mut replay = Replay::across_epochs();
             while let Some(event) = reader.next() {
-                replay.take(event);
+                replay.take(&event);
             }
             replay.check_end(&reader);
             reader.head()

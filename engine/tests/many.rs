@@ -31,7 +31,7 @@ impl Guest {
     fn read(&mut self, events: u64) {
         for _ in 0..events {
             match self.subscription.try_next() {
-                Ok(event) => self.replay.take(event),
+                Ok(event) => self.replay.take(&event),
                 Err(_) => return,
             }
         }

@@ -216,7 +216,7 @@ fn what_was_published_is_distributed_once_all_publishers_have_returned() {
         let engine = ledger::engine(64);
         let mut subscription = engine.subscribe();
         let mut replay = Replay::default();
-        replay.take(subscription.try_next().unwrap());
+        replay.take(&subscription.try_next().unwrap());
         let start = Barrier::new(3);
         std::thread::scope(|scope| {
             for publisher in 0..3 {
@@ -228,7 +228,7 @@ fn what_was_published_is_distributed_once_all_publishers_have_returned() {
             }
         });
         while let Ok(event) = subscription.try_next() {
-            replay.take(event);
+            replay.take(&event);
         }
         assert_eq!((replay.updates, replay.snapshots), (12, 1));
         replay.check_end(&subscription);

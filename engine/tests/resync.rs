@@ -45,7 +45,7 @@ fn whoever_caught_up_receives_updates_again() {
         // Alternately too much and just enough.
         put(&engine, 0..1 + round % 4);
         while let Ok(event) = subscription.try_next() {
-            replay.take(event);
+            replay.take(&event);
         }
     }
     replay.check_end(&subscription);

@@ -106,7 +106,7 @@ fn sequences(committed: &Committed) -> std::ops::RangeInclusive<u64> {
 
 fn read_all(mut subscription: Subscription<Ledger>, mut replay: Replay) {
     while let Some(event) = subscription.next() {
-        replay.take(event);
+        replay.take(&event);
     }
     replay.check_end(&subscription);
 }
@@ -124,7 +124,7 @@ fn poll_all(mut subscription: Subscription<Ledger>) {
         // A new waker each time, so that it has to be replaced.
         let waker = Waker::from(std::sync::Arc::new(Unpark(thread::current())));
         match subscription.poll_next(&mut Context::from_waker(&waker)) {
-            Poll::Ready(Some(event)) => replay.take(event),
+            Poll::Ready(Some(event)) => replay.take(&event),
             Poll::Ready(None) => break,
             Poll::Pending => thread::park(),
         }
@@ -136,12 +136,12 @@ fn stall(mut subscription: Subscription<Ledger>, published: &Door) {
     let mut replay = Replay::default();
     for _ in 0..5 {
         if let Some(event) = subscription.next() {
-            replay.take(event);
+            replay.take(&event);
         }
     }
     published.pass();
     while let Some(event) = subscription.next() {
-        replay.take(event);
+        replay.take(&event);
     }
     replay.check_end(&subscription);
 }
@@ -154,7 +154,7 @@ fn visit(engine: &Engine<Ledger>, seed: u64, over: &AtomicBool) {
         let mut replay = Replay::default();
         for _ in 0..dice.roll(20) {
             match subscription.try_next() {
-                Ok(event) => replay.take(event),
+                Ok(event) => replay.take(&event),
                 Err(_) => thread::yield_now(),
             }
         }

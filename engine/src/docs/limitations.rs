@@ -11,7 +11,8 @@
 //!   be that call: whoever finds that more have left than stay sweeps, which is a round.
 //! * **`State::apply` runs once per attempt.** With two publishers it may run more than once per publish.
 //! * **Publishing costs O(subscriptions).** A shared ring (as tokio's `broadcast`) publishes in O(1), and readers pay
-//!   instead, by sharing one capacity and one fate.
+//!   instead, by sharing one capacity and one fate. Readers of a [`SharedSubscription`](crate::SharedSubscription) cost a publisher
+//!   one subscription; they take turns, and one that lags within a batch has read a part of it before its snapshot.
 //! * **Somebody else's code runs in your call.** Wakers are called, and states and updates dropped, by whoever publishes
 //!   or lets go last. A waker that blocks holds up distribution, and nothing else: commits and reads go on, and the chain
 //!   of what waits is bounded. But for as long as it blocks, the rings of those that leave stay, since only a round can take
