@@ -7,8 +7,8 @@
 //! * **Trust.** TLS 1.3 with one certificate, pinned on both sides, and proof of its key; a token on every call but one; a
 //!   live session for every stream.
 //! * **Bounds.** Connections, handshakes, streams, sessions, headers, messages and buffers are bounded: see [`Limits`]
-//!   and [`Sessions`], which [`ServerBounds`] changes while the server runs. A stream costs its ring and one piece of a
-//!   frame, and frames are shared.
+//!   and [`Sessions`], which [`ServerBounds`] changes while the server runs. A connection costs a
+//!   ring and a window of updates, a stream one piece of a frame, and frames are shared.
 //!
 //! # The parts
 //! * [`Server`] offers an [`Engine`](configstream_engine::Engine) of settings, or a replica's, on TCP and Unix sockets.

@@ -39,7 +39,7 @@ use crate::server::limits::{LONGEST_KEEPALIVE, Limits};
 use crate::server::peer::Peer;
 use crate::server::preface::{self, Prefaced};
 use crate::server::request::Timed;
-use crate::server::service::{Connection, STREAM_CONFIG_EVENTS};
+use crate::server::service::{Connection, Over, STREAM_CONFIG_EVENTS};
 use crate::server::together::{Beside, Together};
 use crate::server::unread::{Reply, Unread};
 
@@ -180,19 +180,19 @@ impl<S: Resolution> Acceptor<S> {
         let hang_up = self.abort.child_token();
         let (beside, mut together) = Together::new();
         let builder = protocol(&self.core.bounds.granted().limits, beside);
-        let connection = Connection {
+        let over = self.core.over(Connection {
             hang_up: hang_up.clone(),
             unread: Unread::default(),
             turns: together.turns(),
-        };
-        let service = service_fn(|request| self.call(request, &connection));
+        });
+        let service = service_fn(|request| self.call(request, &over));
         let stream = Corked::new(stream);
         let transport = TokioIo::new(stream.clone());
         let mut served = pin!(builder.serve_connection(transport, service));
         let ended = tokio::select! {
             ended = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx)) => Some(ended),
             () = hang_up.cancelled() => None,
-            () = stuck(&stream, &connection.unread, &self.core.bounds) => {
+            () = stuck(&stream, &over.connection.unread, &self.core.bounds) => {
                 tracing::warn!(%peer, "Hanging up on a peer that does not read");
                 None
             }
@@ -211,18 +211,18 @@ impl<S: Resolution> Acceptor<S> {
     fn call(
         &self,
         request: http::Request<Incoming>,
-        connection: &Connection,
+        over: &Over<S>,
     ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send + use<S> {
         let admitted = auth::admit(&self.core.token, request.uri().path(), request.headers());
         if let Err(refusal) = admitted {
             return Either::Left(ready(Ok(Status::from(refusal).into_http())));
         }
         let limit = self.core.bounds.granted().limits.request_timeout;
-        let unread = connection.unread.clone();
+        let unread = over.connection.unread.clone();
         let (mut parts, body) = request.into_parts();
         let streams = parts.uri.path() == STREAM_CONFIG_EVENTS;
         let body = Timed::new(body, parts.uri.path(), limit);
-        parts.extensions.insert(connection.clone());
+        parts.extensions.insert(over.clone());
         let request = http::Request::from_parts(parts, body);
         // Always ready: each route is a service of its own, and none of ours waits.
         let replying = self.routes.clone().call(request);

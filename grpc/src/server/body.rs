@@ -6,6 +6,7 @@
 //! moves is told from one that has stopped, and the transport never holds more than a piece.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -50,9 +51,17 @@ impl<S: Resolution> EventBody<S> {
         let mut ready = Gathered::default();
         while self.end.is_none() && ready.has_room() {
             let rest = &mut self.rest;
-            let next = self.stream.next(|frame| match frame.len() {
-                ..=GATHERED_BYTES => ready.add(frame),
-                _ => rest.clone_from(frame),
+            let next = self.stream.next(|frame| {
+                if frame.len() <= GATHERED_BYTES {
+                    ready.add(frame);
+                } else {
+                    rest.clone_from(frame);
+                }
+                if rest.is_empty() && ready.has_room() {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
             });
             match next {
                 Poll::Pending if ready.len() == 0 => return Poll::Pending,

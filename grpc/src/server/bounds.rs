@@ -26,9 +26,9 @@ use crate::server::session::Sessions;
 /// | [`Limits::connections`] | the next peer that is trusted |
 /// | [`Limits::handshakes`], [`Limits::handshake_timeout`] | handshakes that begin |
 /// | [`Limits::request_timeout`] | the next request |
-/// | [`Limits::streams`], [`Limits::ring_capacity`] | the next stream |
+/// | [`Limits::streams`] | the next stream |
 /// | [`Limits::stall_timeout`] | all streams and connections, at once; as the time for a ping's answer, as `keepalive` |
-/// | [`Limits::streams_per_connection`], [`Limits::keepalive`], [`Limits::header_bytes`], [`Limits::send_buffer_bytes`] | connections whose handshake ends from now on |
+/// | [`Limits::streams_per_connection`], [`Limits::ring_capacity`], [`Limits::keepalive`], [`Limits::header_bytes`], [`Limits::send_buffer_bytes`] | connections whose handshake ends from now on |
 /// | [`Limits::request_bytes`], [`Limits::event_bytes`] | nobody: stay as the server was built |
 ///
 /// ```no_run

@@ -15,6 +15,7 @@ use crate::server::bounds::ServerBounds;
 use crate::server::handshakes::Handshakes;
 use crate::server::peer::Peer;
 use crate::server::registry::Registry;
+use crate::server::service::{Connection, Over};
 use crate::server::sparing::Sparing;
 use crate::token::Token;
 
@@ -86,6 +87,19 @@ impl<S: Resolution> Core<S> {
             updates_encoded: made.updates,
             settings_encoded: made.settings,
             caught_up: self.registry.is_caught_up(),
+        }
+    }
+
+    /// What requests run over on this connection: one subscription for all of its streams.
+    pub(crate) fn over(&self, connection: Connection) -> Over<S> {
+        let mut events = self.engine.subscription();
+        events = events.wait_set(&connection.turns.updates);
+        if let Some(updates) = self.bounds.granted().limits.ring_capacity {
+            events = events.capacity(updates);
+        }
+        Over {
+            events: events.share(),
+            connection,
         }
     }
 

@@ -78,6 +78,13 @@ impl<S: Resolution> ServerHandle<S> {
         self.acceptor.core.registry.report()
     }
 
+    /// How many updates each open stream has yet to take, for a publisher that paces itself; without those that have yet to
+    /// take their first snapshot. Does not wait for streams.
+    #[must_use]
+    pub fn lags(&self) -> Vec<u64> {
+        self.acceptor.core.registry.lags()
+    }
+
     /// What the server grants, to be read and changed while it runs.
     #[must_use]
     pub fn bounds(&self) -> ServerBounds {

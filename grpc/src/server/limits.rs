@@ -92,8 +92,9 @@ impl Limits {
         self
     }
 
-    /// How many updates a stream may fall behind before a snapshot stands in for them. Eight bytes each, as long as the
-    /// stream is open. 0 counts as 1, and more than [`Engine::MAX_RING_CAPACITY`] as that. Default: the engine's.
+    /// How many updates a stream may fall behind before a snapshot stands in for them. The streams of a connection share a ring of
+    /// as many, and a window of as many for those that some have read and others have not: 48 bytes each, where so many wait. 0
+    /// counts as 1, and more than [`Engine::MAX_RING_CAPACITY`] as that. Default: the engine's.
     ///
     /// [`Engine::MAX_RING_CAPACITY`]: configstream_engine::Engine::MAX_RING_CAPACITY
     pub fn ring_capacity(mut self, updates: usize) -> Self {

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use bytes::Bytes;
-use configstream_engine::SubscriptionStats;
+use configstream_engine::{ReaderObserver, State, SubscriptionStats};
 use metrics::Counter;
 
 use crate::server::progress::{Position, Progress};
@@ -21,8 +21,7 @@ pub(crate) struct OpenStream {
     pub(crate) name: String,
     pub(crate) session_id: String,
     pub(crate) opened: Instant,
-    /// Reads the subscription's figures; a closure, since only the stream cares what state is replicated.
-    figures: Box<dyn Fn() -> SubscriptionStats + Send + Sync>,
+    reader: Box<dyn Watched>,
     /// What the stream runs over, with all else that does.
     connection: Connection,
     pub(crate) progress: Progress,
@@ -39,13 +38,13 @@ impl OpenStream {
         session_id: String,
         opened: Instant,
         connection: Connection,
-        figures: impl Fn() -> SubscriptionStats + Send + Sync + 'static,
+        reader: impl Watched + 'static,
     ) -> Self {
         Self {
             name,
             session_id,
             opened,
-            figures: Box::new(figures),
+            reader: Box::new(reader),
             connection,
             progress: Progress::default(),
             given: AtomicU64::new(0),
@@ -85,8 +84,12 @@ impl OpenStream {
         if self.given.load(Ordering::Relaxed) != self.progress.steps() || self.end.get().is_some() {
             return true;
         }
-        let figures = self.figures();
-        figures.lag > 0 || figures.sequence.is_none()
+        self.lag() != Some(0)
+    }
+
+    /// How many updates it has yet to take; `None` before its first snapshot.
+    pub(crate) fn lag(&self) -> Option<u64> {
+        self.reader.lag()
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -101,7 +104,25 @@ impl OpenStream {
     }
 
     pub(crate) fn figures(&self) -> SubscriptionStats {
-        (self.figures)()
+        self.reader.figures()
+    }
+}
+
+/// The figures of what the stream reads, whatever state is replicated.
+pub(crate) trait Watched: Send + Sync {
+    fn figures(&self) -> SubscriptionStats;
+
+    /// As there, at less cost; `None` before the first snapshot.
+    fn lag(&self) -> Option<u64>;
+}
+
+impl<S: State> Watched for ReaderObserver<S> {
+    fn figures(&self) -> SubscriptionStats {
+        self.stats()
+    }
+
+    fn lag(&self) -> Option<u64> {
+        self.lag()
     }
 }
 

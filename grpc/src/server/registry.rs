@@ -225,6 +225,15 @@ impl Registry {
             .all(|attached| !attached.stream.is_waiting())
     }
 
+    /// How many updates each stream has yet to take, if it has its first snapshot.
+    pub(crate) fn lags(&self) -> Vec<u64> {
+        let tables = self.tables.lock();
+        let streams = tables.streams.values();
+        streams
+            .filter_map(|attached| attached.stream.lag())
+            .collect()
+    }
+
     /// The streams that have not passed `position` and are not about to end.
     pub(crate) fn behind(&self, position: Position) -> Vec<Arc<OpenStream>> {
         let tables = self.tables.lock();

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use configstream_engine::SharedSubscription;
 use configstream_engine::settings::Resolution;
 use configstream_proto::datadog::api::v1::agent_server::Agent;
 use configstream_proto::datadog::model::v1::{
@@ -38,6 +39,14 @@ use crate::server::unread::Unread;
 use crate::status::Refusal;
 
 /// What a request runs over; the accept loop puts it into each.
+#[derive(Clone, Debug)]
+pub(crate) struct Over<S: Resolution> {
+    pub(crate) connection: Connection,
+    /// What all streams of the connection read.
+    pub(crate) events: SharedSubscription<S>,
+}
+
+/// What streams of events hold on to, of the connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     /// Drops it.
@@ -104,20 +113,13 @@ impl<S: Resolution> AgentSecure<S> {
         } else {
             message.name
         };
-        let connection = parts.extensions.get::<Connection>().cloned();
-        let connection = connection.ok_or_else(|| Status::internal("not over a connection"))?;
-        let mut subscription = core.engine.subscription().name(name.as_str());
-        subscription = subscription.wait_set(&connection.turns.updates);
-        if let Some(updates) = core.bounds.granted().limits.ring_capacity {
-            subscription = subscription.capacity(updates);
-        }
-        let subscription = subscription.subscribe();
-        let observer = subscription.observer();
+        let over = parts.extensions.get::<Over<S>>().cloned();
+        let over = over.ok_or_else(|| Status::internal("not over a connection"))?;
+        let (connection, reader) = (over.connection, over.events.reader(name.as_str()));
+        let observer = reader.observer();
         let opened = core.registry.now();
-        let open = OpenStream::new(name, session_id, opened, connection.clone(), move || {
-            observer.stats()
-        });
-        let stream = EventStream::open(core, subscription, Arc::new(open))?;
+        let open = OpenStream::new(name, session_id, opened, connection.clone(), observer);
+        let stream = EventStream::open(core, reader, Arc::new(open))?;
 
         let mut response = http::Response::new(Body::new(EventBody::new(stream, connection)));
         response

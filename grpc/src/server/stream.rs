@@ -2,20 +2,21 @@
 //!
 //! # Contract
 //! * First a snapshot, then each update at the sequence after the one before; who falls behind gets a snapshot. All of
-//!   that is the subscription's doing: this file knows nothing of lag or order.
+//!   that is the reader's doing: this file knows nothing of lag or order.
 //! * The stream never ends with OK: `PermissionDenied` when its session has gone, `Unavailable` when the server or the
 //!   engine closes, when a new epoch begins, and when the sequences are used up.
-//! * What a stream holds is bounded by its ring and two frames, which it shares with every other stream: the end of one may
+//! * What a stream holds is two frames, which it shares with every other stream, beside the ring of its connection: the end of one may
 //!   stay with HTTP/2 for want of a window, and the next one has begun.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
 use configstream_engine::settings::Resolution;
-use configstream_engine::{Event, Snapshot, SnapshotReason, Subscription, TryNextError};
+use configstream_engine::{Event, Reader, Snapshot, SnapshotReason, TryNextError};
 
 use crate::server::core::Core;
 use crate::server::open_stream::OpenStream;
@@ -24,23 +25,30 @@ use crate::status::Refusal;
 
 /// Frames for one subscriber. Ends after its first error. Dropping it unsubscribes.
 pub(crate) struct EventStream<S: Resolution> {
-    core: Arc<Core<S>>,
-    subscription: Subscription<S>,
-    open: Arc<OpenStream>,
+    reader: Reader<S>,
+    frames: Frames<S>,
     /// What the registry knows it by.
     number: u64,
+    ended: bool,
+}
+
+/// What makes frames of events.
+struct Frames<S: Resolution> {
+    core: Arc<Core<S>>,
+    open: Arc<OpenStream>,
     /// Of the newest frame; `None` before the first snapshot.
     position: Option<Position>,
     /// Handed out since the metric heard of any: all streams add to that, so not for each.
     updates: u64,
-    ended: bool,
+    /// A snapshot has stood in for updates that the metric is still to hear of.
+    dropped: bool,
 }
 
 impl<S: Resolution> EventStream<S> {
-    /// Enters a subscription into the registry as a stream.
+    /// Enters a reader into the registry as a stream.
     pub(crate) fn open(
         core: Arc<Core<S>>,
-        subscription: Subscription<S>,
+        reader: Reader<S>,
         open: Arc<OpenStream>,
     ) -> Result<Self, Refusal> {
         let number = core.registry.attach(open.clone())?;
@@ -54,45 +62,68 @@ impl<S: Resolution> EventStream<S> {
             );
         }
         Ok(Self {
-            core,
-            subscription,
-            open,
+            reader,
+            frames: Frames {
+                core,
+                open,
+                position: None,
+                updates: 0,
+                dropped: false,
+            },
             number,
-            position: None,
-            updates: 0,
             ended: false,
         })
     }
 
     /// `piece` of the frames handed out, for the transport: all of them with those before, or there is a rest.
     pub(crate) fn give(&mut self, piece: Bytes, all: bool) -> Bytes {
-        let updates = std::mem::take(&mut self.updates);
-        self.core.telemetry.updates_sent.increment(updates);
-        self.open.give(piece, self.position.filter(|_| all))
+        let frames = &mut self.frames;
+        let updates = std::mem::take(&mut frames.updates);
+        frames.core.telemetry.updates_sent.increment(updates);
+        frames.open.give(piece, frames.position.filter(|_| all))
     }
 
-    /// Gives the next frame to `take`, or says the reason to end. Pending without a waker: updates, and reasons to end, give
-    /// every stream of the connection a turn (`together.rs`).
-    pub(crate) fn next(&mut self, take: impl FnOnce(&Bytes)) -> Poll<Option<Result<(), Refusal>>> {
+    /// Gives the next frames to `take`, as long as that goes on, or says the reason to end. Pending without a waker: updates, and
+    /// reasons to end, give every stream of the connection a turn (`together.rs`).
+    ///
+    /// Several at a time, since the streams of a connection take turns under a lock.
+    pub(crate) fn next(
+        &mut self,
+        mut take: impl FnMut(&Bytes) -> ControlFlow<()>,
+    ) -> Poll<Option<Result<(), Refusal>>> {
         if self.ended {
             return Poll::Ready(None);
         }
-        if let Some(reason) = self.open.end_reason() {
-            return self.end(reason.clone());
+        if let Some(reason) = self.frames.open.end_reason() {
+            let reason = reason.clone();
+            return self.end(reason);
         }
-        match self.subscription.try_next() {
-            Ok(event) => match self.frame(&event) {
-                Ok(frame) => {
-                    take(&frame);
-                    Poll::Ready(Some(Ok(())))
-                }
-                Err(reason) => self.end(reason),
-            },
+        let frames = &mut self.frames;
+        let read = self.reader.read(|event| match frames.frame(event) {
+            Ok(frame) => take(&frame).map_break(Ok),
+            Err(reason) => ControlFlow::Break(Err(reason)),
+        });
+        if std::mem::take(&mut frames.dropped) {
+            frames
+                .open
+                .report_dropped(&frames.core.telemetry.dropped_updates);
+        }
+        match read {
+            Ok(Ok(())) => Poll::Ready(Some(Ok(()))),
+            Ok(Err(reason)) => self.end(reason),
             Err(TryNextError::Empty) => Poll::Pending,
             Err(_) => self.end(Refusal::EngineClosed),
         }
     }
 
+    fn end(&mut self, reason: Refusal) -> Poll<Option<Result<(), Refusal>>> {
+        self.ended = true;
+        tracing::debug!(subscriber = self.frames.open.name, %reason, "config stream ends");
+        Poll::Ready(Some(Err(reason)))
+    }
+}
+
+impl<S: Resolution> Frames<S> {
     fn frame<'e>(&mut self, event: &'e Event<S>) -> Result<Cow<'e, Bytes>, Refusal> {
         match event {
             Event::Snapshot(snapshot) => {
@@ -125,7 +156,7 @@ impl<S: Resolution> EventStream<S> {
         }
     }
 
-    fn report_snapshot(&self, snapshot: &Snapshot<S>) {
+    fn report_snapshot(&mut self, snapshot: &Snapshot<S>) {
         self.core.telemetry.snapshots_sent.increment(1);
         if snapshot.reason() != SnapshotReason::Lagged {
             return;
@@ -133,8 +164,8 @@ impl<S: Resolution> EventStream<S> {
         let name = &self.open.name;
         let (missed, sequence) = (snapshot.missed(), snapshot.sequence());
         self.core.telemetry.discontinuities.increment(1);
-        self.open
-            .report_dropped(&self.core.telemetry.dropped_updates);
+        // Its figures are behind the lock that the reader has.
+        self.dropped = true;
         tracing::warn!(
             subscriber = name,
             missed,
@@ -146,28 +177,22 @@ impl<S: Resolution> EventStream<S> {
             "Discontinuity detected for subscriber '{name}': resyncing with a snapshot at sequence {sequence}"
         );
     }
-
-    fn end(&mut self, reason: Refusal) -> Poll<Option<Result<(), Refusal>>> {
-        self.ended = true;
-        tracing::debug!(subscriber = self.open.name, %reason, "config stream ends");
-        Poll::Ready(Some(Err(reason)))
-    }
 }
 
 impl<S: Resolution> Drop for EventStream<S> {
     fn drop(&mut self) {
-        self.core.registry.detach(self.number);
-        self.open.progress.finish();
-        self.core.telemetry.subscribers.decrement(1.0);
-        self.open
-            .report_dropped(&self.core.telemetry.dropped_updates);
+        let Frames { core, open, .. } = &self.frames;
+        core.registry.detach(self.number);
+        open.progress.finish();
+        core.telemetry.subscribers.decrement(1.0);
+        open.report_dropped(&core.telemetry.dropped_updates);
     }
 }
 
 impl<S: Resolution> fmt::Debug for EventStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventStream")
-            .field("open", &self.open)
+            .field("open", &self.frames.open)
             .finish_non_exhaustive()
     }
 }

@@ -5,8 +5,8 @@
 //! the executor puts the stream beside its connection: every stream that has something hands it over, then the
 //! connection is polled once, and writes what there is.
 //!
-//! A publish nearly always has something for every stream of a connection. So their subscriptions wait at one
-//! [`WaitSet`]: a publish wakes the connection, once, and then every stream has a turn. Whoever has something for one
+//! A publish nearly always has something for every stream of a connection. So they read one subscription, which waits at a
+//! [`WaitSet`]: a publish serves and wakes the connection, once, and then every stream has a turn. Whoever has something for one
 //! stream alone, such as room to send into, asks for a turn of that stream.
 //!
 //! A stream never waits for another. One without window to send into is pending and does nothing in its turn; one that
@@ -60,7 +60,7 @@ struct Running {
 /// What streams of events hold on to, of the connection they run over.
 #[derive(Clone, Debug)]
 pub(crate) struct Turns {
-    /// Where their subscriptions wait. Armed before they look for updates, so that what comes after they looked, and found
+    /// Where what they read is waited for. Armed before they look for updates, so that what comes after they looked, and found
     /// nothing, asks for another turn.
     pub(crate) updates: WaitSet,
     /// Gives all of them a turn.

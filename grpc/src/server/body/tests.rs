@@ -16,7 +16,7 @@ use super::{EventBody, PIECE_BYTES};
 use crate::server::Server;
 use crate::server::core::Core;
 use crate::server::open_stream::OpenStream;
-use crate::server::service::Connection;
+use crate::server::service::{Connection, Over};
 use crate::server::stream::EventStream;
 use crate::server::together::Together;
 use crate::server::unread::Unread;
@@ -47,19 +47,18 @@ fn body(core: &Arc<Core<Settings>>) -> Body {
         ..Default::default()
     };
     let (session_id, _) = core.registry.register(request).unwrap();
-    let subscription = core.engine.subscribe();
-    let observer = subscription.observer();
     let (_, together) = Together::new();
-    let connection = Connection {
+    let Over { connection, events } = core.over(Connection {
         hang_up: CancellationToken::new(),
         unread: Unread::default(),
         turns: together.turns(),
-    };
+    });
+    let reader = events.reader("stream");
+    let observer = reader.observer();
     let opened = core.registry.now();
-    let figures = move || observer.stats();
     let over = connection.clone();
-    let open = OpenStream::new("stream".into(), session_id, opened, over, figures);
-    let stream = EventStream::open(core.clone(), subscription, Arc::new(open)).unwrap();
+    let open = OpenStream::new("stream".into(), session_id, opened, over, observer);
+    let stream = EventStream::open(core.clone(), reader, Arc::new(open)).unwrap();
     Body::new(EventBody::new(stream, connection))
 }
 

@@ -1,10 +1,11 @@
 //! Sessions and streams against a clock that stands still until it is moved, and sweeps that come when they are called.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
 use configstream_engine::settings::{Change, Key, Settings, Source};
-use configstream_engine::{Engine, Subscription};
+use configstream_engine::{Engine, TryNextError};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -28,7 +29,7 @@ struct Desk {
 /// A stream whose reader is the test.
 struct Reader {
     open: Arc<OpenStream>,
-    subscription: Subscription<Settings>,
+    events: configstream_engine::Reader<Settings>,
     connection: CancellationToken,
 }
 
@@ -56,8 +57,8 @@ impl Desk {
     }
 
     fn open(&self, session_id: &str) -> Reader {
-        let subscription = self.engine.subscribe();
-        let observer = subscription.observer();
+        let events = self.engine.subscription().share().reader("stream");
+        let observer = events.observer();
         let hang_up = CancellationToken::new();
         let (_, together) = Together::new();
         let connection = Connection {
@@ -70,12 +71,12 @@ impl Desk {
             session_id.into(),
             self.registry.now(),
             connection,
-            move || observer.stats(),
+            observer,
         ));
         self.registry.attach(open.clone()).unwrap();
         Reader {
             open,
-            subscription,
+            events,
             connection: hang_up,
         }
     }
@@ -97,9 +98,14 @@ impl Desk {
 impl Reader {
     /// Takes everything there is.
     fn read(&mut self) {
-        while self.subscription.try_next().is_ok() {
+        while self.take().is_ok() {
             drop(self.given());
         }
+    }
+
+    /// Takes one event.
+    fn take(&mut self) -> Result<(), TryNextError> {
+        self.events.read(|_| ControlFlow::Break(()))
     }
 
     /// A piece that its connection has been given.
@@ -159,7 +165,7 @@ fn an_open_stream_that_takes_something_now_and_then_is_life() {
         assert_eq!(reader.ended(), None);
         // It takes one, and has more waiting.
         desk.publish(value + 1_000);
-        reader.subscription.try_next().unwrap();
+        reader.take().unwrap();
         drop(reader.given());
         desk.sweeps(1);
     }
@@ -205,7 +211,7 @@ fn a_piece_that_the_connection_keeps_is_waiting() {
     let desk = Desk::new();
     let id = desk.register();
     let mut reader = desk.open(&id);
-    reader.subscription.try_next().unwrap();
+    reader.take().unwrap();
     let _kept = reader.given();
     assert!(!desk.registry.is_caught_up());
     for _ in 0..=seconds(STALL) {
