@@ -21,6 +21,7 @@ use std::mem::offset_of;
 #[cfg(all(not(loom), target_pointer_width = "64"))]
 use crate::ring::LEFT_OF_LINE;
 use crate::{
+    stats::SubscriptionStats,
     sync::{Arc, AtomicU8, AtomicU64, Ordering, fence, pause},
     waiter::Waiter,
 };
@@ -38,8 +39,14 @@ pub(crate) struct Mailbox {
     pub(crate) name: Option<Arc<str>>,
     /// Up to which ordinal the ring holds updates, as of when lagging was last set: what is beyond comes by a snapshot.
     filled: AtomicU64,
-    /// The most dropped and forced that any onlooker was told.
-    told: [AtomicU64; 2],
+    pub(crate) told: Told,
+}
+
+/// The most dropped and forced that any onlooker was told: figures that are certain never fall.
+#[derive(Default)]
+pub(crate) struct Told {
+    dropped: AtomicU64,
+    forced: AtomicU64,
 }
 
 /// The layout is for speed only, so it is promised only where speed was measured.
@@ -98,7 +105,7 @@ impl Mailbox {
             id,
             name,
             filled: AtomicU64::new(0),
-            told: [AtomicU64::new(0), AtomicU64::new(0)],
+            told: Told::default(),
         }
     }
 
@@ -147,18 +154,23 @@ impl Mailbox {
         self.filled.load(Ordering::Relaxed)
     }
 
-    /// The most that any onlooker has been told, this one included: figures that are certain never fall.
-    pub(crate) fn tell(&self, dropped: u64, forced: u64) -> (u64, u64) {
+    pub(crate) fn waiter(&self) -> &Waiter {
+        &self.waiter
+    }
+}
+
+impl Told {
+    /// These figures, or what an onlooker was told before, where that is more.
+    pub(crate) fn at_least(&self, figures: SubscriptionStats) -> SubscriptionStats {
         let most = |word: &AtomicU64, now: u64| {
             // Relaxed: one word, whose own order is all that counts.
             word.fetch_max(now, Ordering::Relaxed).max(now)
         };
-        let [told_dropped, told_forced] = &self.told;
-        (most(told_dropped, dropped), most(told_forced, forced))
-    }
-
-    pub(crate) fn waiter(&self) -> &Waiter {
-        &self.waiter
+        SubscriptionStats {
+            dropped: most(&self.dropped, figures.dropped),
+            forced: most(&self.forced, figures.forced),
+            ..figures
+        }
     }
 }
 

@@ -12,10 +12,10 @@
 //! grow, and what the subscription hands out is never beyond the head, so s ≥ p. What it hands out later is in order and begins
 //! at p + 1 (or with a jump, below), so everything beyond s comes by the window, and the reader skips what is at or below s.
 //!
-//! **Nothing is missed unnoticed.** What a reader misses has left the window before its turn (its next number is before the
-//! window's start), or never was in it, because the subscription itself had to jump to a snapshot (the next update in the window
-//! is beyond the cursor's next, or there is none and the cursor is before p). In each of these cases it takes a snapshot, which
-//! is beyond its cursor, since p is.
+//! **Nothing is missed unnoticed.** What a reader misses has left the window before its turn, or never was in it, because the
+//! subscription itself had to jump to a snapshot. Either way the next update in the window is not the one after its cursor, or
+//! there is none and the cursor is before p. Then it takes a snapshot, which is beyond its cursor, since p is. What has left, but
+//! was covered by its last snapshot, it has not missed: then the next update is the one after the cursor, or covered, too.
 //!
 //! **An update is freed.** `left` is the number of readers whose next number is at or before the entry's. Who takes a snapshot or
 //! leaves takes itself off every entry that it passes over.
@@ -30,7 +30,7 @@ use std::{
 use crate::{
     engine::{Core, resume_unless_panicking},
     error::TryNextError,
-    mailbox::Account,
+    mailbox::{Account, Told},
     state::State,
     stats::SubscriptionStats,
     subscription::{Event, Head, Outlook, Snapshot, Subscription},
@@ -141,6 +141,7 @@ struct Seat {
     name: Arc<str>,
     /// Changed under the lock.
     account: Account,
+    told: Told,
 }
 
 /// Where a reader is.
@@ -194,6 +195,7 @@ impl<S: State> SharedSubscription<S> {
                 id: common.core.next_id(),
                 name: name.into(),
                 account: Account::default(),
+                told: Told::default(),
             }),
             place: Place {
                 next: inner.end(),
@@ -209,8 +211,8 @@ impl<S: State> Reader<S> {
     /// Hands events to `take` until that breaks, which is the result, or there is none any more. One lock for all of them, and
     /// no count of references to an update that others read.
     ///
-    /// `take` runs under that lock, and so may the drop of an update: neither must touch another reader of the
-    /// same subscription, or an observer of one.
+    /// With an update, `take` runs under that lock, and so may the drop of an update or a state: these must not touch another
+    /// reader of the same subscription, nor the figures of one. With a snapshot, which may be large, it does not.
     ///
     /// # Progress
     /// Waits for other readers of the same subscription. Otherwise as [`Subscription::try_next`], and O(capacity) for who lags.
@@ -255,13 +257,16 @@ impl<S: State> Reader<S> {
                 Step::Snapshot => {
                     inner.empty_ring(common.capacity);
                     let snapshot = place.resync(&mut inner, &common.core, &seat.account);
-                    own = Event::Snapshot(snapshot);
-                    &own
+                    inner.let_go();
+                    drop(inner);
+                    if let ControlFlow::Break(result) = take(&Event::Snapshot(snapshot)) {
+                        return Ok(result);
+                    }
+                    inner = common.inner.lock();
+                    continue;
                 }
             };
-            if let Event::Update(update) = event {
-                seat.account.deliver(update.sequence().get());
-            }
+            seat.account.deliver(event.sequence().get());
             if let ControlFlow::Break(result) = take(event) {
                 break Ok(result);
             }
@@ -303,10 +308,9 @@ impl Place {
         let Some(cursor) = self.cursor else {
             return Step::Snapshot;
         };
-        let Some(nth) = self.next.checked_sub(inner.start) else {
-            return Step::Snapshot;
-        };
-        let nth = usize::try_from(nth).unwrap_or(usize::MAX);
+        // What has left before its turn is missed only if no snapshot has covered it: what comes next tells.
+        self.next = self.next.max(inner.start);
+        let nth = usize::try_from(self.next - inner.start).unwrap_or(usize::MAX);
         match inner.window.get_mut(nth) {
             Some(entry) if entry.ordinal > cursor + 1 => Step::Snapshot,
             Some(entry) => {
@@ -375,14 +379,14 @@ impl<S: State> Inner<S> {
 
     /// Puts an update into the window, for all readers.
     fn push(&mut self, update: Update<S>, capacity: usize) {
-        if self.window.len() >= capacity {
-            self.pop();
-        }
+        let full = self.window.len() >= capacity;
+        let oldest = if full { self.pop() } else { None };
         self.window.push_back(Entry {
             ordinal: update.ordinal(),
             event: Event::Update(update),
             left: self.readers,
         });
+        drop(oldest);
     }
 
     /// A reader passes over all from number `next` on.
@@ -407,22 +411,27 @@ impl<S: State> Inner<S> {
     /// Lets go of what all have read.
     fn let_go(&mut self) {
         while self.window.front().is_some_and(|entry| entry.left == 0) {
-            self.pop();
+            drop(self.pop());
+        }
+        if self.window.is_empty() {
+            self.window.shrink_to(SMALL_WINDOW);
         }
     }
 
-    fn pop(&mut self) {
+    fn pop(&mut self) -> Option<Entry<S>> {
         self.start += 1;
-        self.window.pop_front();
+        self.window.pop_front()
     }
 
     /// What a reader with this cursor is to get. O(window).
     fn outlook(&self, core: &Core<S>, cursor: u64) -> Outlook {
+        let first = self.window.partition_point(|entry| entry.ordinal <= cursor);
         let mut reach = cursor;
-        for entry in &self.window {
-            if entry.ordinal == reach + 1 {
-                reach += 1;
+        for entry in self.window.range(first..) {
+            if entry.ordinal != reach + 1 {
+                break;
             }
+            reach += 1;
         }
         match &self.subscription {
             Some(subscription) if reach >= self.position => {
@@ -458,12 +467,12 @@ impl<S: State> ReaderObserver<S> {
         let balance = seat.account.read();
         let outlook = inner.outlook(&common.core, balance.cursor().unwrap_or(0));
         drop(inner);
-        SubscriptionStats {
+        seat.told.at_least(SubscriptionStats {
             id: seat.id,
             name: Some(seat.name.clone()),
             capacity: common.capacity,
             ..outlook.figures(&balance)
-        }
+        })
     }
 }
 
@@ -524,3 +533,6 @@ impl<S: State> fmt::Debug for ReaderObserver<S> {
             .finish_non_exhaustive()
     }
 }
+
+/// Updates that an empty window keeps room for: a burst, in 5 KiB.
+const SMALL_WINDOW: usize = 128;

@@ -533,15 +533,12 @@ pub(crate) fn observe<S: State>(
     let outlook = Outlook::of(core, mailbox);
     // Last, so that what a snapshot has brought meanwhile is not counted in advance as well.
     let figures = outlook.figures(&mailbox.account.read());
-    let (dropped, forced) = mailbox.tell(figures.dropped, figures.forced);
-    SubscriptionStats {
+    mailbox.told.at_least(SubscriptionStats {
         id: mailbox.id,
         name: mailbox.name.clone(),
         capacity: ring.capacity(),
-        dropped,
-        forced,
         ..figures
-    }
+    })
 }
 
 /// What is still to come for somebody, as of a moment.

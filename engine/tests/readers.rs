@@ -96,10 +96,19 @@ fn who_stays_behind_misses_what_it_could_not_keep_and_nobody_else_does() {
     let lagged = snapshot(3, Ledger::of(1..=3), SnapshotReason::Lagged, 3);
     assert_eq!(read_all(slow), [lagged]);
     put(&engine, [4]);
-    for reader in [slow, quick] {
+    for reader in [&mut *slow, &mut *quick] {
         assert_eq!(read_all(reader), [update(4, 4)]);
         assert!(!reader.observer().stats().lagging);
     }
+    for value in 5..=8 {
+        put(&engine, [value]);
+        read_all(quick);
+    }
+    // What was told stands, also when all have left.
+    let observer = slow.observer();
+    assert_eq!(observer.stats().dropped, 7);
+    drop(readers);
+    assert_eq!(observer.stats().dropped, 7);
 }
 
 #[test]
