@@ -92,3 +92,31 @@ async fn each_stream_gets_everything_whatever_becomes_of_the_others() {
         assert_eq!(accounted, last, "{figures:?}");
     }
 }
+
+#[tokio::test]
+async fn a_publisher_serves_connections_whatever_the_number_of_their_streams() {
+    let host = Host::start().await;
+    let mut connections = Vec::new();
+    for _ in 0..2 {
+        let (client, session) = host.session().await;
+        let mut streams = Vec::new();
+        for number in 0..3 {
+            streams.push(Stream::open(&client, &session, number).await);
+        }
+        connections.push((client, streams));
+    }
+    assert_eq!(host.engine.stats().subscriptions, 2);
+    assert_eq!(host.handle.lags(), [0; 6]);
+    let sequence = host.set("key", 1);
+    for stream in connections.iter_mut().flat_map(|(_, streams)| streams) {
+        stream.reach(sequence).await;
+    }
+    // With the last of its streams, though it stays.
+    let (_client, streams) = connections.remove(0);
+    drop(streams);
+    eventually("one connection is served", || {
+        host.engine.stats().subscriptions == 1
+    })
+    .await;
+    assert_eq!(host.handle.lags(), [0; 3]);
+}

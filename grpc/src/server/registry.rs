@@ -188,12 +188,14 @@ impl Registry {
 
     /// Looks at every stream and session once: who lives, who goes.
     pub(crate) fn sweep(&self) {
-        let mut tables = self.tables.lock();
-        tables.sweep(self.now(), &self.bounds.granted());
-        for attached in tables.streams.values() {
-            attached
-                .stream
-                .report_dropped(&self.telemetry.dropped_updates);
+        let streams = {
+            let mut tables = self.tables.lock();
+            tables.sweep(self.now(), &self.bounds.granted());
+            tables.streams()
+        };
+        // Figures may wait for a stream, for which nobody else is to wait.
+        for stream in streams {
+            stream.report_dropped(&self.telemetry.dropped_updates);
         }
     }
 
@@ -270,7 +272,8 @@ impl Registry {
     fn report_streams(&self, wanted: impl Fn(&OpenStream) -> bool) -> Vec<AgentReport> {
         let now = self.now();
         let tables = self.tables.lock();
-        let mut agents: HashMap<&str, AgentReport> = tables
+        let streams = tables.streams();
+        let mut agents: HashMap<String, AgentReport> = tables
             .sessions
             .iter()
             .map(|(id, session)| {
@@ -281,11 +284,13 @@ impl Registry {
                     idle: now.saturating_duration_since(session.alive),
                     streams: Vec::new(),
                 };
-                (id.as_str(), report)
+                (id.clone(), report)
             })
             .collect();
-        for Attached { stream, .. } in tables.streams.values() {
-            if !wanted(stream) {
+        // Figures may wait for a stream, for which nobody else is to wait.
+        drop(tables);
+        for stream in streams {
+            if !wanted(&stream) {
                 continue;
             }
             if let Some(agent) = agents.get_mut(stream.session_id.as_str()) {
@@ -330,6 +335,11 @@ impl Registry {
 }
 
 impl Tables {
+    fn streams(&self) -> Vec<Arc<OpenStream>> {
+        let streams = self.streams.values();
+        streams.map(|attached| attached.stream.clone()).collect()
+    }
+
     /// The session `id`, unless its time is up, which may be found here before the next sweep does.
     fn live(&mut self, id: &str, now: Instant, granted: &Granted) -> Option<&mut Session> {
         if is_expired(self.sessions.get(id)?, now, &granted.sessions) {

@@ -40,8 +40,6 @@ struct Frames<S: Resolution> {
     position: Option<Position>,
     /// Handed out since the metric heard of any: all streams add to that, so not for each.
     updates: u64,
-    /// A snapshot has stood in for updates that the metric is still to hear of.
-    dropped: bool,
 }
 
 impl<S: Resolution> EventStream<S> {
@@ -68,7 +66,6 @@ impl<S: Resolution> EventStream<S> {
                 open,
                 position: None,
                 updates: 0,
-                dropped: false,
             },
             number,
             ended: false,
@@ -103,11 +100,6 @@ impl<S: Resolution> EventStream<S> {
             Ok(frame) => take(&frame).map_break(Ok),
             Err(reason) => ControlFlow::Break(Err(reason)),
         });
-        if std::mem::take(&mut frames.dropped) {
-            frames
-                .open
-                .report_dropped(&frames.core.telemetry.dropped_updates);
-        }
         match read {
             Ok(Ok(())) => Poll::Ready(Some(Ok(()))),
             Ok(Err(reason)) => self.end(reason),
@@ -156,7 +148,7 @@ impl<S: Resolution> Frames<S> {
         }
     }
 
-    fn report_snapshot(&mut self, snapshot: &Snapshot<S>) {
+    fn report_snapshot(&self, snapshot: &Snapshot<S>) {
         self.core.telemetry.snapshots_sent.increment(1);
         if snapshot.reason() != SnapshotReason::Lagged {
             return;
@@ -164,8 +156,8 @@ impl<S: Resolution> Frames<S> {
         let name = &self.open.name;
         let (missed, sequence) = (snapshot.missed(), snapshot.sequence());
         self.core.telemetry.discontinuities.increment(1);
-        // Its figures are behind the lock that the reader has.
-        self.dropped = true;
+        self.open
+            .report_dropped(&self.core.telemetry.dropped_updates);
         tracing::warn!(
             subscriber = name,
             missed,
