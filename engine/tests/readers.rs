@@ -46,6 +46,15 @@ fn shared(capacity: usize) -> (Engine<Ledger>, SharedSubscription<Ledger>) {
     (engine, shared)
 }
 
+/// Readers named `one` and `two` that have had their first snapshots.
+fn two(shared: &SharedSubscription<Ledger>) -> [Reader<Ledger>; 2] {
+    ["one", "two"].map(|name| {
+        let mut reader = shared.reader(name);
+        read_all(&mut reader);
+        reader
+    })
+}
+
 #[test]
 fn a_publisher_has_one_subscription_whatever_the_number_of_readers() {
     let (engine, shared) = shared(8);
@@ -77,8 +86,7 @@ fn a_publisher_has_one_subscription_whatever_the_number_of_readers() {
 #[test]
 fn who_stays_behind_misses_what_it_could_not_keep_and_nobody_else_does() {
     let (engine, shared) = shared(2);
-    let mut readers = ["quick", "slow"].map(|name| shared.reader(name));
-    readers.iter_mut().for_each(|reader| drop(read_all(reader)));
+    let mut readers = two(&shared);
     let [quick, slow] = &mut readers;
     for value in 1..=2 {
         put(&engine, [value]);
@@ -114,8 +122,7 @@ fn who_stays_behind_misses_what_it_could_not_keep_and_nobody_else_does() {
 #[test]
 fn if_nobody_reads_the_ring_keeps_what_it_holds_and_all_get_that_first() {
     let (engine, shared) = shared(2);
-    let mut readers = ["one", "two"].map(|name| shared.reader(name));
-    readers.iter_mut().for_each(|reader| drop(read_all(reader)));
+    let mut readers = two(&shared);
     put(&engine, 1..=5);
     for reader in &mut readers {
         let stats = reader.observer().stats();
@@ -128,8 +135,7 @@ fn if_nobody_reads_the_ring_keeps_what_it_holds_and_all_get_that_first() {
 #[test]
 fn a_state_that_no_update_leads_to_is_nobodys_drop() {
     let (engine, shared) = shared(4);
-    let mut readers = ["one", "two"].map(|name| shared.reader(name));
-    readers.iter_mut().for_each(|reader| drop(read_all(reader)));
+    let mut readers = two(&shared);
     put(&engine, [1]);
     engine.publish(&Change::Replace(9)).unwrap();
     put(&engine, [2]);
@@ -145,8 +151,7 @@ fn a_state_that_no_update_leads_to_is_nobodys_drop() {
 #[test]
 fn the_end_comes_after_everything_and_stays() {
     let (engine, shared) = shared(4);
-    let mut readers = ["one", "two"].map(|name| shared.reader(name));
-    readers.iter_mut().for_each(|reader| drop(read_all(reader)));
+    let mut readers = two(&shared);
     put(&engine, [1]);
     engine.close();
     for reader in &mut readers {
@@ -219,8 +224,7 @@ fn an_update_goes_when_all_have_read_it_or_passed_it_or_left() {
 #[test]
 fn what_panics_has_been_handed_out_and_the_others_get_it_all_the_same() {
     let (engine, shared) = shared(4);
-    let mut readers = ["one", "two"].map(|name| shared.reader(name));
-    readers.iter_mut().for_each(|reader| drop(read_all(reader)));
+    let mut readers = two(&shared);
     put(&engine, [1, 2]);
     let [one, two] = &mut readers;
     let panicking = catch_unwind(AssertUnwindSafe(|| {

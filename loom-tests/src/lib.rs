@@ -3,7 +3,13 @@
 //! Models live in `tests/`, one file per protocol, one model per invariant of the engine. `cargo loom` runs them.
 #![cfg(loom)]
 
+use std::{
+    sync::Arc,
+    task::{Wake, Waker},
+};
+
 use configstream_engine::{Engine, Event, State, Subscription, Transition, TryNextError};
+use loom::sync::Notify;
 
 /// Explores every interleaving of `model` with at most three preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
 pub fn check(model: impl Fn() + Sync + Send + 'static) {
@@ -16,6 +22,24 @@ pub fn check_with(preemptions: usize, model: impl Fn() + Sync + Send + 'static) 
     builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     builder.max_branches = 20_000;
     builder.check(model);
+}
+
+/// Wakes whoever waits on a `Notify`.
+#[derive(Debug)]
+pub struct Bell(pub Notify);
+
+impl Bell {
+    /// One that nobody waits at, and a waker that rings it.
+    pub fn new() -> (Arc<Self>, Waker) {
+        let bell = Arc::new(Self(Notify::new()));
+        (bell.clone(), Waker::from(bell))
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify();
+    }
 }
 
 /// A count that grows by steps. An update is the count after its step, so that a reader can check what it follows.

@@ -1,11 +1,11 @@
 //! Readers of one subscription against a publisher. What they do to each other is behind a lock, so one thread reads for all.
 #![cfg(loom)]
 
-use std::{ops::ControlFlow::Continue, sync::Arc, task::Wake, task::Waker};
+use std::ops::ControlFlow::Continue;
 
 use configstream_engine::{Event, Reader, WaitSet};
-use configstream_loom_tests::{Count, Step::Up, check, engine};
-use loom::{sync::Notify, thread};
+use configstream_loom_tests::{Bell, Count, Step::Up, check, engine};
+use loom::thread;
 
 /// What a reader has come to, and what it has missed.
 #[derive(Default)]
@@ -103,15 +103,6 @@ fn what_readers_miss_is_told_before_and_stands() {
     });
 }
 
-/// Wakes whoever waits on a `Notify`.
-struct Bell(Notify);
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.0.notify();
-    }
-}
-
 /// I8 for readers: each of those that wait at the subscription's set comes to what is published.
 ///
 /// Weakened: the subscription does not join the set: deadlocks.
@@ -126,8 +117,7 @@ fn a_publish_wakes_those_who_wait_for_all_readers() {
             engine.publish(&Up).unwrap();
             engine
         });
-        let bell = Arc::new(Bell(Notify::new()));
-        let waker = Waker::from(bell.clone());
+        let (bell, waker) = Bell::new();
         loop {
             set.arm(&waker);
             for (reader, trail) in &mut readers {
@@ -161,8 +151,7 @@ fn what_a_snapshot_covered_may_leave_before_its_turn() {
         });
         engine.publish(&Up).unwrap();
         slow_trail.follow(&mut slow);
-        let bell = Arc::new(Bell(Notify::new()));
-        let waker = Waker::from(bell.clone());
+        let (bell, waker) = Bell::new();
         loop {
             set.arm(&waker);
             trail.follow(&mut quick);

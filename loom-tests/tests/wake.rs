@@ -9,33 +9,14 @@ use std::{
 
 use configstream_engine::{WaitSet, model::Waiter};
 use configstream_loom_tests::{
-    Follower,
+    Bell, Follower,
     Step::{Jump, Up},
     check, check_with, engine,
 };
 use loom::{
-    sync::{
-        Notify,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
 };
-
-/// Wakes whoever waits on a `Notify`.
-struct Bell(Notify);
-
-impl Bell {
-    fn new() -> (Arc<Self>, Waker) {
-        let bell = Arc::new(Self(Notify::new()));
-        (bell.clone(), Waker::from(bell))
-    }
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.0.notify();
-    }
-}
 
 /// Waits at `set`, and reads all of `followers` when it is woken, until each of them is `done`.
 fn follow_at(set: &WaitSet, followers: &mut [Follower], done: impl Fn(&Follower) -> bool) {
