@@ -52,10 +52,31 @@
 //! beside 27 to 31. Five runs in a row see one speed, and gave 0.40 to 0.62 times in five measurements; fifteen, which the long
 //! run takes, 0.42 and 0.50.
 //!
-//! Since then a publish has got shorter, measured on another machine, where it is cold from one publish to the next: of 19 µs
-//! there, where it was 24 in alternating runs, the first wake takes 6.4, `apply` 3.9, the rings 3.6, letting go 1.5, the other wakes
-//! 0.9. What is left goes by the number of cache lines and of instructions, not by what these do: 245 lines of code and 151 of
-//! data for a commit. One call that nothing else makes, to shrink a list in its place, had taken 0.9 µs of the 24.
+//! Since then a publish has got shorter, measured on another machine, where it is cold from one publish to the next, and which
+//! changes its speed by a factor of three: of 19 µs where it was 24 in alternating runs, the first wake took 6.4, `apply` 3.9, the
+//! rings 3.6, letting go 1.5, the other wakes 0.9. What is left goes by the number of cache lines and of instructions, not by what
+//! these do: 245 lines of code and 151 of data for a commit. Then the rings of a connection became one. The whole of `cargo full`
+//! on that machine, as of then (56d5fe0; its figures of the engine alone are not comparable: the floor itself takes 2.3 times as
+//! long to distribute):
+//!
+//! | | this server | naive | quotient |
+//! | --- | --- | --- | --- |
+//! | saturated, 100 streams over 10 connections: updates delivered per second | 11.5 M | 3.17 M | 3.64 (3.62 to 4.21) |
+//! | … processor time per update | 116 ns | 473 ns | 0.25 (0.21 to 0.25) |
+//! | … p99 | | | 0.55 (0.53 to 0.57) |
+//! | saturated, with TLS: delivered | | | 2.96 (2.74 to 2.98) |
+//! | … processor time, p99 | | | 0.29 (0.28 to 0.30), 0.86 (0.83 to 0.91) |
+//! | saturated, over a Unix socket: delivered; processor time | | | 3.90 (3.31 to 4.02); 0.22 (0.22 to 0.27) |
+//! | saturated, a connection per stream: delivered; processor time | | | 2.18 (2.11 to 2.27); 0.42 (0.41 to 0.44) |
+//! | paced, 1,000 updates a second, 100 over 10: processor time per update | 3.15 µs | 8.79 µs | 0.33 (0.32 to 0.38) |
+//! | … p50; socket writes per publish | 248 µs; 10.0 | 582 µs; 82.7 | 0.38 (0.37 to 0.41) |
+//! | paced, over a Unix socket: processor time | 2.18 µs | | 0.42 (0.40 to 0.44) |
+//! | paced, a connection per stream: processor time | 9.24 µs | 8.94 µs | 1.03 (1.01 to 1.04) |
+//! | publish with 512 parked streams over 8 connections, p50 | 22.1 µs | 46.3 µs | 0.45 (0.37 to 0.51) |
+//! | memory per idle stream, 1,000 over 10 connections | 3.65 KiB | 28.9 KiB | 0.13 |
+//!
+//! Beside 100 stalled streams, by without, in seven pairs: p99 of the others 1.02 (0.96 to 1.13), of publishing 1.13 (0.84 to
+//! 1.24); a stalled stream holds 148 KiB.
 //!
 //! # What pays
 //!
@@ -83,6 +104,15 @@
 //!   alternating runs: publish with 512 parked streams 35 to 15..24 µs (naive 25), with 100 streams over 10 connections 9 to
 //!   5 µs (naive 6); paced, processor time per update 1.67 to 1.44 µs over TCP, 1.45..1.8 to 1.3..1.48 over a Unix socket.
 //!   That a round looks at each set once, and not at the subscriptions' own waiters, came later: 14.3 to 11.4 µs, with 512.
+//! * **A connection is one subscription.** Its streams are readers of a
+//!   [`SharedSubscription`](configstream_engine::SharedSubscription): a publisher fills one ring for each connection, and the
+//!   stream that comes first takes an update out of it for all. In alternating runs: publish with 512 parked streams over 8
+//!   connections 0.81 of the time (0.75 to 1.19, the middle of three such measurements: 0.90, 0.81, 0.74), saturated, 100 over 10,
+//!   0.92 and 0.99 of the processor time, since references to an update are counted once a connection; a connection per stream
+//!   1.09, for the step between; an idle stream 4.1 to 3.65 KiB. The streams' lock is held for as long as a piece takes to fill.
+//!   Taken for each update, as an earlier attempt had it, it cost 1.34 of the saturated processor time.
+//! * **What streams hand over wakes nobody**, since their connection is polled next. It used to wake its own task, which then
+//!   ran once more for nothing: paced 0.98 of the processor time.
 //! * **An allocator for threads that free what others took.** An update, its frame and a version's nodes are taken by who
 //!   publishes and freed by who serves. With jemalloc in place of the C library's, in alternating runs: saturated, 100 over 10,
 //!   13.6 to 18.3 M updates/s and 114 to 70 ns; paced over a Unix socket 1.49 to 1.35 µs, over TCP alike; publish with 512 parked
@@ -102,11 +132,10 @@
 //!
 //! # Where the naive server wins
 //!
-//! *Publishing to streams that keep up.* A publisher here puts each update into the ring of each subscription: 512 of them are
-//! a thousand cache lines that other processes have driven out since the last publish, and a third of the time. The ring of
-//! a broadcast channel is one. Its publisher has to wake every waiter instead, so with 512 parked streams it takes longer than
-//! this one; but with nobody to wake it is O(1), and this one is not. What a publish saves later, per update delivered, is
-//! worth ten times that.
+//! *Publishing to streams that keep up.* A publisher here puts each update into a ring for each connection, on cache lines that
+//! other processes have driven out since the last publish. The ring of a broadcast channel is one. Its publisher has to wake
+//! every waiter instead, so with 512 parked streams it takes longer than this one; but with nobody to wake it is O(1), and this
+//! one is not. What a publish saves later, per update delivered, is worth ten times that.
 //!
 //! *One stream, as fast as it goes.* A publish here makes a version of 350 settings and takes a microsecond or two, a send a third
 //! of that: the publisher sets the pace, each write carries fewer updates, and 0.75 times as many arrive.
@@ -117,9 +146,8 @@
 //!   parked streams 48 to 34 µs (naive 28), but 1.04 to 1.2 µs of processor time per update, and p50 365 to 430 µs.
 //! * Fetching the lines of the next rings ahead, by `prefetch` or by looking at sixteen members before serving them: within
 //!   the noise, 12..26 µs beside 15..29.
-//! * One subscription for all streams of a connection, whose updates they read from a window under a lock: publish with 512
-//!   parked streams 14 to 9 µs (naive 24). But saturated, 100 streams over 10 connections took 121 ns in place of 87, and a
-//!   connection each 167 in place of 130, medians of interleaved runs, for reasons that are not understood.
+//! * A second tree of settings, of the version before last, in which the next change is made in place: no difference. It copies no
+//!   path, but has to make up for the change before.
 //! * One task that a publish wakes, and that gives each connection a turn: publish with 512 parked streams 15 to 13.6 µs, but
 //!   paced, 100 over 10, 1.06 (Unix socket) to 1.22 (TCP) times the processor time, and a publish of 4 µs took 45, since the
 //!   worker that is woken takes the publisher's core. With a connection each, publishing took 0.77 times as long, all else the
