@@ -132,9 +132,8 @@ impl Together {
     ) -> Poll<C::Output> {
         self.for_streams.bell.register(cx.waker());
         self.for_connection.register(cx.waker());
-        // What the streams hand over rings this bell, too, and is about to be written: nobody has to be woken for that.
-        self.for_connection.listen();
         self.poll_streams();
+        // What the streams handed over has rung this bell, too, and is about to be written.
         self.for_connection.listen();
         let waker = Waker::from(self.for_connection.clone());
         let mut for_connection = Context::from_waker(&waker);
@@ -396,36 +395,6 @@ mod tests {
         assert_eq!(poll(), [1, 1]);
         assert_eq!(poll(), [0, 0]);
         assert_eq!(task.0.load(Ordering::Relaxed), before + 2);
-    }
-
-    #[test]
-    fn what_a_stream_hands_over_wakes_nobody_since_the_connection_is_next() {
-        let (beside, mut together) = Together::new();
-        let everyone = together.turns().everyone;
-        let task = Arc::new(Task::default());
-        let (transport, _far) = duplex(64);
-        let transport = Corked::new(transport);
-        let waker = Waker::from(task.clone());
-        let mut cx = Context::from_waker(&waker);
-        let wakers = Arc::new(Mutex::new(None::<Waker>));
-        let (of_connection, handed_to) = (wakers.clone(), wakers);
-        let mut connection = std::pin::pin!(std::future::poll_fn(move |cx| {
-            *of_connection.lock().unwrap() = Some(cx.waker().clone());
-            Poll::<()>::Pending
-        }));
-        beside.execute(std::future::poll_fn(move |_| {
-            let connection = handed_to.lock().unwrap();
-            connection.as_ref().unwrap().wake_by_ref();
-            Poll::Pending
-        }));
-        let mut poll = || together.poll(connection.as_mut(), &transport, &mut cx);
-        // It arrives, and has its first turn.
-        assert!(poll().is_pending());
-        assert!(poll().is_pending());
-        let before = task.0.load(Ordering::Relaxed);
-        everyone.wake_by_ref();
-        assert!(poll().is_pending());
-        assert_eq!(task.0.load(Ordering::Relaxed), before + 1);
     }
 
     #[test]
