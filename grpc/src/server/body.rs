@@ -49,26 +49,23 @@ impl<S: Resolution> EventBody<S> {
             return self.piece_of_rest();
         }
         let mut ready = Gathered::default();
-        while self.end.is_none() && ready.has_room() {
-            let rest = &mut self.rest;
-            let next = self.stream.next(|frame| {
-                if frame.len() <= GATHERED_BYTES {
-                    ready.add(frame);
-                } else {
-                    rest.clone_from(frame);
-                }
-                if rest.is_empty() && ready.has_room() {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
-            });
-            match next {
-                Poll::Pending if ready.len() == 0 => return Poll::Pending,
-                Poll::Ready(Some(Ok(()))) if self.rest.is_empty() => {}
-                Poll::Ready(Some(Err(reason))) => self.end = Some(reason),
-                Poll::Pending | Poll::Ready(_) => break,
+        let rest = &mut self.rest;
+        let next = self.stream.next(|frame| {
+            if frame.len() <= GATHERED_BYTES {
+                ready.add(frame);
+            } else {
+                rest.clone_from(frame);
             }
+            if rest.is_empty() && ready.has_room() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        match next {
+            Poll::Pending if ready.len() == 0 => return Poll::Pending,
+            Poll::Ready(Some(Err(reason))) => self.end = Some(reason),
+            Poll::Pending | Poll::Ready(_) => {}
         }
         if ready.len() > 0 {
             return self.give(ready.into_bytes());

@@ -5,8 +5,8 @@
 //!   that is the reader's doing: this file knows nothing of lag or order.
 //! * The stream never ends with OK: `PermissionDenied` when its session has gone, `Unavailable` when the server or the
 //!   engine closes, when a new epoch begins, and when the sequences are used up.
-//! * What a stream holds is two frames, which it shares with every other stream, beside the ring of its connection: the end of one may
-//!   stay with HTTP/2 for want of a window, and the next one has begun.
+//! * What a stream holds, beside the ring of its connection, is two frames, which it shares with every other stream: the end
+//!   of one may stay with HTTP/2 for want of a window, and the next one has begun.
 
 use std::borrow::Cow;
 use std::fmt;
