@@ -8,7 +8,7 @@ use std::{
     task::{Wake, Waker},
 };
 
-use configstream_engine::{Engine, Event, State, Subscription, Transition, TryNextError};
+use configstream_engine::{Engine, Event, State, Subscription, Transition, TryNextError, WaitSet};
 use loom::sync::Notify;
 
 /// Explores every interleaving of `model` with at most three preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
@@ -39,6 +39,18 @@ impl Bell {
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.0.notify();
+    }
+}
+
+/// Waits at `set`, and calls `read`, which looks into all of its subscriptions, until that says that it is done.
+pub fn wait_at(set: &WaitSet, mut read: impl FnMut() -> bool) {
+    let (bell, waker) = Bell::new();
+    loop {
+        set.arm(&waker);
+        if read() {
+            return;
+        }
+        bell.0.wait();
     }
 }
 

@@ -4,7 +4,7 @@
 use std::ops::ControlFlow::Continue;
 
 use configstream_engine::{Event, Reader, WaitSet};
-use configstream_loom_tests::{Bell, Count, Step::Up, check, engine};
+use configstream_loom_tests::{Count, Step::Up, check, engine, wait_at};
 use loom::thread;
 
 /// What a reader has come to, and what it has missed.
@@ -117,17 +117,12 @@ fn a_publish_wakes_those_who_wait_for_all_readers() {
             engine.publish(&Up).unwrap();
             engine
         });
-        let (bell, waker) = Bell::new();
-        loop {
-            set.arm(&waker);
+        wait_at(&set, || {
             for (reader, trail) in &mut readers {
                 trail.follow(reader);
             }
-            if readers.iter().all(|(_, trail)| trail.seen == Some(1)) {
-                break;
-            }
-            bell.0.wait();
-        }
+            readers.iter().all(|(_, trail)| trail.seen == Some(1))
+        });
         let _engine = publishing.join().unwrap();
     });
 }
@@ -151,15 +146,10 @@ fn what_a_snapshot_covered_may_leave_before_its_turn() {
         });
         engine.publish(&Up).unwrap();
         slow_trail.follow(&mut slow);
-        let (bell, waker) = Bell::new();
-        loop {
-            set.arm(&waker);
+        wait_at(&set, || {
             trail.follow(&mut quick);
-            if trail.seen == Some(2) {
-                break;
-            }
-            bell.0.wait();
-        }
+            trail.seen == Some(2)
+        });
         publishing.join().unwrap();
         slow_trail.follow(&mut slow);
         assert_eq!(slow_trail.seen, Some(2));

@@ -11,7 +11,7 @@ use configstream_engine::{WaitSet, model::Waiter};
 use configstream_loom_tests::{
     Bell, Follower,
     Step::{Jump, Up},
-    check, check_with, engine,
+    check, check_with, engine, wait_at,
 };
 use loom::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -20,15 +20,10 @@ use loom::{
 
 /// Waits at `set`, and reads all of `followers` when it is woken, until each of them is `done`.
 fn follow_at(set: &WaitSet, followers: &mut [Follower], done: impl Fn(&Follower) -> bool) {
-    let (bell, waker) = Bell::new();
-    loop {
-        set.arm(&waker);
+    wait_at(set, || {
         followers.iter_mut().for_each(Follower::drain);
-        if followers.iter().all(&done) {
-            return;
-        }
-        bell.0.wait();
-    }
+        followers.iter().all(&done)
+    });
 }
 
 /// A waker that panics.
