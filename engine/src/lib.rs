@@ -13,7 +13,7 @@
 //!   publisher a look at one byte of a table per round, and when it has recovered, one look at everybody.
 //! * **Atomicity.** A batch is one version: in a snapshot, in a ring, it is there whole or not at all.
 //! * **Sharing.** Many readers in one place can have one subscription between them, a [`SharedSubscription`]: each of them
-//!   has all of the above, and a publisher serves one.
+//!   has all of the above, except that one which lags may have read a part of a batch, and a publisher serves one.
 //! * **Closing.** After [`Engine::close`], subscriptions receive all that preceded, then the end.
 //!
 //! # Examples

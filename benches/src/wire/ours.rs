@@ -45,11 +45,8 @@ impl Service for Ours {
 
     fn slowest_lag(&self) -> u64 {
         // Further behind: it has stopped reading. A publisher that waits for the others lets them never get there.
-        let of_readers = self
-            .handle
-            .lags()
-            .into_iter()
-            .filter(|lag| *lag < RING_CAPACITY as u64);
+        let lags = self.handle.lags().into_iter();
+        let of_readers = lags.filter(|lag| *lag < RING_CAPACITY as u64);
         of_readers.max().unwrap_or(0)
     }
 }
