@@ -204,21 +204,19 @@ fn label<S: State>(
     last: Sequence,
 ) -> Updates<S> {
     let count = updates.len() as u64;
-    updates
-        .into_iter()
-        .zip(1..)
-        .map(|(update, nth)| {
-            Shared::new(Labelled {
-                ordinal: ordinal + nth,
-                epoch,
-                sequence: Sequence::new(last.get() - (count - nth)),
-                // A batch of more than four thousand million updates says "many follow" for a while.
-                batch_remaining: u32::try_from(count - nth).unwrap_or(u32::MAX),
-                update,
-                memo: Memo::default(),
-            })
-        })
-        .collect()
+    let mut labelled = Updates::<S>::with_capacity(updates.len());
+    for (update, nth) in updates.into_iter().zip(1..) {
+        labelled.push(Shared::new(Labelled {
+            ordinal: ordinal + nth,
+            epoch,
+            sequence: Sequence::new(last.get() - (count - nth)),
+            // A batch of more than four thousand million updates says "many follow" for a while.
+            batch_remaining: u32::try_from(count - nth).unwrap_or(u32::MAX),
+            update,
+            memo: Memo::default(),
+        }));
+    }
+    labelled
 }
 
 impl<S: State> Drop for Version<S> {

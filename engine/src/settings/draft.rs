@@ -65,44 +65,51 @@ impl<'a> Draft<'a> {
 
     /// Takes the steps of one change.
     pub(super) fn apply(&mut self, change: &Change) -> Result<(), Rejection> {
-        // Batches within batches, without recursion: how deep they go is up to the caller.
-        let mut batches = Vec::new();
-        let mut next = Some(change);
-        while let Some(change) = next {
+        match change {
+            Change::Batch(changes) => self.apply_all(changes),
+            Change::Set {
+                source,
+                key,
+                value,
+                provenance,
+            } => self.set(*source, key, value, provenance.as_ref()),
+            Change::Unset { source, key } => {
+                self.unset(*source, key);
+                Ok(())
+            }
+            Change::ReplaceLayer { source, settings } => self.replace_layer(*source, settings),
+        }
+    }
+
+    /// Batches within batches, without recursion: how deep they go is up to the caller.
+    #[inline(never)]
+    fn apply_all(&mut self, changes: &[Change]) -> Result<(), Rejection> {
+        let mut batches = vec![changes.iter()];
+        while let Some(change) = next_of(&mut batches) {
             match change {
                 Change::Batch(changes) => batches.push(changes.iter()),
-                Change::Set {
-                    source,
-                    key,
-                    value,
-                    provenance,
-                } => self.set(*source, key, value, provenance.as_ref())?,
-                Change::Unset { source, key } => self.unset(*source, key),
-                Change::ReplaceLayer { source, settings } => {
-                    self.replace_layer(*source, settings)?;
-                }
+                step => self.apply(step)?,
             }
-            next = next_of(&mut batches);
         }
         Ok(())
     }
 
     /// The next state and what leads there.
     pub(super) fn finish(self) -> Result<Transition<Settings>, Rejection> {
-        if let Some((source, key)) = self.over {
-            return Err(Rejection::TotalTooLarge {
-                source,
-                key,
-                encoded_len: self.next.resolved().encoded_len(),
-                limit: self.next.size_limit(),
-            });
+        if self.over.is_some() {
+            return Err(self.too_large());
         }
-        let turns = one_per_key(self.turns);
+        // One turn is the ordinary case, and not worth a map.
+        let turns = if self.turns.len() > 1 {
+            one_per_key(self.turns)
+        } else {
+            self.turns
+        };
         let mut updates = Vec::with_capacity(turns.len());
         let mut needs_snapshot = false;
-        for Turn { before, after } in turns {
+        for Turn { before, after } in &turns {
             match after {
-                Some(after) => updates.extend(SettingUpdate::between(before.as_ref(), &after)),
+                Some(after) => updates.extend(SettingUpdate::between(before.as_ref(), after)),
                 None => needs_snapshot |= before.is_some(),
             }
         }
@@ -111,6 +118,17 @@ impl<'a> Draft<'a> {
             updates,
             needs_snapshot,
         })
+    }
+
+    #[cold]
+    fn too_large(self) -> Rejection {
+        let (source, key) = self.over.expect("asked for when it is over the limit");
+        Rejection::TotalTooLarge {
+            source,
+            key,
+            encoded_len: self.next.resolved().encoded_len(),
+            limit: self.next.size_limit(),
+        }
     }
 
     fn set(
@@ -125,7 +143,7 @@ impl<'a> Draft<'a> {
         let key = holders.map_or(key, |holders| holders.winner().key());
         let held = holders.and_then(|holders| holders.held_by(source));
         let setting = match held.filter(|held| held.setting.value() == value) {
-            Some(held) if held.provenance.as_ref() == provenance => return Ok(()),
+            Some(held) if held.provenance.as_deref() == provenance => return Ok(()),
             Some(held) => Arc::clone(&held.setting),
             None => self.new_setting(source, key, value)?,
         };
@@ -134,7 +152,7 @@ impl<'a> Draft<'a> {
         }
         let held = Held {
             setting,
-            provenance: provenance.cloned(),
+            provenance: provenance.cloned().map(Arc::new),
         };
         let before = holders.map(|holders| Arc::clone(holders.winner()));
         let after = match holders {
@@ -145,6 +163,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    #[inline(never)]
     fn unset(&mut self, source: Source, key: &Key) {
         let holders = self.next.resolved().holders(key);
         let Some(holders) = holders.filter(|holders| holders.held_by(source).is_some()) else {
@@ -156,6 +175,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Removes before it sets, so that a section may become a setting and a setting a section.
+    #[inline(never)]
     fn replace_layer(&mut self, source: Source, settings: &[Assignment]) -> Result<(), Rejection> {
         let settings = by_key(source, settings)?;
         let first_turn = self.turns.len();
@@ -214,6 +234,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether a key that nobody holds may be: no section that it lies in has a value, and nothing lies below it.
+    #[cold]
     fn check_is_leaf(&self, source: Source, key: &Key) -> Result<(), Rejection> {
         let resolved = self.next.resolved();
         let above = key.sections().find_map(|section| resolved.get(section));
@@ -291,11 +312,8 @@ fn by_key(
 }
 
 /// Each key once, where it comes first, with its winner before the first turn and after the last one.
+#[inline(never)]
 fn one_per_key(turns: Turns) -> Turns {
-    // One turn is the ordinary case, and not worth a map.
-    if turns.len() <= 1 {
-        return turns;
-    }
     let mut places = BTreeMap::new();
     let mut merged = Turns::with_capacity(turns.len());
     for turn in turns {
