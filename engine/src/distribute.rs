@@ -6,9 +6,10 @@
 //! # A round
 //! 1. load the head;
 //! 2. `fence(SeqCst)` F1;
-//! 3. take the joiners, whole;
-//! 4. if there is news (a member that joined, left, recovered or was found not to fit since a round last looked): look at
-//!    everybody's flags, drop who is gone, and note whom step 7 is to wake, a wait set once. For each member: skip it if it
+//! 3. if there is news (somebody recovered or left, or a member was found not to fit, since a round last looked): take the
+//!    joiners, whole. Who joins lags until it recovers, so who has not been taken yet would be skipped;
+//! 4. if there was news: look at everybody's flags, drop who is gone, and note whom step 7 is to wake, a wait set once. For each
+//!    member: skip it if it
 //!    lags; if the round does not fit its ring, or updates cannot say it, set lagging and push **nothing**; else push **all**;
 //! 5. store `distributed`;
 //! 6. `fence(SeqCst)` F3;
@@ -80,7 +81,7 @@ use crate::{
     shared::{Batch, Shared},
     state::State,
     sync::{Arc, ArcCell, AtomicBool, AtomicI64, AtomicU64, Exclusive, Ordering, Padded, fence},
-    version::{Labelled, Version},
+    version::{Labelled, Step, Updates, Version},
     wait_set::WaitSet,
     waiter::Waiter,
 };
@@ -111,7 +112,7 @@ pub(crate) struct Distributor<S: State> {
 
 struct Table<S: State> {
     members: Vec<Member<S>>,
-    /// What `news` was when a round last looked at everybody's flags; `None` if somebody has come since, or lags since.
+    /// What `news` was when a round last looked at everybody's flags; `None` if somebody lags since.
     looked: Option<u64>,
     /// Whom to wake, by index: the members that kept up at that look, of each wait set the first one.
     due: Vec<usize>,
@@ -135,12 +136,18 @@ struct Joiner<S: State> {
 /// What a round found between the head and what was distributed before.
 struct Span<S: State> {
     /// Newest first, and most often one. Holds what the round took out of the chain until the role has been given back.
-    versions: SmallVec<[Arc<Version<S>>; 1]>,
+    taken: SmallVec<[Taken<S>; 1]>,
     /// The version that had been distributed already.
     distributed: Option<Arc<Version<S>>>,
     /// The chain had been cut, or a version in it needs a snapshot.
     needs_snapshot: bool,
     updates: usize,
+}
+
+/// A version taken out of the chain, and the updates that led to it.
+struct Taken<S: State> {
+    updates: Updates<S>,
+    _version: Arc<Version<S>>,
 }
 
 /// What a round leaves to be dropped by its thread, after the role has been given back.
@@ -275,9 +282,8 @@ impl<S: State> Distributor<S> {
     ) -> Leavings<S> {
         let head = head.load(); // step 1
         fence(Ordering::SeqCst); // step 2: F1, partner of F2 in `Mailbox::clear_lagging`
-        self.take_joiners(table); // step 3
         let span = self.walk(&head);
-        let gone = self.look(table); // step 4
+        let gone = self.look(table); // steps 3 and 4
         let served = self.serve(table, &head, &span);
         // Relaxed, both: see `distributed` and `pushed`; the next holder gets them with the role.
         self.distributed.store(head.position, Ordering::Relaxed); // step 5
@@ -294,13 +300,11 @@ impl<S: State> Distributor<S> {
         }
     }
 
-    /// Step 3: all who joined since the last round become members.
+    /// Step 3: all who joined since this was done become members.
     fn take_joiners(&self, table: &mut Table<S>) {
-        // One who joins between this look and the next round is skipped, as one that lags is: see I2 above.
         if self.joiners.peek(|first| first.next.is_none()) {
             return;
         }
-        table.looked = None;
         // Sync point J: pairs with the compare-and-swap in `join`.
         let mut node = self.joiners.swap(self.nobody.clone());
         while let Some(next) = node.next.clone() {
@@ -314,39 +318,48 @@ impl<S: State> Distributor<S> {
         // Relaxed: written by holders of the role, and this is one.
         let distributed = self.distributed.load(Ordering::Relaxed);
         let mut span = Span {
-            versions: SmallVec::new(),
+            taken: SmallVec::new(),
             distributed: None,
             needs_snapshot: false,
             updates: 0,
         };
         let mut version = head.clone();
         while version.position > distributed {
-            span.updates += version.updates.len();
+            let Step { previous, updates } = version.step.with(mem::take);
+            span.updates += updates.len();
             span.needs_snapshot |= version.needs_snapshot;
-            let Some(previous) = version.previous.with(Option::take) else {
+            span.taken.push(Taken {
+                updates,
+                _version: version,
+            });
+            let Some(previous) = previous else {
                 // Cut by a commit that found the chain too long.
                 span.needs_snapshot = true;
-                span.versions.push(version);
                 return span;
             };
-            span.versions.push(version);
             version = previous;
         }
         span.distributed = Some(version);
         span
     }
 
-    /// Step 4, first half: a look at everybody's flags, if anything has changed there, and so at whom to wake. Returns the
-    /// members that have left.
+    /// Step 3 and the first half of step 4, if there is news. Returns the members that have left.
     fn look(&self, table: &mut Table<S>) -> Vec<Member<S>> {
-        // Sync point N: pairs with the Release in `Mailbox::clear_lagging` and in `leave`. Before the flags, so that what is
-        // counted is seen there.
+        // Sync point N: pairs with the Release in `Mailbox::clear_lagging` and in `leave`. Before the list and the flags, so
+        // that what is counted is seen there.
         let news = self.news.load(Ordering::Acquire);
-        let mut gone = Vec::new();
         if table.looked == Some(news) {
-            return gone;
+            return Vec::new();
         }
+        self.look_at_all(table, news)
+    }
+
+    /// Who has come, everybody's flags, and so whom to wake.
+    #[inline(never)]
+    fn look_at_all(&self, table: &mut Table<S>, news: u64) -> Vec<Member<S>> {
+        self.take_joiners(table);
         table.due.clear();
+        let mut gone = Vec::new();
         // Nobody else's while this engine lives; and no look ends with its mark on a set.
         let this = ptr::from_ref(self).addr();
         let mut index = 0;
@@ -378,7 +391,7 @@ impl<S: State> Distributor<S> {
     /// Step 4, second half. Whether there was anything to tell those that keep up.
     fn serve(&self, table: &mut Table<S>, head: &Version<S>, span: &Span<S>) -> bool {
         // Once: a sweep after the close has nothing to tell.
-        let closing = head.is_closed() && !span.versions.is_empty();
+        let closing = head.is_closed() && !span.taken.is_empty();
         let something = span.updates > 0 || span.needs_snapshot || closing;
         if !something || table.members.is_empty() {
             return false;
@@ -509,8 +522,8 @@ impl<S: State> Table<S> {
 impl<S: State> Span<S> {
     /// The updates for those who keep up, oldest first; all there were, unless a snapshot is needed.
     fn to_push(&self) -> impl Iterator<Item = &Shared<Labelled<S>>> {
-        let oldest_first = self.versions.iter().rev();
-        oldest_first.flat_map(|version| version.updates.iter())
+        let oldest_first = self.taken.iter().rev();
+        oldest_first.flat_map(|taken| taken.updates.iter())
     }
 }
 

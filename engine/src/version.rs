@@ -1,6 +1,6 @@
 //! Versions, and the head: the newest one.
 //!
-//! A version is immutable once it is the head, but for the link to the version before it, which belongs to the
+//! A version is immutable once it is the head, but for what led to it, the version before and the updates, which belongs to the
 //! distributor (see `distribute.rs`). A snapshot *is* a version, so making one costs nothing.
 
 use std::{fmt, ops::Deref};
@@ -30,11 +30,17 @@ pub struct Version<S: State> {
     pub(crate) position: u64,
     /// How many of the ordinals up to this one went to versions that needed a snapshot: nobody gets them as updates.
     pub(crate) forced: u64,
-    /// The updates that led here; empty if the version needs a snapshot.
-    pub(crate) updates: Updates<S>,
     pub(crate) needs_snapshot: bool,
-    /// The version before, until the distributor has taken it; `None` too when the chain was cut for its length.
-    pub(crate) previous: Exclusive<Option<Arc<Version<S>>>>,
+    /// Until the distributor has taken it.
+    pub(crate) step: Exclusive<Step<S>>,
+}
+
+/// What led from one version to the next.
+pub(crate) struct Step<S: State> {
+    /// The version before; `None` too when the chain was cut for its length.
+    pub(crate) previous: Option<Arc<Version<S>>>,
+    /// Empty if the version needs a snapshot.
+    pub(crate) updates: Updates<S>,
 }
 
 /// One update as subscriptions receive it: shared by all of them, cheap to clone, and labelled.
@@ -43,7 +49,7 @@ pub struct Version<S: State> {
 pub struct Update<S: State>(Shared<Labelled<S>>);
 
 /// Most versions come of one.
-type Updates<S> = SmallVec<[Shared<Labelled<S>>; 1]>;
+pub(crate) type Updates<S> = SmallVec<[Shared<Labelled<S>>; 1]>;
 
 /// What an [`Update`] shares.
 pub(crate) struct Labelled<S: State> {
@@ -85,9 +91,8 @@ impl<S: State> Version<S> {
             ordinal: 0,
             position: 0,
             forced: 0,
-            updates: Updates::<S>::new(),
             needs_snapshot: false,
-            previous: Exclusive::new(None),
+            step: Exclusive::default(),
         }
     }
 
@@ -112,14 +117,16 @@ impl<S: State> Version<S> {
             ordinal: previous.ordinal + spent,
             position: previous.position + spent.max(1),
             forced: previous.forced + if draft.needs_snapshot { spent } else { 0 },
-            updates: if draft.needs_snapshot {
-                Updates::<S>::new()
-            } else {
-                label(draft.updates, previous.ordinal, epoch, sequence)
-            },
             needs_snapshot: draft.needs_snapshot,
             state: draft.state,
-            previous: Exclusive::new(linked.then(|| previous.clone())),
+            step: Exclusive::new(Step {
+                previous: linked.then(|| previous.clone()),
+                updates: if draft.needs_snapshot {
+                    Updates::<S>::new()
+                } else {
+                    label(draft.updates, previous.ordinal, epoch, sequence)
+                },
+            }),
         };
         Some(version)
     }
@@ -222,10 +229,19 @@ fn label<S: State>(
 impl<S: State> Drop for Version<S> {
     /// Unlinks what is still chained one by one: a chain may be long, and nested drops would use the stack.
     fn drop(&mut self) {
-        let mut link = self.previous.get_mut().take();
+        let mut link = self.step.get_mut().previous.take();
         while let Some(version) = link {
-            link =
-                Arc::into_inner(version).and_then(|mut version| version.previous.get_mut().take());
+            link = Arc::into_inner(version)
+                .and_then(|mut version| version.step.get_mut().previous.take());
+        }
+    }
+}
+
+impl<S: State> Default for Step<S> {
+    fn default() -> Self {
+        Self {
+            previous: None,
+            updates: Updates::<S>::new(),
         }
     }
 }
@@ -301,6 +317,10 @@ mod tests {
         Arc::new(Version::after(previous, draft, true).unwrap())
     }
 
+    fn updates(version: &Version<Nothing>) -> Updates<Nothing> {
+        version.step.with(|step| step.updates.clone())
+    }
+
     fn numbers(version: &Version<Nothing>) -> [u64; 5] {
         [
             version.epoch.get(),
@@ -321,7 +341,7 @@ mod tests {
         assert_eq!(numbers(&unseen), [5, 73, 3, 4, 0]);
         let forced = after(&unseen, draft("de", true));
         assert_eq!(numbers(&forced), [5, 76, 6, 7, 3]);
-        assert!(forced.updates.is_empty());
+        assert!(updates(&forced).is_empty());
         let adopted = Draft {
             labels: Labels::Given(Epoch::new(9), Sequence::new(1)),
             ..draft("", true)
@@ -332,8 +352,7 @@ mod tests {
     #[test]
     fn updates_are_labelled_up_to_their_version() {
         let version = after(&first(70), draft("abc", false));
-        let labels: Vec<_> = version
-            .updates
+        let labels: Vec<_> = updates(&version)
             .iter()
             .map(|it| (it.update, it.ordinal, it.sequence.get(), it.batch_remaining))
             .collect();
@@ -375,6 +394,6 @@ mod tests {
         assert_eq!(Arc::strong_count(&held), 2);
         drop(head);
         assert_eq!(Arc::strong_count(&held), 1);
-        assert!(held.previous.with(|previous| previous.is_some()));
+        assert!(held.step.with(|step| step.previous.is_some()));
     }
 }

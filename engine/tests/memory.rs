@@ -404,10 +404,7 @@ fn a_stalled_subscription_holds_at_most_its_ring_and_one_version() {
             states <= 2,
             "{states} states: the head's and the snapshot's"
         );
-        assert!(
-            updates <= i64::from(RING) + 1,
-            "{updates} updates: the ring's and the head's"
-        );
+        assert!(updates <= i64::from(RING), "{updates} updates: the ring's");
         if nth == 1_000 {
             settled = Some(in_use());
         }
@@ -417,8 +414,7 @@ fn a_stalled_subscription_holds_at_most_its_ring_and_one_version() {
     drop((stalled, snapshot));
     engine.publish(&()).unwrap();
     assert_eq!(states.load(Ordering::Relaxed), 1);
-    assert_eq!(updates.load(Ordering::Relaxed), 1);
+    assert_eq!(updates.load(Ordering::Relaxed), 0);
     drop(engine);
     assert_eq!(states.load(Ordering::Relaxed), 0);
-    assert_eq!(updates.load(Ordering::Relaxed), 0);
 }
