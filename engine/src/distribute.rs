@@ -7,10 +7,10 @@
 //! 1. load the head;
 //! 2. `fence(SeqCst)` F1;
 //! 3. if there is news (somebody recovered or left, or a member was found not to fit, since a round last looked): take the
-//!    joiners, whole. Who joins lags until it recovers, so who has not been taken yet would be skipped;
-//! 4. if there was news: look at everybody's flags, drop who is gone, and note whom step 7 is to wake, a wait set once. For each
-//!    member: skip it if it
-//!    lags; if the round does not fit its ring, or updates cannot say it, set lagging and push **nothing**; else push **all**;
+//!    joiners, whole. One who has not recovered yet would be skipped anyway;
+//! 4. if there was news: look at everybody's flags, drop who is gone, and note whom step 7 is to wake, a wait set once. For
+//!    each member: skip it if it lags; if the round does not fit its ring, or updates cannot say it, set lagging and push
+//!    **nothing**; else push **all**;
 //! 5. store `distributed`;
 //! 6. `fence(SeqCst)` F3;
 //! 7. wake those members that were served, or newly set lagging, and wait (one that was lagging already does not: nobody
@@ -26,8 +26,8 @@
 //! * D: `role`, taken and given back by AcqRel swaps. Hands over the table, and `distributed`.
 //! * G: `gone`, raised by `leave` (Release), read (Acquire) by who decides to sweep, which therefore sees the flags.
 //! * N: `news`, raised by a consumer (Release) after it has changed its flags: cleared lagging, before F2 (L0), or set gone.
-//!   Read (Acquire) in step 4. Who has seen it raised sees the flags changed. So a round may go by what it knows of them as
-//!   long as this number stands.
+//!   Read (Acquire) before step 3. Who has seen it raised sees the flags changed, and that member in the list or the table. So
+//!   a round may go by what it knows of them as long as this number stands.
 //! * F1, F3: fences, partners of F2 (`mailbox.rs`) and P (`waiter.rs`).
 //!
 //! # Why it is right
@@ -44,9 +44,9 @@
 //!    at or below s is skipped by the consumer, and what follows is s + 1. Each later round that finds it cleared pushes
 //!    all of its span, which begins where the one before ended, so the ring goes on without a gap.
 //!
-//! A joiner is the same: it is lagging from its birth, and "not in the list yet" is one more way to be skipped (case 1
-//! with the push onto the list, which precedes the clear, in place of the flag). If step 1 came after step 4's reads, in
-//! case 1 an update could be committed in between, loaded by the round, and be in neither.
+//! A joiner is the same: it is lagging from its birth, and not to be taken is one more way to be skipped (case 1: such a
+//! round has read `news` before the raise, or the list before the push, which precedes the clear). If step 1 came after
+//! step 4's reads, in case 1 an update could be committed in between, loaded by the round, and be in neither.
 //!
 //! **A drop leads to a snapshot, with no further publish (I3).** Lagging is set after the head was loaded and F1 passed,
 //! so the consumer which sees it (L) loads that head or a newer one; and if it parks meanwhile, I8 wakes it.
@@ -61,8 +61,8 @@
 //! **Bounded.** Undistributed versions form a chain through `previous`. A commit that finds it longer than the bound
 //! leaves its own link out; the walk then ends early, which means "a snapshot for everyone".
 //!
-//! **Frees (I9).** Versions, gone members and joiners' nodes are collected during the round and dropped after the role
-//! has been given back, since dropping them runs somebody else's code.
+//! **Frees (I9).** Versions, their updates, gone members and joiners' nodes are collected during the round and dropped
+//! after the role has been given back, since dropping them runs somebody else's code.
 //!
 //! Models: `loom-tests/tests/delivery.rs`, `role.rs`, `wake.rs`.
 
