@@ -63,7 +63,7 @@ impl LastChanged {
         (self.epoch, sequence)
     }
 
-    /// Notes what `change` has made of `before`. Costs a look for each key that it names, and at all keys if it
+    /// Notes what `change` has made of `before`. Costs O(log n) for each key that it names, and a look at all keys if it
     /// replaces a layer.
     pub(crate) fn note(
         &mut self,

@@ -10,10 +10,9 @@
 //! errors tell its type only.
 //!
 //! # Cost
-//! n is the number of settings, and d the number of bits that tell a key from all others: near log n, and at most eight for
-//! each byte of the longest. Reading a setting and changing one: O(d). A clone, and with it a version: O(1), sharing all that
-//! did not change. Replacing a layer: O(n) to see what it holds, and O(d + log n) for each setting that it holds or is to hold,
-//! whatever streams.
+//! n is the number of settings. Reading one and changing one: O(log n). A clone, and with it a version: O(1), sharing
+//! all that did not change. Replacing a layer: O(n) to see what it holds, and O(log n) for
+//! each setting that it holds or is to hold, whatever streams.
 //!
 //! # Examples
 //!
@@ -54,7 +53,6 @@ mod resolved;
 mod setting;
 mod size;
 mod source;
-mod trie;
 mod value;
 
 pub use change::{Assignment, Change};

@@ -154,7 +154,7 @@ impl Consumer {
         self.replica.engine().map(Engine::head)
     }
 
-    /// What wins for `key`, as a `T`. Wait-free, in O(d) ([d](configstream_engine::settings#cost)).
+    /// What wins for `key`, as a `T`. Wait-free but for O(log n).
     ///
     /// # Errors
     /// No settings yet, none with this key, or one of another type.

@@ -18,8 +18,8 @@ use crate::{State, Transition, sync::Arc};
 
 /// A layer of settings per [`Source`], and what wins among them: for each key, the highest layer that holds it.
 ///
-/// Persistent: cloning copies a pointer, whatever the layers hold, and a change of one key costs O(d), of which the
-/// [module](super) tells. All layers are in one tree, by key, since walking and copying a path of it is what a change costs.
+/// Persistent: cloning copies a pointer, whatever the layers hold, and a change of one key costs O(log n). All layers are in
+/// one tree, by key, since walking and copying a path of it is what a change costs.
 ///
 /// # What streams
 /// * Subscribers see the [resolved](Self::resolved) state only. A change beneath the winner streams nothing, nor does
@@ -102,7 +102,7 @@ impl Settings {
         &self.resolved
     }
 
-    /// Every layer that holds `key`, highest precedence first, so that the first one wins. O(d + layers).
+    /// Every layer that holds `key`, highest precedence first, so that the first one wins. O(log n + layers).
     #[must_use]
     pub fn explain(&self, key: &Key) -> Vec<Layered> {
         let holders = self.resolved.holders(key).into_iter();
@@ -151,7 +151,7 @@ impl State for Settings {
     type Update = SettingUpdate;
     type Rejection = Rejection;
 
-    /// O(d + layers) for each key that the change touches. Replacing a layer looks at every key there is.
+    /// O(log n + layers) for each key that the change touches. Replacing a layer looks at every key there is.
     fn apply(&self, change: &Change) -> Result<Transition<Self>, Rejection> {
         let mut draft = Draft::of(self);
         draft.apply(change)?;

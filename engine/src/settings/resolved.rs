@@ -1,20 +1,25 @@
 //! What wins: the flat state that streams.
 
-use std::{convert::Infallible, error, fmt};
+use std::{
+    convert::Infallible,
+    error, fmt,
+    ops::{Bound, RangeBounds},
+};
+
+use rpds::RedBlackTreeMapSync;
 
 use super::{
     holders::{Held, Holders},
     key::Key,
     setting::{Setting, SettingUpdate},
     source::Source,
-    trie::Trie,
 };
 use crate::{Replica, State, Transition, sync::Arc};
 
 /// One setting per key, in the order of the keys: what a snapshot holds.
 ///
-/// Persistent: cloning copies a pointer, and a changed one shares all but O(d) with the one before ([d](super)). Equality
-/// is by content.
+/// Persistent: cloning copies a pointer, and a changed one shares all but O(log n) with the one before. Equality is by
+/// content.
 ///
 /// It is the state of a *replica* too. Layers do not travel, so a replica keeps what its upstream resolved and does not
 /// resolve again: whatever it is given wins, and nothing is refused.
@@ -34,7 +39,7 @@ use crate::{Replica, State, Transition, sync::Arc};
 #[derive(Clone, Default)]
 pub struct Resolved {
     /// Beneath the winners, out of sight, stands what [`Settings`](super::Settings) needs to reveal: nothing in a replica.
-    holders: Trie<Holders>,
+    holders: RedBlackTreeMapSync<Key, Holders>,
     /// Of the winners.
     encoded_len: u64,
 }
@@ -76,7 +81,7 @@ impl Resolved {
         Self::default()
     }
 
-    /// These settings, in any order. O(n d).
+    /// These settings, in any order. O(n log n).
     ///
     /// # Errors
     /// Two settings with the same key.
@@ -98,7 +103,7 @@ impl Resolved {
         Ok(resolved)
     }
 
-    /// The setting that wins for `key`. O(d).
+    /// The setting that wins for `key`. O(log n).
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Arc<Setting>> {
         self.holders.get(key).map(Holders::winner)
@@ -107,13 +112,13 @@ impl Resolved {
     /// How many settings there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.holders.len()
+        self.holders.size()
     }
 
     /// Whether there are no settings.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.holders.is_empty()
     }
 
     /// Every setting, in the order of the keys.
@@ -121,7 +126,7 @@ impl Resolved {
         self.holders.values().map(Holders::winner)
     }
 
-    /// The settings below a section, and the one that has the very name, in the order of the keys. O(d), then O(1)
+    /// The settings below a section, and the one that has the very name, in the order of the keys. O(log n), then O(1)
     /// each. Matches whole segments; the empty section holds everything.
     pub fn prefix(&self, section: &str) -> impl Iterator<Item = &Arc<Setting>> + use<'_> {
         let (itself, below) = if section.is_empty() {
@@ -129,8 +134,11 @@ impl Resolved {
         } else {
             (self.get(section), format!("{section}."))
         };
-        let below = self.holders.starting_with(&below);
-        itself.into_iter().chain(below.map(Holders::winner))
+        let tail = self.holders.range(StartingAt(below.clone()));
+        itself.into_iter().chain(
+            tail.take_while(move |(key, _)| key.starts_with(&below))
+                .map(|(_, holders)| holders.winner()),
+        )
     }
 
     /// How many bytes all settings take in a snapshot on the wire, or a little more (see
@@ -140,13 +148,14 @@ impl Resolved {
         self.encoded_len
     }
 
-    /// The first setting below a section. O(d).
+    /// The first setting below a section. O(log n).
     pub(super) fn first_below(&self, section: &Key) -> Option<&Arc<Setting>> {
-        let mut below = self.holders.starting_with(&format!("{section}."));
-        below.next().map(Holders::winner)
+        let start = StartingAt(format!("{section}."));
+        let (key, holders) = self.holders.range(start).next()?;
+        key.is_below(section).then(|| holders.winner())
     }
 
-    /// Who holds `key`, the winner included. O(d).
+    /// Who holds `key`, the winner included. O(log n).
     pub(super) fn holders(&self, key: &str) -> Option<&Holders> {
         self.holders.get(key)
     }
@@ -158,7 +167,7 @@ impl Resolved {
 
     /// Whether the two are one: neither changed since one was cloned from the other. O(1); `false` says nothing.
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.holders.is_same(&other.holders)
+        self.holders.ptr_eq(&other.holders)
     }
 
     /// Puts `after` in the place of who holds the key now, among whom `before` wins.
@@ -170,9 +179,16 @@ impl Resolved {
         self.encoded_len = self.encoded_len.saturating_sub(field_len(before));
         self.encoded_len = self.encoded_len.saturating_add(field_len(winner));
         match (before, after) {
-            (_, Some(after)) => self.holders.insert(after.winner().key().clone(), after),
+            // Copies the path to the key, as to insert would, but knows that nothing is to be balanced.
+            (Some(before), Some(after)) => {
+                let holders = self.holders.get_mut(before.key());
+                *holders.expect("a key that has a winner is there") = after;
+            }
+            (None, Some(after)) => {
+                self.holders.insert_mut(after.winner().key().clone(), after);
+            }
             (Some(before), None) => {
-                self.holders.remove(before.key());
+                self.holders.remove_mut(before.key());
             }
             (None, None) => {}
         }
@@ -193,7 +209,7 @@ impl Resolved {
         before.is_some()
     }
 
-    /// `all` as the state after this one, keeping the `Arc` (and with it the memo) of each setting that stays. O(n d).
+    /// `all` as the state after this one, keeping the `Arc` (and with it the memo) of each setting that stays. O(n log n).
     fn replaced_by(&self, all: &Self) -> Transition<Self> {
         let mut state = all.clone();
         let mut updates = Vec::new();
@@ -240,7 +256,7 @@ impl State for Resolved {
 }
 
 impl Replica for Resolved {
-    /// O(d). A setting equal to the one there leaves that one, with its memo.
+    /// O(log n). A setting equal to the one there leaves that one, with its memo.
     fn absorb(&self, update: &SettingUpdate) -> Self {
         let mut next = self.clone();
         if self.get(update.setting().key()) != Some(update.setting()) {
@@ -282,6 +298,19 @@ impl fmt::Display for DuplicateKey {
 }
 
 impl error::Error for DuplicateKey {}
+
+/// All texts from this one on; owned, so that an iterator can keep it.
+struct StartingAt(String);
+
+impl RangeBounds<str> for StartingAt {
+    fn start_bound(&self) -> Bound<&str> {
+        Bound::Included(&self.0)
+    }
+
+    fn end_bound(&self) -> Bound<&str> {
+        Bound::Unbounded
+    }
+}
 
 #[cfg(test)]
 mod tests {
