@@ -12,8 +12,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use configstream_engine::settings::Resolution;
-use futures_util::TryFutureExt;
+use futures_util::{StreamExt, TryFutureExt};
 use futures_util::future::Either;
+use futures_util::stream::FuturesUnordered;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -189,18 +190,28 @@ impl<S: Resolution> Acceptor<S> {
         let stream = Corked::new(stream);
         let transport = TokioIo::new(stream.clone());
         let mut served = pin!(builder.serve_connection(transport, service));
-        let ended = tokio::select! {
-            ended = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx)) => Some(ended),
-            () = hang_up.cancelled() => None,
-            () = stuck(&stream, &over.connection.unread, &self.core.bounds) => {
-                tracing::warn!(%peer, "Hanging up on a peer that does not read");
-                None
+        let closing = async {
+            tokio::select! {
+                () = hang_up.cancelled() => false,
+                () = stuck(&stream, &over.connection.unread, &self.core.bounds) => {
+                    tracing::warn!(%peer, "Hanging up on a peer that does not read");
+                    false
+                }
+                () = self.closing.cancelled() => true,
             }
-            () = self.closing.cancelled() => {
+        };
+        // A set, of one, since that polls who was woken: a connection is polled for each publish, these hardly ever.
+        let mut closing = FuturesUnordered::from_iter([closing]);
+        let ended = tokio::select! {
+            biased;
+            ended = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx)) => Some(ended),
+            Some(closing) = closing.next() => if closing {
                 served.as_mut().graceful_shutdown();
                 let finish = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx));
                 hang_up.run_until_cancelled(finish).await
-            }
+            } else {
+                None
+            },
         };
         if let Some(Err(error)) = ended {
             tracing::debug!(%peer, %error, "a connection broke");
