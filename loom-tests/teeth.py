@@ -158,6 +158,8 @@ FAULTS = [
        "        let flags: Vec<_> = table.members.iter().map(|member| member.mailbox().flags()).collect();\n        let head = head.load(); // step 1"),
       ("let gone = self.look(table);", "let gone = self.look(table, &flags);"),
       ("fn look(&self, table: &mut Table<S>)", "fn look(&self, table: &mut Table<S>, flags: &[crate::mailbox::Flags])"),
+      ("self.look_at_all(table, news)", "self.look_at_all(table, news, flags)"),
+      ("fn look_at_all(&self, table: &mut Table<S>, news: u64)", "fn look_at_all(&self, table: &mut Table<S>, news: u64, flags: &[crate::mailbox::Flags])"),
       ("let flags = member.mailbox().flags();", "let flags = flags.get(index).copied().unwrap_or_else(|| member.mailbox().flags());")],
      "delivery", "a_version_that_needs_a_snapshot_reaches_everybody"),
     ("step 4: pushes although it does not fit whole", "distribute.rs",

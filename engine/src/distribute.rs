@@ -182,7 +182,7 @@ impl<S: State> Distributor<S> {
         }
     }
 
-    /// Adds a subscription, from the next round on. Lock-free; O(1), whatever the number of members.
+    /// Adds a subscription, from the first round on that hears of its recovery. Lock-free; O(1), whatever the number of members.
     pub(crate) fn join(&self, member: Member<S>) {
         // Relaxed: decides only when memory is swept.
         self.live.fetch_add(1, Ordering::Relaxed);
@@ -558,7 +558,7 @@ impl<S: State> Member<S> {
 }
 
 impl<S: State> Drop for Joiner<S> {
-    /// One by one, as for versions: the list is as long as subscriptions were made between two rounds.
+    /// One by one, as for versions: the list is as long as subscriptions were made between two looks.
     fn drop(&mut self) {
         let mut next = self.next.take();
         while let Some(node) = next {

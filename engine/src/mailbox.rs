@@ -109,7 +109,7 @@ impl Mailbox {
         }
     }
 
-    /// The distributor's look, in rounds before which somebody came, left or recovered.
+    /// The distributor's look, in rounds before which somebody left or recovered.
     pub(crate) fn flags(&self) -> Flags {
         // Relaxed: L0, ordered by the fence F1 of the round. A stale "lagging" skips one that has just caught up, whose
         // head is then at least the round's; "gone" decides only when memory is freed.

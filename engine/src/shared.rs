@@ -244,8 +244,8 @@ unsafe fn give_back<T>(pointer: NonNull<Counted<T>>, handles: usize) {
     }
     // SAFETY: a counted handle stays, so the allocation is there, and this cannot free the value.
     let counted = unsafe { pointer.as_ref() };
-    // Relaxed would do: the value was not used through what is given back. But the handle that keeps it is in a version
-    // whose last `Arc` may go elsewhere, by a fence, which ThreadSanitizer does not see.
+    // Relaxed would do: the value was not used through what is given back, and a handle stays. Release tells ThreadSanitizer
+    // so, wherever that handle goes.
     counted.count.fetch_sub(handles, Ordering::Release);
 }
 

@@ -17,7 +17,7 @@ pub struct EngineStats {
     pub published: u64,
     /// Subscriptions alive now.
     pub subscriptions: u64,
-    /// Rounds of distribution that went through the subscriptions, sweeps of those that left included. Fewer than
+    /// Rounds of distribution that had something to tell, and somebody who has taken a first snapshot to tell it to. Fewer than
     /// publishes, when publishers meet.
     pub rounds: u64,
     /// How often a round did not fit a subscription's ring.

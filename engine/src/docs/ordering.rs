@@ -2,8 +2,8 @@
 //!
 //! # The parts
 //!
-//! A *version* is an immutable value: state, labels, and the updates that led to it. The *head* is the newest one, in an
-//! atomic pointer. Publishing is two things:
+//! A *version* is an immutable value, state and labels, beside the updates that led to it, which its round takes. The *head* is
+//! the newest one, in an atomic pointer. Publishing is two things:
 //!
 //! * **commit**: load the head, compute the next version, compare-and-swap. Whoever loses computes again; somebody has
 //!   got on, so this is lock-free. From here on every reader of the head sees the change.
@@ -23,9 +23,9 @@
 //! round (role's holder)                      consumer, ring empty and lagging set
 //!   R1  h = load head                          C1  clear lagging, raise news
 //!   R2  fence(SeqCst)               F1         C2  fence(SeqCst)               F2
-//!   R3  take the joiners                       C3  s = load head: the snapshot, if beyond the cursor
-//!   R4  news, or anybody new? look at the
-//!       flags. For each member:
+//!   R3  news? take the joiners                 C3  s = load head: the snapshot, if beyond the cursor
+//!   R4  and look at the flags.
+//!       For each member:
 //!       lagging? skip. fits? push all.
 //!       else set lagging
 //!   R5  note h as distributed
@@ -58,11 +58,12 @@
 //!
 //! *What breaks it*: C3 before C1 (an update falls between the head loaded and the flag read); F1 or F2 left out (R4 may
 //! read a flag older than the head that R1 loaded); flags, news or joiners read before R1; news raised before
-//! the clear, or after F2, or either side of it Relaxed, or read after the flags; who joins not looked at (it may have
-//! recovered, and been counted, before it was in the table).
+//! the clear, or after F2, or either side of it Relaxed, or read after the flags or the joiners; who joins not looked at (it
+//! may have recovered, and been counted, before it was in the table).
 //!
 //! One who joins is the same with the push onto the joiners' list in the place of C1: it precedes F2, and a round that
-//! does not find it in the list has skipped it.
+//! does not find it in the list has skipped it. A round that finds no news does not look into the list: who has recovered
+//! since has raised the number after that look, and who has not would be skipped anyway.
 //!
 //! # Race 2: overflow against a consumer that drains
 //!
@@ -105,7 +106,7 @@
 //! a wake-up that is due, after which the consumer starts over with W1.
 //!
 //! Whom R7 looks at is noted when R4 looks at the flags: who did not lag then. R4 serves no others until it looks again, which it
-//! does once somebody has come, recovered, or been found not to fit. Of a set, the first is noted: R4 marks the set with the
+//! does once somebody has recovered, left, or been found not to fit. Of a set, the first is noted: R4 marks the set with the
 //! engine's address, which nobody else writes there, and takes the mark out when all are noted. Who overwrites it, another
 //! engine's round, makes this one note the set twice, never leave it out. The subscriptions' own waiters are looked at if one
 //! of them has ever been armed, which its consumer says before P and R7 asks after F3.

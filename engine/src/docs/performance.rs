@@ -3,7 +3,7 @@
 //! | operation | progress | cost |
 //! | --- | --- | --- |
 //! | [`Engine::publish`](crate::Engine::publish): commit | lock-free | `apply`, one allocation and one per update, and a list of several, one compare-and-swap, a look at one word for each thread that ever read a head |
-//! | … distribute | one thread at a time, nobody waits | lists of several versions or updates; one byte of a table per member, one flag each if one has joined, left or recovered, k pointer stores per member that keeps up; 1 KiB for one that is more than eight updates behind for the first time |
+//! | … distribute | one thread at a time, nobody waits | lists of several versions or updates; one byte of a table per member, one flag each if one has left or recovered, k pointer stores per member that keeps up; 1 KiB for one that is more than eight updates behind for the first time |
 //! | [`Engine::head`](crate::Engine::head) | wait-free | a load and a count |
 //! | [`Engine::read_head`](crate::Engine::read_head) | wait-free | a load |
 //! | [`Subscription::try_next`](crate::Subscription::try_next): update | wait-free | a slot, a few plain stores, and one decrement when the update is dropped |
@@ -46,6 +46,16 @@
 //! Changing one setting among 350 costs 0.80 µs, among 35,000 1.20 µs (±1 %): half of it is copying the path of one persistent
 //! tree and letting go of the old one. All layers of a key are in one node of one tree for that reason. With a tree for
 //! each layer and one of the winners it was half as much again (1.29 and 2.14 µs beside 0.84 and 1.28, in one run).
+//!
+//! A publish after a pause comes to cold caches, and then takes as long as it goes over cache lines, of code as of data,
+//! whatever these do. So what a publish of one setting does not run (batches, whole layers, refusals, a look at everybody's
+//! flags) stands in functions of its own, a round looks for joiners only when there is news, and a round takes its updates
+//! out of the version, so that the subscription which has one last lets go of it, and not the publisher of the next: together
+//! 0.9 times, with all of the caches overwritten in between, and 0.9 with the core's own overwritten.
+//!
+//! A PATRICIA trie of the keys' bits in place of the balanced tree passes two lines a level where that passes four. It was
+//! 0.95 times as long for sixteen keys that part from all others early, and 1.1 for keys that part late, 1.4 times the
+//! instructions where caches are warm.
 //!
 //! A publish of a trivial state to nobody costs about 270 ns: three allocations, two looks at the head and one swap of it
 //! (10 to 20 ns each, and the swap looks at one word for each thread that ever read a head), two fences and two swaps of the

@@ -25,7 +25,8 @@ use crate::{Transition, sync::Arc};
 /// Steps change the layers and their winners. Only [`finish`](Self::finish) makes the updates, from the winners before
 /// the first step and after the last one: what is set and unset on the way is nobody's business.
 ///
-/// Walking a tree of strings is what a change costs, so what one walk finds is handed on rather than looked up again.
+/// Walking a tree of strings is what a change costs, so what one walk finds is handed on rather than looked up again. What
+/// setting one key does not need is out of line, since a change comes to cold caches, of code too.
 pub(super) struct Draft<'a> {
     old: &'a Settings,
     next: Settings,
@@ -96,8 +97,8 @@ impl<'a> Draft<'a> {
 
     /// The next state and what leads there.
     pub(super) fn finish(self) -> Result<Transition<Settings>, Rejection> {
-        if self.over.is_some() {
-            return Err(self.too_large());
+        if let Some((source, key)) = self.over {
+            return Err(too_large(source, key, &self.next));
         }
         // One turn is the ordinary case, and not worth a map.
         let turns = if self.turns.len() > 1 {
@@ -120,17 +121,6 @@ impl<'a> Draft<'a> {
         })
     }
 
-    #[cold]
-    fn too_large(self) -> Rejection {
-        let (source, key) = self.over.expect("asked for when it is over the limit");
-        Rejection::TotalTooLarge {
-            source,
-            key,
-            encoded_len: self.next.resolved().encoded_len(),
-            limit: self.next.size_limit(),
-        }
-    }
-
     fn set(
         &mut self,
         source: Source,
@@ -143,7 +133,7 @@ impl<'a> Draft<'a> {
         let key = holders.map_or(key, |holders| holders.winner().key());
         let held = holders.and_then(|holders| holders.held_by(source));
         let setting = match held.filter(|held| held.setting.value() == value) {
-            Some(held) if held.provenance.as_deref() == provenance => return Ok(()),
+            Some(held) if held.provenance.as_ref() == provenance => return Ok(()),
             Some(held) => Arc::clone(&held.setting),
             None => self.new_setting(source, key, value)?,
         };
@@ -152,7 +142,7 @@ impl<'a> Draft<'a> {
         }
         let held = Held {
             setting,
-            provenance: provenance.cloned().map(Arc::new),
+            provenance: provenance.cloned(),
         };
         let before = holders.map(|holders| Arc::clone(holders.winner()));
         let after = match holders {
@@ -283,6 +273,17 @@ fn next_of<'a>(batches: &mut Vec<slice::Iter<'a, Change>>) -> Option<&'a Change>
             Some(change) => return Some(change),
             None => drop(batches.pop()),
         }
+    }
+}
+
+/// The step that brought `all` over their limit.
+#[cold]
+fn too_large(source: Source, key: Key, all: &Settings) -> Rejection {
+    Rejection::TotalTooLarge {
+        source,
+        key,
+        encoded_len: all.resolved().encoded_len(),
+        limit: all.size_limit(),
     }
 }
 

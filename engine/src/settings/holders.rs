@@ -15,8 +15,7 @@ pub(super) struct Holders {
 #[derive(Clone)]
 pub(super) struct Held {
     pub(super) setting: Arc<Setting>,
-    /// Behind a pointer: few settings have one, and it is six times as large.
-    pub(super) provenance: Option<Arc<Provenance>>,
+    pub(super) provenance: Option<Provenance>,
 }
 
 impl Holders {

@@ -140,7 +140,7 @@ impl Held {
     fn layered(&self, wins: bool) -> Layered {
         Layered {
             setting: Arc::clone(&self.setting),
-            provenance: self.provenance.as_deref().cloned(),
+            provenance: self.provenance.clone(),
             wins,
         }
     }

@@ -12,9 +12,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use configstream_engine::settings::Resolution;
-use futures_util::{StreamExt, TryFutureExt};
 use futures_util::future::Either;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{StreamExt, TryFutureExt};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -203,8 +203,8 @@ impl<S: Resolution> Acceptor<S> {
         // A set, of one, since that polls who was woken: a connection is polled for each publish, these hardly ever.
         let mut closing = FuturesUnordered::from_iter([closing]);
         let ended = tokio::select! {
+            // Or a connection that is never through with its work would spend what tokio grants a task, and be left no end.
             biased;
-            ended = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx)) => Some(ended),
             Some(closing) = closing.next() => if closing {
                 served.as_mut().graceful_shutdown();
                 let finish = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx));
@@ -212,6 +212,7 @@ impl<S: Resolution> Acceptor<S> {
             } else {
                 None
             },
+            ended = poll_fn(|cx| together.poll(served.as_mut(), &stream, cx)) => Some(ended),
         };
         if let Some(Err(error)) = ended {
             tracing::debug!(%peer, %error, "a connection broke");
