@@ -168,7 +168,7 @@ FAULTS = [
      "delivery", "a_batch_is_seen_whole"),
     ("step 4: pushes to one that lags", "distribute.rs",
      [("            if member.lagging {\n                continue;\n            }\n", "")],
-     "delivery", "a_batch_is_seen_whole"),
+     "delivery", "after_a_resync_no_update_is_missing"),
     ("step 4: overflow does not set lagging", "distribute.rs",
      [("                    member.lag(self.pushed());\n", "")],
      "delivery", "a_drop_leads"),
@@ -246,7 +246,7 @@ FAULTS = [
      "delivery", "whoever_joins_during_a_round"),
     ("join: pushed onto the list without Release", "sync/modelled.rs",
      [(".compare_exchange(seen, new, Ordering::AcqRel, Ordering::Acquire)", ".compare_exchange(seen, new, Ordering::Relaxed, Ordering::Relaxed)")],
-     "delivery", "a_batch_is_seen_whole"),
+     "delivery", "whoever_joins_during_a_round"),
     # The consumer.
     ("consumer: head loaded before lagging is cleared", "subscription.rs",
      [("        self.core.distributor.recover(self.mailbox());\n        let version = self.core.head.load();", "        let version = self.core.head.load();\n        self.core.distributor.recover(self.mailbox());")],

@@ -198,7 +198,9 @@ fn a_set_is_woken_by_every_round() {
         followers[0].step();
         let publishing = thread::spawn(move || {
             engine.publish(&Up).unwrap();
-            let another = engine.subscribe();
+            // News, so that the next round notes anew whom to wake.
+            let mut another = engine.subscribe();
+            another.try_next().expect("a snapshot is there at once");
             engine.publish(&Up).unwrap();
             (engine, another)
         });
