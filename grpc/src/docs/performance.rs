@@ -77,8 +77,9 @@
 //!
 //! Since then a publish goes over fewer lines again
 //! ([where the time of a commit goes](configstream_engine::docs::performance#where-the-time-of-a-commit-goes)): publish with
-//! 512 parked streams, five times fifteen runs, on the same machine: 0.37, 0.39, 0.41, 0.43 and 0.45 (upper quartiles 0.45 to
-//! 0.48), 14 to 17 µs beside 34 to 40.
+//! 512 parked streams, nine times fifteen runs, on the same machine: 0.35 to 0.47, in the middle 0.41 (upper quartiles 0.45 to
+//! 0.53), 14 to 20 µs beside 34 to 44; just before 0.45, 0.54 and 0.63. Paced over a Unix socket, fifteen runs: 2.57 µs, 0.45 of
+//! the naive server's processor time (±7 %).
 //!
 //! Beside 100 stalled streams, by without, in seven pairs: p99 of the others 1.02 (0.96 to 1.13), of publishing 1.13 (0.84 to
 //! 1.24); a stalled stream holds 148 KiB.
