@@ -92,7 +92,7 @@ impl<S: State> Version<S> {
             position: 0,
             forced: 0,
             needs_snapshot: false,
-            step: Exclusive::default(),
+            step: Exclusive::new(Step::default()),
         }
     }
 

@@ -417,4 +417,5 @@ fn a_stalled_subscription_holds_at_most_its_ring_and_one_version() {
     assert_eq!(updates.load(Ordering::Relaxed), 0);
     drop(engine);
     assert_eq!(states.load(Ordering::Relaxed), 0);
+    assert_eq!(updates.load(Ordering::Relaxed), 0);
 }

@@ -276,7 +276,7 @@ fn next_of<'a>(batches: &mut Vec<slice::Iter<'a, Change>>) -> Option<&'a Change>
     }
 }
 
-/// The step that brought `all` over their limit.
+/// Why a change is refused whose step for `key` brought `all` over their limit.
 #[cold]
 fn too_large(source: Source, key: Key, all: &Settings) -> Rejection {
     Rejection::TotalTooLarge {

@@ -114,12 +114,6 @@ pub(crate) struct Exclusive<T> {
     value: std::sync::Mutex<T>,
 }
 
-impl<T: Default> Default for Exclusive<T> {
-    fn default() -> Self {
-        Self::new(T::default())
-    }
-}
-
 #[allow(unsafe_code)]
 // SAFETY: `access` guards no memory (its content is `()`); the value is behind a mutex.
 unsafe impl<T: Send> Sync for Exclusive<T> {}

@@ -58,7 +58,6 @@ impl<T> PointerCell<T> {
 /// Data that a protocol elsewhere gives to one thread at a time.
 ///
 /// The mutex is never contended while that protocol holds; it is here because `unsafe` would buy 5 ns a round.
-#[derive(Default)]
 pub(crate) struct Exclusive<T>(Mutex<T>);
 
 impl<T> Exclusive<T> {
