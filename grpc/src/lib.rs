@@ -73,7 +73,7 @@ pub use server::{
     AUDIT_LOG, AdminBackend, AdminError, AgentReport, Applied, ChangeRequest, Conditions,
     Difference, Edit, Explanation, HostStatus, Limits, Listener, Registration, Server,
     ServerBounds, ServerBuilder, ServerHandle, ServerObserver, ServerStats, Sessions, SourceReport,
-    StreamReport,
+    StreamReport, UnixTransport,
 };
 pub use tls::{Identity, IdentityError};
 pub use token::{Token, TokenError};

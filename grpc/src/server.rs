@@ -26,6 +26,7 @@ mod session;
 mod sparing;
 mod stream;
 mod together;
+mod unix;
 mod unread;
 mod wait;
 
@@ -51,6 +52,7 @@ pub use self::handle::{ServerHandle, ServerObserver};
 pub use self::limits::Limits;
 pub use self::registration::Registration;
 pub use self::session::{AgentReport, Sessions, StreamReport};
+pub use self::unix::UnixTransport;
 
 pub(crate) use self::limits::LONGEST_KEEPALIVE;
 

@@ -1,10 +1,13 @@
 //! This project's server.
 
+use std::io;
+
 use configstream_engine::Engine;
 use configstream_engine::settings::{Change, Key, Settings, Source};
-use configstream_grpc::{Identity, Limits, Server, ServerHandle, Token};
+use configstream_grpc::{Identity, Limits, Server, ServerHandle, Token, UnixTransport};
+use tokio::net::UnixStream;
 
-use super::server::{RING_CAPACITY, Service, Socket, nth_of, update_keys};
+use super::server::{RING_CAPACITY, Service, Socket, Stream, nth_of, update_keys};
 
 pub(super) struct Ours {
     engine: Engine<Settings>,
@@ -32,6 +35,10 @@ impl Ours {
 }
 
 impl Service for Ours {
+    fn unix(&self, socket: UnixStream) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(UnixTransport::new(socket)?))
+    }
+
     fn serve_connection(&self, socket: Socket) {
         self.handle.serve_connection(socket);
     }

@@ -14,7 +14,7 @@ use configstream_engine::settings::{Assignment, Change, Key, Settings, Source};
 use nix::sys::prctl;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
@@ -61,6 +61,11 @@ impl Implementation {
 
 /// A server that can be measured.
 pub(super) trait Service: Send + Sync + 'static {
+    /// What its own accept loop makes of a Unix socket.
+    fn unix(&self, socket: UnixStream) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(socket))
+    }
+
     /// Serves a connection that has been let in.
     fn serve_connection(&self, socket: Socket);
 
@@ -193,8 +198,9 @@ fn listen(
         ))),
         false => None,
     };
+    let admitting = service.clone();
     let admit = move |socket: Box<dyn Stream>| {
-        let (tls, service) = (tls.clone(), service.clone());
+        let (tls, service) = (tls.clone(), admitting.clone());
         let socket = Counted::new(socket, writes.clone());
         tokio::spawn(async move {
             let trusted: Box<dyn Stream> = match tls {
@@ -212,7 +218,10 @@ fn listen(
         let listener = UnixListener::bind(&path)?;
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                admit(Box::new(socket));
+                match service.unix(socket) {
+                    Ok(socket) => admit(socket),
+                    Err(error) => return eprintln!("refused: {error}"),
+                }
             }
         });
         return Ok(path.display().to_string());
@@ -234,7 +243,7 @@ fn listen(
 /// Any kind of socket.
 pub(super) struct Socket(Box<dyn Stream>);
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 

@@ -20,7 +20,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -42,6 +42,7 @@ use crate::server::preface::{self, Prefaced};
 use crate::server::request::Timed;
 use crate::server::service::{Connection, Over, STREAM_CONFIG_EVENTS};
 use crate::server::together::{Beside, Together};
+use crate::server::unix::UnixTransport;
 use crate::server::unread::{Reply, Unread};
 
 /// A bound socket to serve on.
@@ -307,7 +308,7 @@ impl<S: Resolution> Drop for Counted<S> {
     }
 }
 
-async fn accept(listener: &Listener) -> io::Result<(Either<TcpStream, UnixStream>, Peer)> {
+async fn accept(listener: &Listener) -> io::Result<(Either<TcpStream, UnixTransport>, Peer)> {
     match listener {
         Listener::Tcp(listener) => {
             let (stream, address) = listener.accept().await?;
@@ -318,7 +319,7 @@ async fn accept(listener: &Listener) -> io::Result<(Either<TcpStream, UnixStream
         Listener::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
             let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
-            Ok((Either::Right(stream), Peer::Unix(process)))
+            Ok((Either::Right(UnixTransport::new(stream)?), Peer::Unix(process)))
         }
     }
 }

@@ -57,6 +57,9 @@ impl<S: Resolution> ServerHandle<S> {
     /// handshake of its own. Nothing is asked here but the token and the session, and to begin within
     /// [`handshake_timeout`](crate::Limits::handshake_timeout). Spawns onto the current tokio runtime.
     ///
+    /// Unix sockets are cheaper as a [`UnixTransport`](crate::UnixTransport), which those of a
+    /// [`Listener`](crate::Listener) are anyway.
+    ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn serve_connection(
