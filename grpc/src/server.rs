@@ -13,6 +13,7 @@ mod handle;
 mod handshakes;
 mod limits;
 mod open_stream;
+mod outgoing;
 mod peer;
 mod preface;
 mod progress;

@@ -4,7 +4,7 @@
 //! handshakes, send buffers and stalls.
 
 use std::convert::Infallible;
-use std::future::{poll_fn, ready};
+use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use configstream_engine::settings::Resolution;
+use futures_util::StreamExt;
 use futures_util::future::Either;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{StreamExt, TryFutureExt};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -37,10 +37,11 @@ use crate::server::core::Core;
 use crate::server::cork::Corked;
 use crate::server::handshakes::UnderWay;
 use crate::server::limits::{LONGEST_KEEPALIVE, Limits};
+use crate::server::outgoing::Outgoing;
 use crate::server::peer::Peer;
 use crate::server::preface::{self, Prefaced};
 use crate::server::request::Timed;
-use crate::server::service::{Connection, Over, STREAM_CONFIG_EVENTS};
+use crate::server::service::{Connection, Over, STREAM_CONFIG_EVENTS, stream_config_events};
 use crate::server::together::{Beside, Together};
 use crate::server::unix::UnixTransport;
 use crate::server::unread::{Reply, Unread};
@@ -225,28 +226,29 @@ impl<S: Resolution> Acceptor<S> {
         &self,
         request: http::Request<Incoming>,
         over: &Over<S>,
-    ) -> impl Future<Output = Result<http::Response<Body>, Infallible>> + Send + use<S> {
-        let admitted = auth::admit(&self.core.token, request.uri().path(), request.headers());
-        if let Err(refusal) = admitted {
-            return Either::Left(ready(Ok(Status::from(refusal).into_http())));
-        }
+    ) -> impl Future<Output = Result<http::Response<Outgoing<S>>, Infallible>> + Send + use<S> {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let admitted = auth::admit(&self.core.token, path, &parts.headers);
+        let streams = path == STREAM_CONFIG_EVENTS;
         let limit = self.core.bounds.granted().limits.request_timeout;
-        let unread = over.connection.unread.clone();
-        let (mut parts, body) = request.into_parts();
-        let streams = parts.uri.path() == STREAM_CONFIG_EVENTS;
-        let body = Timed::new(body, parts.uri.path(), limit);
-        parts.extensions.insert(over.clone());
+        let body = Body::new(Timed::new(body, path, limit));
         let request = http::Request::from_parts(parts, body);
-        // Always ready: each route is a service of its own, and none of ours waits.
-        let replying = self.routes.clone().call(request);
-        Either::Right(replying.map_ok(move |reply| {
-            // A stream of events is looked after by the registry.
-            if streams {
-                reply
-            } else {
-                reply.map(|body| Body::new(Reply::new(body, unread)))
-            }
-        }))
+        let (core, mut routes, over) = (self.core.clone(), self.routes.clone(), over.clone());
+        // In a box, or a stream would keep the room for it.
+        Box::pin(async move {
+            let unread = over.connection.unread.clone();
+            let reply = match admitted {
+                Err(refusal) => Status::from(refusal).into_http(),
+                Ok(()) if streams => match stream_config_events(core, over, request).await {
+                    Ok(events) => return Ok(events.map(Outgoing::Events)),
+                    Err(status) => status.into_http(),
+                },
+                // Always ready: each route is a service of its own, and none of ours waits.
+                Ok(()) => routes.call(request).await?,
+            };
+            Ok(reply.map(|body| Outgoing::Reply(Reply::new(body, unread))))
+        })
     }
 }
 
@@ -319,7 +321,10 @@ async fn accept(listener: &Listener) -> io::Result<(Either<TcpStream, UnixTransp
         Listener::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
             let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
-            Ok((Either::Right(UnixTransport::new(stream)?), Peer::Unix(process)))
+            Ok((
+                Either::Right(UnixTransport::new(stream)?),
+                Peer::Unix(process),
+            ))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The services that agents in the field speak to.
 //!
-//! `AgentSecure` is routed by hand, since the generated server encodes every event for every stream; the rest is small
-//! and goes through generated code.
+//! `AgentSecure` is routed by hand, since the generated server encodes every event for every stream; and the call that
+//! streams past tonic's router, which puts a body into three boxes. The rest is small and goes through generated code.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -38,7 +38,7 @@ use crate::server::together::Turns;
 use crate::server::unread::Unread;
 use crate::status::Refusal;
 
-/// What a request runs over; the accept loop puts it into each.
+/// What a stream of events runs over.
 #[derive(Clone, Debug)]
 pub(crate) struct Over<S: Resolution> {
     pub(crate) connection: Connection,
@@ -58,7 +58,49 @@ pub(crate) struct Connection {
 /// The call that streams.
 pub(crate) const STREAM_CONFIG_EVENTS: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
 
-/// `datadog.api.v1.AgentSecure`.
+/// Authorises, subscribes, wraps, returns.
+pub(crate) async fn stream_config_events<S: Resolution>(
+    core: Arc<Core<S>>,
+    over: Over<S>,
+    request: http::Request<Body>,
+) -> Result<http::Response<EventBody<S>>, Status> {
+    let (parts, body) = request.into_parts();
+    // Before the message is read: who has no session is told so, whatever it sends, and holds no handler.
+    let (session_id, registration) = core.registry.authorise(session_id(&parts))?;
+    let message = read_message::<ConfigStreamRequest>(body, core.request_bytes).await?;
+    if message.name.len() > NAME_BYTES {
+        return Err(Status::from(Refusal::NameTooLong {
+            size: message.name.len(),
+            limit: NAME_BYTES,
+        }));
+    }
+    if let Some(unsaid) = core.stream_log.admit() {
+        tracing::info!(
+            session_id,
+            unsaid,
+            "Config stream authorized for remote agent '{}' (session_id '{session_id}')",
+            registration.display_name
+        );
+    }
+    let name = if message.name.is_empty() {
+        registration.display_name
+    } else {
+        message.name
+    };
+    let (connection, reader) = (over.connection, over.events.reader(name.as_str()));
+    let observer = reader.observer();
+    let opened = core.registry.now();
+    let open = OpenStream::new(name, session_id, opened, connection.clone(), observer);
+    let stream = EventStream::open(core, reader, Arc::new(open))?;
+
+    let mut response = http::Response::new(EventBody::new(stream, connection));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    Ok(response)
+}
+
+/// `datadog.api.v1.AgentSecure`, but for the call that streams.
 #[derive(Debug)]
 pub(crate) struct AgentSecure<S: Resolution>(pub(crate) Arc<Core<S>>);
 
@@ -66,10 +108,6 @@ impl<S: Resolution> AgentSecure<S> {
     async fn route(core: Arc<Core<S>>, request: http::Request<Body>) -> http::Response<Body> {
         let limit = core.request_bytes;
         match request.uri().path() {
-            STREAM_CONFIG_EVENTS => match Self::stream(core, request).await {
-                Ok(response) => response,
-                Err(status) => status.into_http(),
-            },
             "/datadog.api.v1.AgentSecure/RegisterRemoteAgent" => {
                 let handler = |message| register(&core, message);
                 unary(handler, request, limit).await
@@ -83,49 +121,6 @@ impl<S: Resolution> AgentSecure<S> {
             }
             _ => Status::unimplemented("").into_http(),
         }
-    }
-
-    /// Authorises, subscribes, wraps, returns.
-    async fn stream(
-        core: Arc<Core<S>>,
-        request: http::Request<Body>,
-    ) -> Result<http::Response<Body>, Status> {
-        let (parts, body) = request.into_parts();
-        // Before the message is read: who has no session is told so, whatever it sends, and holds no handler.
-        let (session_id, registration) = core.registry.authorise(session_id(&parts))?;
-        let message = read_message::<ConfigStreamRequest>(body, core.request_bytes).await?;
-        if message.name.len() > NAME_BYTES {
-            return Err(Status::from(Refusal::NameTooLong {
-                size: message.name.len(),
-                limit: NAME_BYTES,
-            }));
-        }
-        if let Some(unsaid) = core.stream_log.admit() {
-            tracing::info!(
-                session_id,
-                unsaid,
-                "Config stream authorized for remote agent '{}' (session_id '{session_id}')",
-                registration.display_name
-            );
-        }
-        let name = if message.name.is_empty() {
-            registration.display_name
-        } else {
-            message.name
-        };
-        let over = parts.extensions.get::<Over<S>>().cloned();
-        let over = over.ok_or_else(|| Status::internal("not over a connection"))?;
-        let (connection, reader) = (over.connection, over.events.reader(name.as_str()));
-        let observer = reader.observer();
-        let opened = core.registry.now();
-        let open = OpenStream::new(name, session_id, opened, connection.clone(), observer);
-        let stream = EventStream::open(core, reader, Arc::new(open))?;
-
-        let mut response = http::Response::new(Body::new(EventBody::new(stream, connection)));
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        Ok(response)
     }
 }
 
