@@ -237,6 +237,21 @@ pub(super) const WIRE: &[Reach] = &[
         AtMost(20.0),
     ),
     reach(
+        "1,000 updates a second, over a Unix socket: processor time per update, beside the naive server",
+        "wire_cpu_ratio/naive_tonic/paced_1000_100x10_unix",
+        AtMost(0.4),
+    ),
+    reach(
+        "… p50",
+        "wire_latency_ratio/naive_tonic/paced_1000_100x10_unix/p50",
+        AtMost(0.7),
+    ),
+    reach(
+        "… socket writes per publish",
+        "wire_writes/engine/paced_1000_100x10_unix",
+        AtMost(20.0),
+    ),
+    reach(
         "publish with 512 parked streams, beside the naive server",
         "wire_publish_p50_ratio/naive_tonic/paced_200_512x8_tcp",
         AtMost(0.5),
