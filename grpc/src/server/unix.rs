@@ -124,8 +124,8 @@ mod tests {
     use std::fs;
     use std::future::poll_fn;
     use std::io::Read;
-    use std::os::fd::RawFd;
 
+    use nix::sys::stat::fstat;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -138,19 +138,21 @@ mod tests {
         (UnixTransport::new(near).unwrap(), far)
     }
 
-    /// What the system was asked to tell of a descriptor, as `epoll` shows it: proc_pid_fdinfo(5).
-    fn watched_for(socket: RawFd) -> u32 {
+    /// What the system was asked to tell of the socket, by whichever descriptor: proc_pid_fdinfo(5). By its inode, since the
+    /// number of a closed descriptor is the next one's, in another test.
+    fn watched_for(transport: &UnixTransport) -> u32 {
+        let inode = format!("ino:{:x}", fstat(&transport.socket).unwrap().st_ino);
         let about = |number: String| fs::read_to_string(format!("/proc/self/fdinfo/{number}"));
         let events = fs::read_dir("/proc/self/fd")
             .unwrap()
             .filter_map(|entry| about(entry.ok()?.file_name().into_string().ok()?).ok())
             .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
             .filter_map(|line| {
-                let mut words = line.strip_prefix("tfd:")?.split_whitespace();
-                let (number, events) = (words.next()?, words.nth(1)?);
-                (number.parse() == Ok(socket)).then(|| u32::from_str_radix(events, 16).unwrap())
+                let words: Vec<_> = line.strip_prefix("tfd:")?.split_whitespace().collect();
+                let events = u32::from_str_radix(words[2], 16).unwrap();
+                words.contains(&&*inode).then_some(events)
             });
-        events.fold(0, |all, one| all | one)
+        events.fold(0, |all, one| all | one) & (EPOLLIN | EPOLLOUT)
     }
 
     /// Writes until there is no room: how much.
@@ -175,12 +177,10 @@ mod tests {
     async fn room_is_asked_for_from_a_write_that_finds_none_until_all_is_written() {
         let (mut near, mut far) = pair();
         near.write_all(b"read, and nobody is woken").await.unwrap();
-        let watched = watched_for(near.socket.as_raw_fd());
-        assert_eq!(watched & (EPOLLIN | EPOLLOUT), EPOLLIN);
+        assert_eq!(watched_for(&near), EPOLLIN);
 
         let written = 25 + fill(&mut near).await;
-        let waiting = near.waiting.as_ref().unwrap().as_raw_fd();
-        assert_eq!(watched_for(waiting) & EPOLLOUT, EPOLLOUT);
+        assert_eq!(watched_for(&near), EPOLLIN | EPOLLOUT);
         let reader = std::thread::spawn(move || {
             let mut read = Vec::new();
             far.read_to_end(&mut read).unwrap();
@@ -189,7 +189,7 @@ mod tests {
         near.write_all(b"the rest").await.unwrap();
         near.flush().await.unwrap();
         assert!(near.waiting.is_none());
-        assert_eq!(watched_for(waiting), 0);
+        assert_eq!(watched_for(&near), EPOLLIN);
         near.shutdown().await.unwrap();
         let read = reader.join().unwrap();
         assert_eq!(read.len(), written + 8);
