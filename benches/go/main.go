@@ -102,7 +102,7 @@ func obey(core *core, writes *atomic.Uint64, line []byte) {
 	if err := json.Unmarshal(line, &asked); err != nil {
 		log.Fatalf("%s: %v", line, err)
 	}
-	started := now()
+	started, pauses := now(), uint64(0)
 	work := func(func(uint64)) {}
 	switch {
 	case asked.Paced != nil:
@@ -110,7 +110,7 @@ func obey(core *core, writes *atomic.Uint64, line []byte) {
 		work = func(publish func(uint64)) {
 			for nth := range asked.Paced.Updates {
 				due := started + nth*asked.Paced.IntervalNs
-				sleepUntil(due)
+				pauses += sleepUntil(due)
 				publish(due)
 			}
 		}
@@ -118,7 +118,7 @@ func obey(core *core, writes *atomic.Uint64, line []byte) {
 		work = func(publish func(uint64)) {
 			for now() < started+asked.Saturated.DurationNs {
 				if core.slowestLag() > behind {
-					sleepUntil(now() + uint64(pause))
+					pauses += sleepUntil(now() + uint64(pause))
 					continue
 				}
 				for range burst {
@@ -129,10 +129,11 @@ func obey(core *core, writes *atomic.Uint64, line []byte) {
 	default:
 		log.Fatalf("%s: not a command", line)
 	}
-	say(map[string]any{"Published": measured(core, writes, started, work)})
+	say(map[string]any{"Published": measured(core, writes, started, &pauses, work)})
 }
 
-func measured(core *core, writes *atomic.Uint64, started uint64, work func(func(uint64))) map[string]any {
+// What publishing by work took, without the processor time of its pauses and of its own.
+func measured(core *core, writes *atomic.Uint64, started uint64, pauses *uint64, work func(func(uint64))) map[string]any {
 	times := map[uint64]uint64{}
 	cpu, written, updates := cpuTime(), writes.Load(), uint64(0)
 	work(func(due uint64) {
@@ -142,15 +143,15 @@ func measured(core *core, writes *atomic.Uint64, started uint64, work func(func(
 		updates++
 	})
 	for end := now() + uint64(patience); core.slowestLag() > 0 && now() < end; {
-		time.Sleep(look)
+		*pauses += sleepUntil(now() + uint64(look))
 	}
-	time.Sleep(settle)
+	*pauses += sleepUntil(now() + uint64(settle))
 	counts := make([][2]uint64, 0, len(times))
 	for value, count := range times {
 		counts = append(counts, [2]uint64{value, count})
 	}
 	return map[string]any{
-		"updates": updates, "started_ns": started, "cpu_ns": cpuTime() - cpu,
+		"updates": updates, "started_ns": started, "cpu_ns": cpuTime() - cpu - *pauses, "pauses_ns": *pauses,
 		"writes": writes.Load() - written, "publish_ns": counts,
 	}
 }

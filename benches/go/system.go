@@ -20,6 +20,12 @@ func cpuTime() uint64 {
 	return clock(process)
 }
 
+// Processor time of the calling thread.
+func threadTime() uint64 {
+	const thread = 3
+	return clock(thread)
+}
+
 func clock(which uintptr) uint64 {
 	var time syscall.Timespec
 	if _, _, failed := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, which, uintptr(unsafe.Pointer(&time)), 0); failed != 0 {
@@ -28,12 +34,16 @@ func clock(which uintptr) uint64 {
 	return uint64(time.Nano())
 }
 
-// Of the calling thread.
-func sleepUntil(due uint64) {
-	if present := now(); due > present {
-		rest := syscall.NsecToTimespec(int64(due - present))
-		syscall.Nanosleep(&rest, nil)
+// The calling thread, which says what processor time that took.
+func sleepUntil(due uint64) uint64 {
+	present := now()
+	if due <= present {
+		return 0
 	}
+	before := threadTime()
+	rest := syscall.NsecToTimespec(int64(due - present))
+	syscall.Nanosleep(&rest, nil)
+	return threadTime() - before
 }
 
 // By default the kernel lets a thread oversleep by 50 us.

@@ -107,5 +107,7 @@ fn figures_are_left_as_json() {
     for server in ["engine", "naive_tonic"] {
         let writes = of(&format!("wire_writes/{server}/paced_1000_100x10_unix"));
         assert!(writes["median"].as_f64() > Some(0.0), "{writes}");
+        let pauses = of(&format!("wire_pauses/{server}/paced_1000_100x10_unix"));
+        assert!(pauses["median"].as_f64() > Some(0.0), "{pauses}");
     }
 }

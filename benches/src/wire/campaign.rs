@@ -52,8 +52,10 @@ pub struct Outcome {
     pub bytes_per_stalled: f64,
     /// Updates read per second, all streams together.
     pub delivered_per_second: f64,
-    /// Processor time of the server per update read.
+    /// Processor time of the server per update read, without the publisher's pauses.
     pub cpu_ns: f64,
+    /// Processor time of the publisher's pauses per update read.
+    pub pauses_ns: f64,
     /// Socket writes per update published.
     pub writes: f64,
     /// Snapshots that repaired a stream which had fallen behind.
@@ -184,6 +186,7 @@ impl Scenario {
             bytes_per_stalled,
             delivered_per_second: received.updates as f64 / (elapsed as f64 / 1e9),
             cpu_ns: published.cpu_ns as f64 / received.updates as f64,
+            pauses_ns: published.pauses_ns as f64 / received.updates as f64,
             writes: published.writes as f64 / published.updates as f64,
             resyncs: received.snapshots,
             publish_ns: control::uncounted(&published.publish_ns),

@@ -12,6 +12,11 @@ pub(super) fn cpu_ns() -> u64 {
     read(ClockId::CLOCK_PROCESS_CPUTIME_ID)
 }
 
+/// Processor time of this thread.
+pub(super) fn thread_cpu_ns() -> u64 {
+    read(ClockId::CLOCK_THREAD_CPUTIME_ID)
+}
+
 fn read(clock: ClockId) -> u64 {
     let time = clock_gettime(clock).expect("a clock that every Linux has");
     u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000

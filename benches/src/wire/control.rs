@@ -33,8 +33,10 @@ pub(super) struct Published {
     pub(super) updates: u64,
     /// When the first was due.
     pub(super) started_ns: u64,
-    /// Processor time of the server until everything was delivered.
+    /// Processor time of the server until everything was delivered, without that of the publisher's pauses.
     pub(super) cpu_ns: u64,
+    /// Processor time that the publishing thread took to fall asleep and to wake.
+    pub(super) pauses_ns: u64,
     /// Socket writes until then.
     pub(super) writes: u64,
     /// How long publishing one took.

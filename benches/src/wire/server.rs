@@ -1,5 +1,6 @@
 //! The process that serves, and publishes when told.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::transport::server::Connected;
 
 use super::access::Access;
-use super::clock::{cpu_ns, now_ns};
+use super::clock::{cpu_ns, now_ns, thread_cpu_ns};
 use super::control::{self, Published, ServerAnswer, ServerCommand, hear, say};
 use super::counted::Counted;
 use super::naive::Naive;
@@ -101,6 +102,7 @@ pub fn serve(options: &ServerOptions) -> io::Result<()> {
         let publishing = Publishing {
             service: &*service,
             writes: &writes,
+            pauses_ns: Cell::new(0),
         };
         let answer = match command {
             ServerCommand::Memory => ServerAnswer::Memory {
@@ -123,6 +125,8 @@ pub fn serve(options: &ServerOptions) -> io::Result<()> {
 struct Publishing<'a> {
     service: &'a dyn Service,
     writes: &'a AtomicU64,
+    /// Processor time that went into pauses.
+    pauses_ns: Cell<u64>,
 }
 
 impl Publishing<'_> {
@@ -131,7 +135,7 @@ impl Publishing<'_> {
         self.measured(start, |publish| {
             for nth in 0..updates {
                 let due = start + nth * interval_ns;
-                sleep(Duration::from_nanos(due.saturating_sub(now_ns())));
+                self.pause(Duration::from_nanos(due.saturating_sub(now_ns())));
                 publish(due);
             }
         })
@@ -142,7 +146,7 @@ impl Publishing<'_> {
         self.measured(start, |publish| {
             while now_ns() < start + duration_ns {
                 if self.service.slowest_lag() > BEHIND {
-                    sleep(PAUSE);
+                    self.pause(PAUSE);
                     continue;
                 }
                 for _ in 0..BURST {
@@ -167,7 +171,7 @@ impl Publishing<'_> {
         let end = now_ns() + PATIENCE_NS;
         let (mut written, mut quiet) = (writes, Duration::ZERO);
         while self.service.slowest_lag() > 0 && now_ns() < end && quiet < QUIET {
-            sleep(LOOK);
+            self.pause(LOOK);
             let before = std::mem::replace(&mut written, self.writes.load(Ordering::Relaxed));
             quiet = if written == before {
                 quiet + LOOK
@@ -175,14 +179,26 @@ impl Publishing<'_> {
                 Duration::ZERO
             };
         }
-        sleep(SETTLE);
+        self.pause(SETTLE);
+        let pauses_ns = self.pauses_ns.take();
         Published {
             updates,
             started_ns,
-            cpu_ns: cpu_ns() - cpu,
+            cpu_ns: (cpu_ns() - cpu).saturating_sub(pauses_ns),
+            pauses_ns,
             writes: self.writes.load(Ordering::Relaxed) - writes,
             publish_ns: control::counted(&times),
         }
+    }
+
+    /// Waits, at the expense of the measurement and not of what is measured.
+    fn pause(&self, time: Duration) {
+        if time.is_zero() {
+            return;
+        }
+        let before = thread_cpu_ns();
+        sleep(time);
+        self.pauses_ns.update(|sum| sum + thread_cpu_ns() - before);
     }
 }
 
@@ -343,3 +359,55 @@ const QUIET: Duration = Duration::from_millis(300);
 const SETTLE: Duration = Duration::from_millis(100);
 const CHANGING: u64 = 16;
 const SETTINGS: usize = 350 - 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Publishing takes 100 µs of its thread's time.
+    #[derive(Default)]
+    struct Laborious {
+        spent_ns: AtomicU64,
+    }
+
+    impl Service for Laborious {
+        fn serve_connection(&self, _: Socket) {
+            unreachable!("nobody connects");
+        }
+
+        fn publish(&self, _: u64, _: u64) {
+            let begun = thread_cpu_ns();
+            while thread_cpu_ns() < begun + 100_000 {}
+            let spent = thread_cpu_ns() - begun;
+            self.spent_ns.fetch_add(spent, Ordering::Relaxed);
+        }
+
+        fn slowest_lag(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn what_pauses_take_is_not_the_servers_and_what_publishing_takes_is_not_the_pauses() {
+        let (service, writes) = (Laborious::default(), AtomicU64::new(0));
+        let publishing = Publishing {
+            service: &service,
+            writes: &writes,
+            pauses_ns: Cell::new(0),
+        };
+        for _ in 0..2 {
+            service.spent_ns.store(0, Ordering::Relaxed);
+            let (process, thread) = (cpu_ns(), thread_cpu_ns());
+            let published = publishing.paced(100, 1_000_000);
+            let (process, thread) = (cpu_ns() - process, thread_cpu_ns() - thread);
+            let spent = service.spent_ns.load(Ordering::Relaxed);
+            assert!(published.pauses_ns > 0);
+            assert!(published.pauses_ns + spent <= thread, "{published:?}");
+            assert!(published.cpu_ns >= spent, "{published:?}");
+            assert!(
+                published.cpu_ns + published.pauses_ns <= process,
+                "{published:?}"
+            );
+        }
+    }
+}

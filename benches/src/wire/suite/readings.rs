@@ -67,6 +67,12 @@ pub(super) const READINGS: &[Reading] = &[
         |outcome| outcome.cpu_ns,
     ),
     reading(
+        "… of the publisher's pauses, not in it",
+        "wire_pauses",
+        Unit::Nanoseconds,
+        |outcome| outcome.pauses_ns,
+    ),
+    reading(
         "socket writes per publish",
         "wire_writes",
         Unit::Count,
