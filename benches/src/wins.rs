@@ -266,6 +266,13 @@ const REASONS: &[Reason] = &[
             is the same for every server and most of the whole. What is gained by encoding once is lost in it.",
     },
     Reason {
+        groups: &["wire_pauses"],
+        peers: &[],
+        parameters: &[],
+        why: "What the publishing thread takes to fall asleep and to wake, which is no server's doing: waking costs more on a processor that has \
+            idled meanwhile, and one that is kept busy has not.",
+    },
+    Reason {
         groups: &["wire_stalled_memory"],
         peers: &["go"],
         parameters: &[],

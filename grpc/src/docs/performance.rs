@@ -55,39 +55,52 @@
 //! Since then a publish has got shorter, measured on another machine, where it is cold from one publish to the next, and which
 //! changes its speed by a factor of three: of 19 µs where it was 24 in alternating runs, the first wake took 6.4, `apply` 3.9, the
 //! rings 3.6, letting go 1.5, the other wakes 0.9. What is left goes by the number of cache lines and of instructions, not by what
-//! these do: 245 lines of code and 151 of data for a commit. Then the rings of a connection became one. The whole of `cargo full`
-//! on that machine, as of then (56d5fe0; its figures of the engine alone are not comparable: the floor itself takes 2.3 times as
-//! long to distribute):
+//! these do: 245 lines of code and 151 of data for a commit. Then the rings of a connection became one, a publish came to
+//! [go over fewer lines](configstream_engine::docs::performance#where-the-time-of-a-commit-goes), a peer that reads a Unix socket
+//! woke nobody any more, and a stream of events lost its boxes. The same on that machine, of 9f74208, processor time without the
+//! publisher's pauses, which the table above has in it ([more on these](#where-the-rest-goes)):
 //!
 //! | | this server | naive | quotient |
 //! | --- | --- | --- | --- |
-//! | saturated, 100 streams over 10 connections: updates delivered per second | 11.5 M | 3.17 M | 3.64 (3.62 to 4.21) |
-//! | … processor time per update | 116 ns | 473 ns | 0.25 (0.21 to 0.25) |
-//! | … p99 | | | 0.55 (0.53 to 0.57) |
-//! | saturated, with TLS: delivered | | | 2.96 (2.74 to 2.98) |
-//! | … processor time, p99 | | | 0.29 (0.28 to 0.30), 0.86 (0.83 to 0.91) |
-//! | saturated, over a Unix socket: delivered; processor time | | | 3.90 (3.31 to 4.02); 0.22 (0.22 to 0.27) |
-//! | saturated, a connection per stream: delivered; processor time | | | 2.18 (2.11 to 2.27); 0.42 (0.41 to 0.44) |
-//! | paced, 1,000 updates a second, 100 over 10: processor time per update | 3.15 µs | 8.79 µs | 0.33 (0.32 to 0.38) |
-//! | … p50; socket writes per publish | 248 µs; 10.0 | 582 µs; 82.7 | 0.38 (0.37 to 0.41) |
-//! | paced, over a Unix socket: processor time | 2.18 µs | | 0.42 (0.40 to 0.44) |
-//! | paced, a connection per stream: processor time | 9.24 µs | 8.94 µs | 1.03 (1.01 to 1.04) |
-//! | publish with 512 parked streams over 8 connections, p50 | 22.1 µs | 46.3 µs | 0.45 (0.37 to 0.51) |
-//! | memory per idle stream, 1,000 over 10 connections | 3.65 KiB | 28.9 KiB | 0.13 |
+//! | saturated, 100 streams over 10 connections: updates delivered per second | 12.8 M | 3.59 M | 3.54 (3.51 to 3.66) |
+//! | … processor time per update, publishing included | 98.3 ns | 376 ns | 0.26 (0.26 to 0.26) |
+//! | … p99 | 1.71 ms | 3.57 ms | 0.49 (0.46 to 0.56) |
+//! | saturated, with TLS: delivered | 8.53 M | 3.06 M | 2.84 (2.82 to 2.93) |
+//! | … processor time | 128 ns | 428 ns | 0.30 (0.29 to 0.30) |
+//! | … p99 | 3.91 ms | 4.73 ms | 0.83 (0.78 to 0.96) |
+//! | saturated, over a Unix socket: delivered | 12.9 M | 3.68 M | 3.46 (3.28 to 3.47) |
+//! | … processor time | 94.9 ns | 347 ns | 0.27 (0.27 to 0.27) |
+//! | … p99 | 2.23 ms | 3.40 ms | 0.63 (0.62 to 0.65) |
+//! | saturated, a connection per stream: delivered | 6.76 M | 3.41 M | 2.00 (1.99 to 2.03) |
+//! | … processor time | 170 ns | 386 ns | 0.44 (0.44 to 0.44) |
+//! | … p99 | 2.67 ms | 3.78 ms | 0.71 (0.71 to 0.74) |
+//! | saturated, 1,000 streams over 10 connections: delivered | 13.1 M | 3.53 M | 3.59 (3.57 to 3.72) |
+//! | … processor time | 102 ns | 387 ns | 0.27 (0.26 to 0.27) |
+//! | saturated, one stream: delivered | 0.73 M | 0.57 M | 1.28 (1.02 to 1.35) |
+//! | … processor time | 2.15 µs | 1.20 µs | 1.79 (1.43 to 2.30) |
+//! | paced, 1,000 updates a second, 100 over 10: processor time per update | 2.51 µs | 8.11 µs | 0.33 (0.24 to 0.33) |
+//! | … of pauses, beside it | 0.28 µs | 0.26 µs | |
+//! | … socket writes per publish | 10.0 | 82.5 | 0.12 (0.12 to 0.12) |
+//! | … p50 | 220 µs | 591 µs | 0.40 (0.33 to 0.41) |
+//! | … p99 | 479 µs | 1.15 ms | 0.42 (0.24 to 0.44) |
+//! | paced, with TLS: processor time | 3.06 µs | 9.00 µs | 0.32 (0.32 to 0.34) |
+//! | … p50 | 264 µs | 637 µs | 0.40 (0.38 to 0.44) |
+//! | paced, over a Unix socket: processor time | 2.07 µs | 6.41 µs | 0.33 (0.32 to 0.35) |
+//! | … of pauses, beside it | 0.33 µs | 0.37 µs | |
+//! | … socket writes per publish | 9.99 | 88.7 | 0.11 (0.11 to 0.12) |
+//! | … p50 | 223 µs | 510 µs | 0.45 (0.42 to 0.48) |
+//! | … p99 | 421 µs | 912 µs | 0.46 (0.45 to 0.48) |
+//! | paced, a connection per stream: processor time | 9.75 µs | 10.1 µs | 1.00 (0.96 to 1.01) |
+//! | … p50 | 757 µs | 828 µs | 0.97 (0.97 to 1.02) |
+//! | publish with 512 parked streams over 8 connections, p50 | 15.1 µs | 36.5 µs | 0.42 (0.38 to 0.45) |
+//! | memory per idle stream, 1,000 over 10 connections, all included | 3.53 KiB | 28.8 KiB | 0.12 (0.12 to 0.12) |
+//! | 1,000 streams have a snapshot of 350 settings | 20.6 ms | 82.3 ms | 0.25 (0.25 to 0.26) |
 //!
-//! Since then a publish goes over fewer lines again
-//! ([where the time of a commit goes](configstream_engine::docs::performance#where-the-time-of-a-commit-goes)): publish with
-//! 512 parked streams, nine times fifteen runs, on the same machine: 0.35 to 0.47, in the middle 0.41 (upper quartiles 0.45 to
-//! 0.53), 14 to 20 µs beside 34 to 44; just before 0.45, 0.54 and 0.63. Paced over a Unix socket, fifteen runs: 2.57 µs, 0.45 of
-//! the naive server's processor time (±7 %).
+//! Its figures of the engine alone are not comparable: the floor itself takes 2.3 times as long to distribute. Paced over a Unix
+//! socket, fourteen times fifteen runs just before, with the pauses: 0.37 to 0.44, in the middle 0.40.
 //!
-//! Then a peer that reads a Unix socket woke nobody any more, and a stream of events lost its boxes, which is in none of the
-//! tables: paced over a Unix socket, fourteen times fifteen runs, on the same machine: 0.37 to 0.44, in the middle 0.40, p50 0.44
-//! to 0.48; 2.1 to 3.4 µs of processor time beside 5.8 to 7.8, as the machine was quick or slow; just before 0.42, 0.43 and 0.44.
-//! An idle stream, 1,000 over 10: 3.52 KiB.
-//!
-//! Beside 100 stalled streams, by without, in seven pairs: p99 of the others 1.02 (0.96 to 1.13), of publishing 1.13 (0.84 to
-//! 1.24); a stalled stream holds 148 KiB.
+//! Beside 100 stalled streams, by without: p99 of the others 1.10 in the seven pairs of that run (0.87 to 1.15), 0.98 and 1.04 in
+//! fifteen pairs after it (0.93 to 1.15); of publishing 0.91, 1.08 and 0.98 (0.81 to 1.33). A stalled stream holds 131 to 150 KiB.
 //!
 //! # What pays
 //!
@@ -148,6 +161,14 @@
 //! kernel's send path, one write per connection: with a connection per stream there is nothing to gather, and this server
 //! does no better than the naive one.
 //!
+//! Paced, much of the rest goes into falling asleep and waking. On a virtual machine whose processors are given back to the host
+//! when idle, that takes a thread 36 µs a time, whatever else it does, and a publish to 100 streams 220 in all. The pauses of the
+//! thread that publishes are the load's, and therefore measured apart; the first table has them in, at both servers. Over a Unix
+//! socket 0.40 of the naive server's processor time with them is 0.33 to 0.35 without. tokio wakes a second thread as
+//! soon as the first has found something to do. With one thread (`TOKIO_WORKER_THREADS=1`) this server takes 0.82 of the
+//! processor time there (0.71 to 0.89), pauses included, at the same p50, and the naive one 0.92: worth setting where cores are
+//! few, and updates are, too.
+//!
 //! # Where the naive server wins
 //!
 //! *Publishing to streams that keep up.* A publisher here puts each update into a ring for each connection, on cache lines that
@@ -165,7 +186,13 @@
 //! * Fetching the lines of the next rings ahead, by `prefetch` or by looking at sixteen members before serving them: within
 //!   the noise, 12..26 µs beside 15..29.
 //! * Sparing a connection's task the second poll that what its streams hand over wakes it for (counted: two polls a publish): 0.98,
-//!   0.99 and 1.09 of the paced processor time over TCP, 1.01 and 1.06 over a Unix socket.
+//!   0.99 and 1.09 of the paced processor time over TCP, 1.01, 1.06 and 1.11 over a Unix socket. The polls are spared, and half of
+//!   what threads steal from each other; but then it is the publisher's core that its first wake gives away, a publish takes 57 µs
+//!   in place of 10, and threads fall asleep in between as often as before (2.9 and 3.0 times a publish). Why, is the kernel's.
+//! * That, and one wake from the publisher, of a connection that wakes the others: asleep 2.4 times a publish, and 1.00 of the
+//!   processor time; a publish takes 120 µs.
+//! * Connections that stay on a thread of their own runtime, over a Unix socket: with one such thread 0.90 of the processor time,
+//!   with two 1.04, and publishing takes 1.5 and 3 times as long: a runtime of one thread is woken by a system call for each task.
 //! * A connection that lets the others of its thread gather before it writes, so that the writes of a publish follow each other and
 //!   readers are woken less often: 1.01 of the paced processor time over a Unix socket, 1.13 of the p50.
 //! * A second tree of settings, of the version before last, in which the next change is made in place: no difference. It copies no
