@@ -34,7 +34,7 @@ func clock(which uintptr) uint64 {
 	return uint64(time.Nano())
 }
 
-// The calling thread, which says what processor time that took.
+// Puts the calling thread to sleep. Returns the processor time that this took.
 func sleepUntil(due uint64) uint64 {
 	present := now()
 	if due <= present {

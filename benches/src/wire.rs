@@ -30,7 +30,7 @@
 //!   the server's own memory grew by while those updates passed. The kernel's buffers, some MiB for each connection, are not in it.
 //! * Processor time of the server is its process's, publishing included, from the first publish until everything is
 //!   delivered. What the publishing thread takes to fall asleep until the next is due, and to wake, is the load's and not the
-//!   server's: it is measured around each pause, by that thread's own clock, and told apart. It is much where a processor that
+//!   server's: it is measured around each pause, by that thread's own clock, and given by itself. It is much where a processor that
 //!   idles gives way to the host: 36 µs a pause on one virtual machine, which a program that does nothing but sleep takes, too.
 
 mod access;
