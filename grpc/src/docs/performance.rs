@@ -57,7 +57,7 @@
 //! rings 3.6, letting go 1.5, the other wakes 0.9. What is left goes by the number of cache lines and of instructions, not by what
 //! these do: 245 lines of code and 151 of data for a commit. Then the rings of a connection became one, a publish came to
 //! [go over fewer lines](configstream_engine::docs::performance#where-the-time-of-a-commit-goes), a peer that reads a Unix socket
-//! woke nobody any more, and a stream of events lost its boxes. The same on that machine, of 9f74208, processor time without the
+//! woke nobody any more, and a stream of events lost its boxes. The same on that machine, of e65fa5a, processor time without the
 //! publisher's pauses, which the table above has in it ([more on these](#where-the-rest-goes)):
 //!
 //! | | this server | naive | quotient |
