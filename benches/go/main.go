@@ -102,20 +102,21 @@ func obey(core *core, writes *atomic.Uint64, line []byte) {
 	if err := json.Unmarshal(line, &asked); err != nil {
 		log.Fatalf("%s: %v", line, err)
 	}
-	started, pauses := now(), uint64(0)
-	work := func(func(uint64)) {}
+	started := now()
+	work := func(func(uint64)) uint64 { return 0 }
 	switch {
 	case asked.Paced != nil:
 		started += asked.Paced.IntervalNs
-		work = func(publish func(uint64)) {
+		work = func(publish func(uint64)) (pauses uint64) {
 			for nth := range asked.Paced.Updates {
 				due := started + nth*asked.Paced.IntervalNs
 				pauses += sleepUntil(due)
 				publish(due)
 			}
+			return pauses
 		}
 	case asked.Saturated != nil:
-		work = func(publish func(uint64)) {
+		work = func(publish func(uint64)) (pauses uint64) {
 			for now() < started+asked.Saturated.DurationNs {
 				if core.slowestLag() > behind {
 					pauses += sleepUntil(now() + uint64(pause))
@@ -125,33 +126,34 @@ func obey(core *core, writes *atomic.Uint64, line []byte) {
 					publish(now())
 				}
 			}
+			return pauses
 		}
 	default:
 		log.Fatalf("%s: not a command", line)
 	}
-	say(map[string]any{"Published": measured(core, writes, started, &pauses, work)})
+	say(map[string]any{"Published": measured(core, writes, started, work)})
 }
 
-// What publishing by work took, without the processor time of its pauses and of its own.
-func measured(core *core, writes *atomic.Uint64, started uint64, pauses *uint64, work func(func(uint64))) map[string]any {
+// What publishing took, and by itself the processor time of the pauses, which work returns.
+func measured(core *core, writes *atomic.Uint64, started uint64, work func(func(uint64)) uint64) map[string]any {
 	times := map[uint64]uint64{}
 	cpu, written, updates := cpuTime(), writes.Load(), uint64(0)
-	work(func(due uint64) {
+	pauses := work(func(due uint64) {
 		begun := now()
 		core.publish(updates, due)
 		times[now()-begun]++
 		updates++
 	})
 	for end := now() + uint64(patience); core.slowestLag() > 0 && now() < end; {
-		*pauses += sleepUntil(now() + uint64(look))
+		pauses += sleepUntil(now() + uint64(look))
 	}
-	*pauses += sleepUntil(now() + uint64(settle))
+	pauses += sleepUntil(now() + uint64(settle))
 	counts := make([][2]uint64, 0, len(times))
 	for value, count := range times {
 		counts = append(counts, [2]uint64{value, count})
 	}
 	return map[string]any{
-		"updates": updates, "started_ns": started, "cpu_ns": cpuTime() - cpu - *pauses, "pauses_ns": *pauses,
+		"updates": updates, "started_ns": started, "cpu_ns": cpuTime() - cpu - pauses, "pauses_ns": pauses,
 		"writes": writes.Load() - written, "publish_ns": counts,
 	}
 }

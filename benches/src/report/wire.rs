@@ -38,7 +38,7 @@ const CHARTS: [Chart; 6] = [
             "saturated_100x10_unix",
             "saturated_100x100_tcp",
         ],
-        caption: "Of the whole process, publishing included, but not what its thread takes to pause.",
+        caption: "Of the whole process, publishing included; what its thread takes to pause is not, in runs that give it by itself.",
     },
     Chart {
         title: "1,000 updates a second: the server's processor time per update delivered",

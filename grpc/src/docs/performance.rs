@@ -164,8 +164,8 @@
 //! Paced, much of the rest goes into falling asleep and waking. On a virtual machine whose processors are given back to the host
 //! when idle, that takes a thread 36 µs a time, whatever else it does, and a publish to 100 streams 220 in all. The pauses of the
 //! thread that publishes are the load's, and therefore measured apart; the first table has them in, at both servers. Over a Unix
-//! socket 0.40 of the naive server's processor time with them is 0.33 to 0.35 without. tokio wakes a second thread as
-//! soon as the first has found something to do. With one thread (`TOKIO_WORKER_THREADS=1`) this server takes 0.82 of the
+//! socket, thirteen times fifteen runs, 0.32 to 0.40 of the naive server's processor time, in the middle 0.36; with them, in six
+//! of these, 0.39 to 0.42. tokio wakes a second thread as soon as the first has found something to do. With one thread (`TOKIO_WORKER_THREADS=1`) this server takes 0.82 of the
 //! processor time there (0.71 to 0.89), pauses included, at the same p50, and the naive one 0.92: worth setting where cores are
 //! few, and updates are, too.
 //!
