@@ -4,12 +4,13 @@
 #![cfg(loom)]
 
 use std::{
-    sync::Arc,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
     task::{Wake, Waker},
 };
 
 use configstream_engine::{Engine, Event, State, Subscription, Transition, TryNextError, WaitSet};
-use loom::sync::Notify;
+use loom::{cell::Cell, sync::Notify};
 
 /// Explores every interleaving of `model` with at most three preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says.
 pub fn check(model: impl Fn() + Sync + Send + 'static) {
@@ -55,8 +56,10 @@ pub fn wait_at(set: &WaitSet, mut read: impl FnMut() -> bool) {
 }
 
 /// A count that grows by steps. An update is the count after its step, so that a reader can check what it follows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Count(pub u64);
+///
+/// The count is in a cell that `loom` tracks: reading a head whose contents were not handed over with the pointer fails.
+/// The mutex only makes the cell `Sync`; `loom` does not see it, so it orders nothing.
+pub struct Count(Mutex<Cell<u64>>);
 
 /// What to do to a [`Count`].
 #[derive(Clone, Copy, Debug)]
@@ -69,15 +72,40 @@ pub enum Step {
     Still,
 }
 
+impl Count {
+    /// This count.
+    pub fn new(count: u64) -> Self {
+        Self(Mutex::new(Cell::new(count)))
+    }
+
+    /// The count, by a read that has to be ordered after the write in [`new`](Self::new).
+    pub fn get(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get()
+    }
+}
+
+impl Clone for Count {
+    fn clone(&self) -> Self {
+        Self::new(self.get())
+    }
+}
+
+impl fmt::Debug for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Count").field(&self.get()).finish()
+    }
+}
+
 impl State for Count {
     type Change = Step;
     type Update = u64;
     type Rejection = ();
 
     fn apply(&self, step: &Step) -> Result<Transition<Self>, ()> {
-        let next = Count(self.0 + 1);
+        let count = self.get() + 1;
+        let next = Count::new(count);
         Ok(match step {
-            Step::Up => Transition::new(next, vec![self.0 + 1]),
+            Step::Up => Transition::new(next, vec![count]),
             Step::Jump => Transition::snapshot(next),
             Step::Still => Transition::unobservable(self.clone()),
         })
@@ -86,7 +114,7 @@ impl State for Count {
 
 /// An engine that counts from 0, whose subscriptions have rings for so many updates.
 pub fn engine(capacity: usize) -> Engine<Count> {
-    let builder = Engine::builder(Count(0)).ring_capacity(capacity);
+    let builder = Engine::builder(Count::new(0)).ring_capacity(capacity);
     builder.build().expect("a ring with room")
 }
 
@@ -161,7 +189,7 @@ impl Follower {
         let sequence = event.sequence().get();
         match event {
             Event::Snapshot(snapshot) => {
-                let count = snapshot.state().0;
+                let count = snapshot.state().get();
                 if let Some((_, before)) = self.seen {
                     assert!(sequence > before, "a snapshot that brings nothing new");
                 }
@@ -186,7 +214,7 @@ impl Follower {
         let head = self.subscription.head();
         assert_eq!(
             self.seen,
-            Some((head.state().0, head.sequence().get())),
+            Some((head.state().get(), head.sequence().get())),
             "the subscription reaches the head without another publish"
         );
         let stats = self.subscription.stats();

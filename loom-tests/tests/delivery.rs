@@ -245,6 +245,8 @@ fn a_version_that_needs_a_snapshot_reaches_everybody() {
 }
 
 /// I11. For one reader the head never goes back, and state and labels match.
+///
+/// Weakened: the head loaded Relaxed: fails, the count in it is read before it was handed over.
 #[test]
 fn the_head_never_goes_back() {
     check(|| {
@@ -256,7 +258,7 @@ fn the_head_never_goes_back() {
         let mut last = 0;
         for _ in 0..3 {
             let head = engine.head();
-            assert_eq!(head.state().0, head.sequence().get());
+            assert_eq!(head.state().get(), head.sequence().get());
             assert!(head.sequence().get() >= last);
             last = head.sequence().get();
         }
@@ -290,7 +292,7 @@ fn an_unobservable_change_hides_no_update() {
 #[test]
 fn adopting_a_lower_sequence_converges() {
     check(|| {
-        let engine = Engine::builder(Count(5))
+        let engine = Engine::builder(Count::new(5))
             .ring_capacity(1)
             .start_at(Epoch::new(1), Sequence::new(5))
             .build()
@@ -304,7 +306,7 @@ fn adopting_a_lower_sequence_converges() {
             publisher.publish(&Up).unwrap();
         });
         engine
-            .adopt(Count(2), Epoch::new(2), Sequence::new(2))
+            .adopt(Count::new(2), Epoch::new(2), Sequence::new(2))
             .unwrap();
         let mut last = subscription.try_next().ok();
         publishing.join().unwrap();
@@ -315,6 +317,6 @@ fn adopting_a_lower_sequence_converges() {
         let head = engine.head();
         assert_eq!(last.epoch(), Epoch::new(2));
         assert_eq!(last.sequence(), head.sequence());
-        assert_eq!(head.state().0, head.sequence().get());
+        assert_eq!(head.state().get(), head.sequence().get());
     });
 }

@@ -20,7 +20,7 @@ impl Trail {
         let _ = reader.read(|event| {
             match event {
                 Event::Snapshot(snapshot) => {
-                    let count = snapshot.state().0;
+                    let count = snapshot.state().get();
                     assert!(self.seen.is_none_or(|seen| seen < count), "nothing new");
                     self.missed += snapshot.missed();
                     self.seen = Some(count);
