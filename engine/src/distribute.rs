@@ -461,8 +461,12 @@ fn keep_first(panic: &mut Option<Box<dyn Any + Send>>, theirs: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(theirs)) {
         match panic {
             None => *panic = Some(payload),
-            // Its drop is somebody else's code, too.
-            Some(_) => mem::forget(payload),
+            // Dropping it is foreign code, too. What that panics with, if it does, is left alone.
+            Some(_) => {
+                if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                    mem::forget(second);
+                }
+            }
         }
     }
 }

@@ -10,8 +10,7 @@
 //! | [`pause`], in a loop that waits for another thread | `std::hint::spin_loop` | gives the turn to another thread |
 //! | [`UnsafeCell`] | `std` | `loom`: an unordered access is an error |
 //! | [`PointerCell`] | `std`'s `AtomicPtr` | `loom`'s; a look that is not ordered with a plain write is an error |
-//! | [`SetOnce`] | `std`'s `OnceLock` | the same behind a flag: a Release store, Acquire loads, nothing stronger |
-//! | [`Mutex`] | `parking_lot` | `loom` |
+//! //! | [`Mutex`] | `parking_lot` | `loom` |
 //! | [`ColdMutex`] | `parking_lot` | `std`, invisible to the model: the registry takes no part in the protocol |
 //! | [`Exclusive`] | an uncontended `parking_lot` mutex | an access that `loom` checks, ordering nothing |
 //! | [`ArcCell`] | `arc_swap` | an atomic index into an arena: Acquire loads, AcqRel exchanges, nothing stronger |
@@ -27,8 +26,43 @@ mod primitives;
 
 pub(crate) use primitives::{
     Arc, ArcCell, AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, ColdMutex, Exclusive,
-    Mutex, OnceLock, Ordering, Parker, PointerCell, SetOnce, UnsafeCell, fence, pause,
+    Mutex, OnceLock, Ordering, Parker, PointerCell, UnsafeCell, fence, pause,
 };
+
+/// A value that one thread sets, once, and other threads see from then on.
+///
+/// The flag alone hands the value over: a Release store, Acquire loads. `OnceLock` would do by itself, but neither `loom` nor
+/// ThreadSanitizer sees the ordering inside it; both see the flag, and report a reader that does not go by it.
+pub(crate) struct SetOnce<T> {
+    is_set: AtomicBool,
+    value: OnceLock<T>,
+}
+
+impl<T> SetOnce<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            is_set: AtomicBool::new(false),
+            value: OnceLock::new(),
+        }
+    }
+
+    /// # Errors
+    /// When it has been set before: gives `value` back.
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        self.value.set(value)?;
+        // Pairs with the Acquire load in `get`.
+        self.is_set.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        // Pairs with the Release store in `set`.
+        if !self.is_set.load(Ordering::Acquire) {
+            return None;
+        }
+        self.value.get()
+    }
+}
 
 /// A value on cache lines of its own, so that the writer of one word does not slow the writer of the next.
 ///

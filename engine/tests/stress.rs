@@ -2,7 +2,8 @@
 //! rebuilt the head's state from its events, without a gap, a repetition or a step back, and every update that was
 //! published since its first snapshot is delivered, dropped or forced, by its own count and by the engine's.
 //!
-//! Short by default. The long runs: `cargo test -p configstream-engine --release --test stress -- --ignored`.
+//! Short by default, and shorter where CONFIGSTREAM_TEST_PERCENT asks for less than 100. The long runs:
+//! `cargo test -p configstream-engine --release --test stress -- --ignored`.
 //!
 //! # Under sanitizers
 //! `.ci/sanitize`: this file and others under ThreadSanitizer and AddressSanitizer, on the stable compiler. The standard
@@ -189,7 +190,8 @@ fn perform(cast: Cast) {
         let publishers: Vec<_> = (0..cast.publishers)
             .map(|seed| {
                 let engine = &engine;
-                scope.spawn(move || publisher(engine, seed, cast.publishes))
+                let publishes = ledger::scaled(cast.publishes);
+                scope.spawn(move || publisher(engine, seed, publishes))
             })
             .collect();
         // Whoever panics must not leave the others waiting for the door.
@@ -290,7 +292,7 @@ fn adopt_and_publish(rounds: u64) {
 
 #[test]
 fn everybody_converges_across_epochs() {
-    adopt_and_publish(2_000);
+    adopt_and_publish(ledger::scaled(2_000));
 }
 
 #[test]
@@ -324,7 +326,7 @@ fn many_short_lives(lives: u64) {
 
 #[test]
 fn everybody_converges_in_short_lives() {
-    many_short_lives(300);
+    many_short_lives(ledger::scaled(300));
 }
 
 #[test]
@@ -356,7 +358,7 @@ fn ping_pong(rounds: u64) {
 
 #[test]
 fn no_wake_up_is_lost() {
-    ping_pong(5_000);
+    ping_pong(ledger::scaled(5_000));
 }
 
 #[test]

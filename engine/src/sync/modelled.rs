@@ -81,32 +81,6 @@ impl<T> PointerCell<T> {
     }
 }
 
-/// Set by one thread, once, and seen by others from then on.
-pub(crate) struct SetOnce<T> {
-    is_set: AtomicBool,
-    value: OnceLock<T>,
-}
-
-impl<T> SetOnce<T> {
-    pub(crate) fn new() -> Self {
-        Self {
-            is_set: AtomicBool::new(false),
-            value: OnceLock::new(),
-        }
-    }
-
-    pub(crate) fn set(&self, value: T) -> Result<(), T> {
-        self.value.set(value)?;
-        self.is_set.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    pub(crate) fn get(&self) -> Option<&T> {
-        let is_set = self.is_set.load(Ordering::Acquire);
-        self.value.get().filter(|_| is_set)
-    }
-}
-
 /// Data that a protocol elsewhere gives to one thread at a time: `loom` reports it when the protocol does not.
 pub(crate) struct Exclusive<T> {
     /// Each access touches this cell, which orders nothing and objects to whatever is unordered.

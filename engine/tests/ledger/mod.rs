@@ -3,7 +3,7 @@
 
 #![allow(dead_code)] // each test file uses a part of it
 
-use std::time::Duration;
+use std::{env, time::Duration};
 
 use configstream_engine::{
     Engine, Epoch, Event, Replica, SnapshotReason, State, Subscription, SubscriptionStats,
@@ -12,6 +12,21 @@ use configstream_engine::{
 
 /// How long a test waits for what must happen before it fails: a deadline, not a pause.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// `rounds`, or the percentage of them that the environment asks for. `.ci/sanitize short` does: a sanitizer makes a round
+/// several times as long, and finds what it finds within the first hundreds.
+///
+/// # Panics
+/// When CONFIGSTREAM_TEST_PERCENT is not a whole number from 1 to 100.
+pub(crate) fn scaled(rounds: u64) -> u64 {
+    let percent = env::var("CONFIGSTREAM_TEST_PERCENT").map_or(100, |text| {
+        text.parse()
+            .ok()
+            .filter(|percent| (1..=100).contains(percent))
+            .unwrap_or_else(|| panic!("CONFIGSTREAM_TEST_PERCENT: from 1 to 100, not {text:?}"))
+    });
+    (rounds * percent).div_ceil(100)
+}
 
 /// Remembers the order of what was put into it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
