@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 pub mod chance;
+pub mod frames;
 pub mod gate;
 pub mod log;
 pub mod peer;
