@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,6 +47,8 @@ pub(crate) struct Agent {
     child: Child,
     errors: Receiver<String>,
     said: Vec<String>,
+    /// Held by a test as long as nothing is to be read from standard error.
+    reading: Arc<tokio::sync::Mutex<()>>,
     pub(crate) run_dir: PathBuf,
     pub(crate) http: String,
 }
@@ -89,16 +92,19 @@ impl Agent {
         let mut child = prepare(&mut command).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (sender, errors) = channel();
+        let reading = Arc::new(tokio::sync::Mutex::new(()));
+        let gate = reading.clone();
         thread::spawn(move || {
-            stderr
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| sender.send(line))
+            stderr.lines().map_while(Result::ok).try_for_each(|line| {
+                drop(gate.blocking_lock());
+                sender.send(line)
+            })
         });
         let mut agent = Self {
             child,
             errors,
             said: Vec::new(),
+            reading,
             run_dir: run_dir.to_owned(),
             http: String::new(),
         };
@@ -139,6 +145,11 @@ impl Agent {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Reads nothing from standard error until the guard goes, so that its pipe fills up.
+    pub(crate) fn stop_reading(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        self.reading.clone().blocking_lock_owned()
     }
 
     /// Waits for a line on standard error.
