@@ -58,6 +58,7 @@ mod encode;
 #[doc(hidden)]
 pub mod internals;
 mod metrics;
+pub mod safe_file;
 mod server;
 mod status;
 mod tls;

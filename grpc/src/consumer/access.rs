@@ -2,8 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -14,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::address::Address;
 use crate::client::Connector;
+use crate::safe_file::Demand;
 use crate::tls::Identity;
 use crate::token::Token;
 
@@ -48,7 +47,8 @@ impl Access {
         }))
     }
 
-    /// At a fixed address, with the certificate and the token that these files hold when they are needed.
+    /// At a fixed address, with the certificate and the token that these files hold when they are needed. A file is used
+    /// only if no user but this one, root, and the owner of its directory can have written it.
     pub fn files(
         address: Address,
         certificate: impl Into<PathBuf>,
@@ -150,10 +150,14 @@ fn read<T, E: fmt::Display>(
     path: &Path,
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<T, String> {
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(LARGEST_FILE_BYTES).read_to_string(&mut text))
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let bytes = Demand::TRUSTED
+        .read(path, LARGEST_FILE_BYTES)
+        .map_err(|error| match error.hint() {
+            Some(hint) => format!("{} is not used: {error}; {hint}", path.display()),
+            None => format!("cannot read {}: {error}", path.display()),
+        })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| format!("{} is of no use: it is not text", path.display()))?;
     parse(&text).map_err(|error| format!("{} is of no use: {error}", path.display()))
 }
 

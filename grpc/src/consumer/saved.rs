@@ -16,23 +16,20 @@
 mod error;
 mod temporary;
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use configstream_proto::datadog::model::v1::ConfigEvent as ConfigEventMessage;
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::unistd::geteuid;
 use prost::Message;
 
 pub use self::error::{SavedError, SavedErrorReason};
 
 use crate::client::{Client, ConfigEvent, ConfigSnapshot, Progress};
 use crate::encode::PREFIX_BYTES;
+use crate::safe_file::{self, Demand, OpenError};
 
 /// Where a replica is saved, and for how long that is worth something.
 #[derive(Clone, Debug)]
@@ -71,41 +68,15 @@ impl SnapshotFile {
     }
 
     fn dir(&self) -> &Path {
-        let dir = self.path.parent();
-        dir.filter(|dir| !dir.as_os_str().is_empty())
-            .unwrap_or(Path::new("."))
+        safe_file::directory_of(&self.path)
     }
 
     fn read(&self) -> Result<Option<(ConfigSnapshot, SystemTime)>, SavedErrorReason> {
-        // A named pipe would be waited at for somebody to write.
-        let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let opened = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits())
-            .open(&self.path);
-        let file = match opened {
-            Ok(file) => file,
-            Err(error) => {
-                return match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::ENOENT) => Ok(None),
-                    Some(Errno::ELOOP) => Err(SavedErrorReason::SymbolicLink),
-                    // A socket cannot even be opened.
-                    Some(Errno::ENXIO) => Err(SavedErrorReason::NotAFile),
-                    _ => Err(SavedErrorReason::Unreadable(error)),
-                };
-            }
+        let bytes = match Demand::OWN.read(&self.path, LARGEST_FILE_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
         };
-        let metadata = file.metadata().map_err(SavedErrorReason::Unreadable)?;
-        if !metadata.is_file() {
-            return Err(SavedErrorReason::NotAFile);
-        }
-        check_access(metadata.uid(), metadata.mode(), geteuid().as_raw())?;
-        let mut bytes = Vec::new();
-        // One byte beyond the largest file shows that it is too long.
-        let limit = (HEAD_BYTES + Client::MESSAGE_BYTES + 1) as u64;
-        file.take(limit)
-            .read_to_end(&mut bytes)
-            .map_err(SavedErrorReason::Unreadable)?;
         let (snapshot, known_at) = parse(&bytes)?;
         // One from the future is as young as can be: it is the clock that was put back.
         let age = known_at.elapsed().unwrap_or_default();
@@ -119,16 +90,16 @@ impl SnapshotFile {
     }
 }
 
-/// Whether nobody but `user`, as whom the process runs, and root can have written a file of this owner and mode.
-fn check_access(owner: u32, mode: u32, user: u32) -> Result<(), SavedErrorReason> {
-    if owner != user && owner != ROOT {
-        return Err(SavedErrorReason::OwnedByAnother { owner, user });
+impl From<OpenError> for SavedErrorReason {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::SymbolicLink => Self::SymbolicLink,
+            OpenError::NotAFile(_) | OpenError::NotADirectory => Self::NotAFile,
+            OpenError::OwnedByAnother { owner, user } => Self::OwnedByAnother { owner, user },
+            OpenError::WritableByOthers { mode } => Self::WritableByOthers { mode },
+            other => Self::Unreadable(other.into()),
+        }
     }
-    let mode = mode & 0o777;
-    if mode & 0o022 != 0 {
-        return Err(SavedErrorReason::WritableByOthers { mode });
-    }
-    Ok(())
 }
 
 fn head(message: &[u8], known_at: SystemTime) -> io::Result<Vec<u8>> {
@@ -181,9 +152,9 @@ fn checksum(covered: &[u8], message: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-const ROOT: u32 = 0;
 const MAGIC: &[u8] = b"configstream replica 1\n\n";
 const HEAD_BYTES: usize = MAGIC.len() + 8 + 4 + 4;
+const LARGEST_FILE_BYTES: u64 = (HEAD_BYTES + Client::MESSAGE_BYTES) as u64;
 
 #[cfg(test)]
 mod tests;

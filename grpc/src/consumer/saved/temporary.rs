@@ -5,15 +5,16 @@
 //! system has no locks, nothing is removed.
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 use tempfile::NamedTempFile;
+
+use crate::safe_file::Demand;
 
 /// A new file in `dir`, of mode 0600, that nobody sweeps. It is removed when it is dropped.
 pub(super) fn create(dir: &Path) -> io::Result<NamedTempFile> {
@@ -59,14 +60,9 @@ fn is_temporary(name: &OsStr) -> bool {
 
 /// Whether it was a file of this user's that nobody has locked.
 fn remove_abandoned(path: &Path) -> io::Result<bool> {
-    // No link is followed, and no named pipe waited at. To write: over a network, nobody else may lock it.
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let file = OpenOptions::new()
-        .write(true)
-        .custom_flags(flags.bits())
-        .open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() || metadata.uid() != geteuid().as_raw() || file.try_lock().is_err() {
+    // To write: over a network, nobody else may lock it.
+    let file = Demand::OWN.open_with(path, File::options().write(true))?;
+    if file.metadata()?.uid() != geteuid().as_raw() || file.try_lock().is_err() {
         return Ok(false);
     }
     // The lock is held until it is gone, so that its writer, if it has just been created, sees that.
