@@ -3,9 +3,10 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use configstream_grpc::Address;
+use configstream_grpc::safe_file::Removable;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixStream, lookup_host};
 
 use crate::exit::{Exit, Failure};
@@ -97,19 +98,19 @@ impl Bound {
                 }
                 Ok(Address::Tcp(address.to_string()))
             }
-            Self::Unix(_, file) => Ok(Address::Unix(std::path::absolute(&file.0)?)),
+            Self::Unix(_, file) => Ok(Address::Unix(std::path::absolute(file.0.path())?)),
         }
     }
 }
 
-/// The file of a Unix socket. Dropping it removes the file.
+/// The file of a Unix socket. Dropping it removes the file, unless another agent has put its own there.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile(Removable);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody may have removed it already.
-        let _ = std::fs::remove_file(&self.0);
+        // It may have been removed already.
+        let _ = self.0.remove();
     }
 }
 
@@ -139,20 +140,20 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 async fn listen_unix(path: &Path) -> io::Result<Bound> {
     remove_stale(path).await?;
     let listener = UnixListener::bind(path)?;
-    Ok(Bound::Unix(listener, SocketFile(path.to_owned())))
+    Ok(Bound::Unix(listener, SocketFile(Removable::at(path)?)))
 }
 
-/// Removes the socket that an agent left which could not clean up. One that somebody listens on stays.
+/// Removes the socket that an agent left which could not clean up. One that is listened on stays.
 async fn remove_stale(path: &Path) -> io::Result<()> {
     match path.symlink_metadata() {
         Ok(metadata) if metadata.file_type().is_socket() => {}
         // Nothing there, or no socket; in the second case binding says so.
         _ => return Ok(()),
     }
+    // Before it is tried: what is removed is what refused a connection, not what another agent has put there since.
+    let found = Removable::at(path)?;
     match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)
-        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => found.remove(),
         _ => Ok(()),
     }
 }
@@ -238,6 +239,15 @@ mod tests {
         assert!(error.contains("in use"), "{error}");
         drop(bound);
         assert!(!path.exists(), "cleaned up");
+        // As an agent does whose socket was removed by hand.
+        let first = listen(&address).await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let second = listen(&address).await.unwrap();
+        drop(first);
+        assert!(path.exists(), "it is the second one's");
+        UnixStream::connect(&path).await.unwrap();
+        drop(second);
+        assert!(!path.exists());
         std::fs::write(&path, "precious").unwrap();
         listen(&address).await.unwrap_err();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
