@@ -7,10 +7,11 @@
 //! A write that fails leaves the old content too, unless what failed is the last step: then the new one is there, and
 //! perhaps only until the power goes.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use configstream_grpc::safe_file::{self, Demand, directory_of};
 
 /// A point in a write at which a machine can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,14 +47,12 @@ pub(crate) fn write_by_steps(
     reached: &mut dyn FnMut(Step) -> io::Result<()>,
 ) -> io::Result<()> {
     let new = beside(path);
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(MODE)
-        .open(&new)?;
-    // One that was left behind may have had another mode.
-    file.set_permissions(Permissions::from_mode(MODE))?;
+    // One that was left behind, or a link that was put there: neither is written to.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = safe_file::create_new(&new)?;
     reached(Step::Created)?;
     file.write_all(content)?;
     reached(Step::Written)?;
@@ -61,20 +60,16 @@ pub(crate) fn write_by_steps(
     reached(Step::Synced)?;
     fs::rename(&new, path)?;
     reached(Step::Renamed)?;
-    let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    File::open(directory_of(path))?.sync_all()
 }
 
-/// Reads a file, but no more than so many bytes; nothing if there is none.
+/// Reads a file of our own, but no more than so many bytes and one; nothing if there is none.
 pub(crate) fn read(path: &Path, most_bytes: u64) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut bytes = Vec::new();
-    file.take(most_bytes).read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
+    match Demand::OWN.read(path, most_bytes) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Lines of text with a last line by which damage shows: their CRC-32.
@@ -83,10 +78,11 @@ pub(crate) fn sealed(lines: &str) -> String {
     format!("{lines}crc32 {checksum:08x}\n")
 }
 
-const MODE: u32 = 0o600;
-
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
 
     #[test]
@@ -134,5 +130,18 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"x");
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+    #[test]
+    fn a_link_that_was_planted_is_replaced_and_what_it_leads_to_is_not_written() {
+        let root = tempfile::tempdir().unwrap();
+        let precious = root.path().join("precious");
+        fs::write(&precious, "precious").unwrap();
+        let path = root.path().join("file");
+        symlink(&precious, root.path().join("file.new")).unwrap();
+        symlink(&precious, &path).unwrap();
+        read(&path, 100).unwrap_err();
+        write(&path, b"ours").unwrap();
+        assert_eq!(fs::read(&precious).unwrap(), b"precious");
+        assert_eq!(read(&path, 100).unwrap().unwrap(), b"ours");
     }
 }

@@ -10,11 +10,11 @@
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
-use std::io::{self, Read, Write as _};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use configstream_grpc::safe_file::{Demand, OpenError, directory_of};
 use rand::TryRngCore;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -47,18 +47,18 @@ impl Credentials {
             new_certificate().map_err(io::Error::other)
         })?;
         create_if_missing(&dir.token(), new_token)?;
-        Self::open(&dir.certificate(), &dir.token())
+        Self::open(dir)
     }
 
-    /// Reads existing credentials.
+    /// Reads the credentials of a run directory.
     ///
     /// # Errors
     ///
-    /// Something is missing, damaged or open to others.
-    pub fn open(certificate: &Path, token: &Path) -> Result<Self, Failure> {
+    /// Something is missing, damaged, open to others, or another user's.
+    pub fn open(dir: &RunDir) -> Result<Self, Failure> {
         Ok(Self {
-            pem: read_certificate(certificate)?.into(),
-            token: read_token(token)?.into(),
+            pem: read_certificate(&dir.certificate(), IN_RUN_DIR)?.into(),
+            token: read_token(&dir.token(), IN_RUN_DIR)?.into(),
         })
     }
 
@@ -84,13 +84,19 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// What a certificate or a token of a run directory must be.
+pub const IN_RUN_DIR: Demand = Demand::KEPT_SECRET;
+
+/// What a certificate or a token must be that is named by its path.
+pub const BY_PATH: Demand = Demand::TRUSTED_SECRET;
+
 /// Reads and checks a certificate file: a `CERTIFICATE`, then its key.
 ///
 /// # Errors
 ///
-/// It is missing, damaged or open to others, or the key belongs to another certificate.
-pub fn read_certificate(path: &Path) -> Result<String, Failure> {
-    let text = read_private(path)?;
+/// It is missing, damaged or not what is demanded, or the key belongs to another certificate.
+pub fn read_certificate(path: &Path, demand: Demand) -> Result<String, Failure> {
+    let text = read_secret(path, demand)?;
     let wrong = |why: &str| damaged(path, why);
     let certificate = CertificateDer::from_pem_slice(text.as_bytes())
         .map_err(|_| wrong("it holds no CERTIFICATE block"))?;
@@ -108,9 +114,9 @@ pub fn read_certificate(path: &Path) -> Result<String, Failure> {
 ///
 /// # Errors
 ///
-/// It is missing, damaged or open to others.
-pub fn read_token(path: &Path) -> Result<String, Failure> {
-    let text = read_private(path)?;
+/// It is missing, damaged or not what is demanded.
+pub fn read_token(path: &Path, demand: Demand) -> Result<String, Failure> {
+    let text = read_secret(path, demand)?;
     let token = text.strip_suffix('\n').unwrap_or(&text);
     let token = token.strip_suffix('\r').unwrap_or(token);
     if token.len() != TOKEN_BYTES * 2 || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -120,46 +126,38 @@ pub fn read_token(path: &Path) -> Result<String, Failure> {
 }
 
 /// Reads a file that only its owner may read.
-fn read_private(path: &Path) -> Result<String, Failure> {
-    let unreadable = |error: io::Error| {
-        let mend = match error.kind() {
-            io::ErrorKind::NotFound => {
-                "start the agent once (configstream run), or say where it runs with --run-dir"
-            }
-            _ => "let this user, and only this one, read it",
-        };
-        Failure::new(
-            Exit::Credentials,
-            format!("cannot read {}", path.display()),
-            error,
-            mend,
-        )
-    };
-    let file = File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(damaged(path, "it is not a file"));
-    }
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(Failure::new(
-            Exit::Credentials,
-            format!("{} is open to others", path.display()),
-            format_args!("its mode is {mode:04o}, so other users may know the secret in it"),
-            format!(
-                "remove it, so that the agent makes a new one at its next start; or, if nobody else was here: chmod 600 {}",
-                path.display()
+fn read_secret(path: &Path, demand: Demand) -> Result<String, Failure> {
+    let shown = path.display();
+    let bytes = demand.read(path, LONGEST_FILE).map_err(|error| {
+        let (what, mend) = match &error {
+            error if error.is_not_found() => (
+                format!("cannot read {shown}"),
+                "start the agent once (configstream run), or say where it runs with --run-dir".to_owned(),
             ),
-        ));
-    }
-    let mut text = String::new();
-    match file.take(LONGEST_FILE).read_to_string(&mut text) {
-        Ok(_) => Ok(text),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(damaged(path, "it is not text"))
-        }
-        Err(error) => Err(unreadable(error)),
-    }
+            OpenError::ReadableByOthers { .. } | OpenError::WritableByOthers { .. } => (
+                format!("{shown} is open to others"),
+                format!(
+                    "remove it, so that the agent makes a new one at its next start; or, if no other user was here: chmod 600 {shown}"
+                ),
+            ),
+            OpenError::OwnedByAnother { user, .. } => (
+                format!("{shown} cannot be trusted"),
+                format!(
+                    "run as the user that it belongs to; or remove it, so that the agent makes a new one at its next start; or, if its content is to be trusted: chown {user} {shown}"
+                ),
+            ),
+            OpenError::Io(_) => (
+                format!("cannot read {shown}"),
+                "let this user, and only this one, read it".to_owned(),
+            ),
+            _ => (
+                format!("{shown} cannot be used"),
+                "put the file itself there; or stop the agent, remove it, and start again: a new one is made".to_owned(),
+            ),
+        };
+        Failure::new(Exit::Credentials, what, error, mend)
+    })?;
+    String::from_utf8(bytes).map_err(|_| damaged(path, "it is not text"))
 }
 
 fn damaged(path: &Path, why: &str) -> Failure {
@@ -180,7 +178,7 @@ fn create_if_missing(
         return Ok(());
     }
     let create = || {
-        let dir = path.parent().unwrap_or(Path::new("."));
+        let dir = directory_of(path);
         // Mode 0600 from the start, under a name nobody looks for.
         let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
         file.write_all(content()?.as_bytes())?;
@@ -259,6 +257,7 @@ const LONGEST_FILE: u64 = 64 * 1024;
 mod tests {
     use std::fs;
     use std::net::Ipv6Addr;
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::Barrier;
     use std::thread;
 
@@ -388,7 +387,7 @@ mod tests {
             &dir.certificate(),
             &format!("{}{}", certificate.pem(), key.serialize_pem()),
         );
-        read_certificate(&dir.certificate()).unwrap();
+        read_certificate(&dir.certificate(), IN_RUN_DIR).unwrap();
     }
 
     #[test]
@@ -409,7 +408,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = run_dir(&root).token();
         write_private(&path, &format!("{}\n", "ab".repeat(32)));
-        assert_eq!(read_token(&path).unwrap(), "ab".repeat(32));
+        assert_eq!(read_token(&path, IN_RUN_DIR).unwrap(), "ab".repeat(32));
     }
 
     #[test]
@@ -435,7 +434,7 @@ mod tests {
             (crossed, "does not belong"),
         ] {
             write_private(&dir.certificate(), &content);
-            let error = read_certificate(&dir.certificate()).unwrap_err();
+            let error = read_certificate(&dir.certificate(), IN_RUN_DIR).unwrap_err();
             let text = error.to_string();
             assert_eq!(error.exit(), Exit::Credentials);
             assert!(
@@ -447,7 +446,9 @@ mod tests {
         }
         for content in ["", "abc", &"xy".repeat(32), &"ab".repeat(33)] {
             write_private(&dir.token(), content);
-            let text = read_token(&dir.token()).unwrap_err().to_string();
+            let text = read_token(&dir.token(), IN_RUN_DIR)
+                .unwrap_err()
+                .to_string();
             assert!(
                 text.contains("auth_token")
                     && text.contains("64 hex")

@@ -214,7 +214,10 @@ impl Persisted {
         let content = render(&after);
         if let Err(error) = atomic_file::write(path, content.as_bytes()) {
             // Only if the very last step failed does the file hold the new content. Then it may still be taken back.
-            let is_new = || std::fs::read(path).is_ok_and(|found| found == content.as_bytes());
+            let is_new = || {
+                let found = atomic_file::read(path, MAX_BYTES);
+                found.is_ok_and(|found| found.is_some_and(|found| found == content.as_bytes()))
+            };
             let uncertain = is_new()
                 && atomic_file::write(path, render(before).as_bytes()).is_err()
                 && is_new();
@@ -429,7 +432,7 @@ mod tests {
             ),
             "{error}"
         );
-        assert!(error.mend().contains("make room"), "{}", error.mend());
+        assert!(error.mend().contains("writable"), "{}", error.mend());
         assert_eq!(persisted.changes(), set_all([("a", 1)]));
         assert_eq!(
             Persisted::open(&path).unwrap().changes(),

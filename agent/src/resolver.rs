@@ -674,7 +674,7 @@ mod tests {
         let error = persist(&resolver, set("a", 1)).unwrap_err();
         let text = error.to_string();
         assert!(
-            text.contains("cannot write") && text.contains("; make room"),
+            text.contains("cannot write") && text.contains("; make the run directory writable"),
             "{text}"
         );
         assert_eq!(value(&engine, "a"), None);

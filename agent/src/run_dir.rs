@@ -1,17 +1,23 @@
 //! The run directory: where an agent keeps its certificate, its token and its saved sequence, and where clients find
 //! them.
 //!
+//! No other user may write there: it is refused if one can, and each file in it is opened with the checks of
+//! [`safe_file`](configstream_grpc::safe_file).
+//!
 //! Unless told otherwise it is `$XDG_STATE_HOME/configstream`, or `~/.local/state/configstream`. It is created with
 //! mode 0700 on first start. One agent at a time uses it, which a lock on `configstream.lock` sees to; the system
 //! releases the lock when the agent ends, however it ends.
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use configstream_grpc::safe_file::{Demand, OpenError, check_directory};
+
+use crate::atomic_file;
 use crate::exit::{Exit, Failure};
 
 /// The environment variable that names the directory, where `--run-dir` does not.
@@ -66,7 +72,7 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// It is not there and cannot be created, or it is no directory.
+    /// It is not there and cannot be created, it is no directory, it belongs to another user, or other users may write it.
     pub fn create(&self, asked: bool) -> Result<(), Failure> {
         let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(!asked);
@@ -79,8 +85,8 @@ impl RunDir {
             )
         };
         match builder.create(&self.path) {
-            Ok(()) => Ok(()),
-            Err(_) if self.path.is_dir() => Ok(()),
+            Ok(()) => self.check(false),
+            Err(_) if self.path.is_dir() => self.check(false),
             Err(error) => Err(match error.kind() {
                 io::ErrorKind::AlreadyExists => failure(
                     &"it is not a directory",
@@ -90,9 +96,38 @@ impl RunDir {
                     &format_args!("the directory above it does not exist ({error})"),
                     &format!("create it with: mkdir -p {}", self.path.display()),
                 ),
-                _ => failure(&error, mend_write(&error)),
+                _ => failure(&error, &mend_write(&error)),
             }),
         }
+    }
+
+    /// Checks that no other user can put files there, or the directory of another user there; `of_others`: than the one
+    /// whose directory it is.
+    ///
+    /// # Errors
+    ///
+    /// Other users can, or it cannot be told.
+    pub fn check(&self, of_others: bool) -> Result<(), Failure> {
+        check_directory(&self.path, of_others).map_err(|error| {
+            let path = self.path.display();
+            let mend = match &error {
+                OpenError::WritableByOthers { .. } => format!(
+                    "if no other user was here: chmod 700 {path}; else remove it, so that the agent makes a new one"
+                ),
+                OpenError::OwnedByAnother { .. } => {
+                    "run as the user that it belongs to, or name a directory of this user's with --run-dir".to_owned()
+                }
+                other => other.hint().unwrap_or_else(|| {
+                    "make it readable for this user, or name another with --run-dir".to_owned()
+                }),
+            };
+            Failure::new(
+                Exit::RunDir,
+                format!("cannot use the run directory {path}"),
+                error,
+                mend,
+            )
+        })
     }
 
     /// Claims the directory for this process, for as long as the returned lock lives.
@@ -101,7 +136,7 @@ impl RunDir {
     ///
     /// Another agent runs here, or the lock file cannot be written.
     pub fn lock(&self) -> Result<RunDirLock, Failure> {
-        let path = self.path.join("configstream.lock");
+        let path = self.lock_file();
         let unusable = |error: io::Error| {
             Failure::new(
                 Exit::RunDir,
@@ -110,14 +145,11 @@ impl RunDir {
                 mend_write(&error),
             )
         };
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(unusable)?;
+        let mut options = File::options();
+        options.read(true).write(true).create(true).mode(0o600);
+        let mut file = Demand::OWN
+            .open_with(&path, &mut options)
+            .map_err(|error| unusable(error.into()))?;
         // `configstream doctor` looks at the lock for an instant; an agent keeps it.
         let mut tries = 0;
         let locked = loop {
@@ -153,11 +185,15 @@ impl RunDir {
     /// Which process runs an agent here, if one does.
     #[must_use]
     pub fn holder(&self) -> Option<String> {
-        let file = File::open(self.path.join("configstream.lock")).ok()?;
+        let file = Demand::KEPT.open(&self.lock_file()).ok()?;
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => Some(name_holder(file)),
             _ => None,
         }
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.path.join("configstream.lock")
     }
 
     /// The directory.
@@ -202,32 +238,35 @@ impl RunDir {
     ///
     /// The file cannot be written.
     pub fn announce_address(&self, address: &str) -> io::Result<()> {
-        fs::write(self.address(), format!("{address}\n"))
+        atomic_file::write(&self.address(), format!("{address}\n").as_bytes())
     }
 
     /// The address that the last agent to start here listens on.
     #[must_use]
     pub fn announced_address(&self) -> Option<String> {
-        let mut text = String::new();
-        File::open(self.address())
-            .ok()?
-            .take(4096)
-            .read_to_string(&mut text)
-            .ok()?;
+        let bytes = Demand::KEPT.read(&self.address(), 4096).ok()?;
+        let text = String::from_utf8(bytes).ok()?;
         let text = text.trim();
         (!text.is_empty()).then(|| text.to_owned())
     }
 }
 
 /// What to do where a file of a run directory cannot be written.
-pub(crate) fn mend_write(error: &io::Error) -> &'static str {
-    match error.kind() {
+pub(crate) fn mend_write(error: &io::Error) -> String {
+    if let Some(hint) = OpenError::hint_of(error) {
+        return hint;
+    }
+    let mend = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "the run directory is gone: restart the agent, which makes a new one"
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "make room on the disk, or name another run directory with --run-dir"
         }
         io::ErrorKind::FileTooLarge => "raise the limit of file sizes (ulimit -f, LimitFSIZE=)",
         _ => "make the run directory writable for this user, or name another with --run-dir",
-    }
+    };
+    mend.to_owned()
 }
 
 /// The failure for a run directory that is asked for without a name. To take the user's own instead could reach another
@@ -273,6 +312,7 @@ pub struct RunDirLock {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -339,6 +379,8 @@ mod tests {
         }
         let closed = io::ErrorKind::PermissionDenied.into();
         assert!(mend_write(&closed).starts_with("make the run directory writable"));
+        let gone = io::ErrorKind::NotFound.into();
+        assert!(mend_write(&gone).starts_with("the run directory is gone: restart"));
     }
 
     #[test]

@@ -28,8 +28,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use configstream_engine::{Epoch, Sequence};
+use configstream_grpc::safe_file::OpenError;
 
 use crate::atomic_file;
+use crate::run_dir::mend_write;
 
 /// How many sequences are reserved at once. At 100,000 updates a second that is a hundred syncs a second; one crash
 /// wastes at most this many of two thousand million.
@@ -71,15 +73,14 @@ impl SequenceFileError {
     #[must_use]
     pub fn mend(&self) -> String {
         match self {
-            Self::Unreadable { .. } => "let this user read and write it".to_owned(),
+            Self::Unreadable { error, .. } => OpenError::hint_of(error)
+                .unwrap_or_else(|| "let this user read and write it".to_owned()),
             Self::Corrupt { path, .. } => format!(
                 "remove it (rm {}): sequences then start again in a new epoch, and clients that keep the last sequence they saw \
                  without the epoch must be restarted; one from a backup would lead them back",
                 path.display()
             ),
-            Self::Unwritable { .. } => {
-                "make room on the disk and let this user write the run directory".to_owned()
-            }
+            Self::Unwritable { error, .. } => mend_write(error),
         }
     }
 }
@@ -421,7 +422,7 @@ mod tests {
         fs::create_dir(&blocked).unwrap();
         let error = file.reserve(Sequence::new(BLOCK + 1)).unwrap_err();
         assert!(
-            error.to_string().contains("cannot write") && error.mend().contains("make room"),
+            error.to_string().contains("cannot write") && error.mend().contains("writable"),
             "{error}"
         );
         let before = (file.epoch(), file.limit());

@@ -143,7 +143,7 @@ impl Cli {
             None => dir.clone().map(|dir| dir.path().join(name)),
         };
         let certificate = place(&self.agent_cert_file, "ipc_cert.pem")?;
-        let pem = credentials::read_certificate(&certificate)?;
+        let pem = credentials::read_certificate(&certificate, credentials::BY_PATH)?;
         let identity = Identity::from_pem(pem.as_bytes()).map_err(|error| {
             Failure::new(
                 Exit::Failed,
@@ -154,7 +154,10 @@ impl Cli {
         })?;
         let token = match &self.auth_token {
             Some(token) => token.trim().to_owned(),
-            None => credentials::read_token(&place(&self.agent_auth_token_file, "auth_token")?)?,
+            None => credentials::read_token(
+                &place(&self.agent_auth_token_file, "auth_token")?,
+                credentials::BY_PATH,
+            )?,
         };
         let token = Token::parse(&token).map_err(|error| {
             Failure::new(

@@ -18,10 +18,10 @@ pub use error::{FileError, Problem};
 pub use flatten::assignments;
 pub(crate) use flatten::{Typed, lone_value, settings, settings_and_nulls};
 
-use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+
+use configstream_grpc::safe_file::{Demand, OpenError};
 
 /// The longest configuration file that is read.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -32,16 +32,13 @@ pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 ///
 /// The file cannot be read, is longer than [`MAX_FILE_BYTES`], or is not UTF-8.
 pub fn read(path: &Path) -> Result<String, FileError> {
-    let unreadable = |error| unreadable(path, &error);
-    // Before it is opened, since opening a pipe can wait for ever.
-    let kind = fs::metadata(path).map_err(unreadable)?.file_type();
-    if kind.is_dir() {
-        return Err(FileError::whole(path, Problem::Directory));
-    }
-    if kind.is_fifo() || kind.is_socket() {
-        return Err(FileError::whole(path, Problem::Pipe));
-    }
-    read_from(path, File::open(path).map_err(unreadable)?)
+    let file = Demand::REGULAR.open(path).map_err(|error| match error {
+        OpenError::Io(error) => unreadable(path, &error),
+        _ if path.is_dir() => FileError::whole(path, Problem::Directory),
+        OpenError::NotAFile(kind) => FileError::whole(path, Problem::NotAFile(kind)),
+        other => unreadable(path, &other.into()),
+    })?;
+    read_from(path, file)
 }
 
 /// Reads all of `file`, bounded, as UTF-8. `path` is for the errors only.

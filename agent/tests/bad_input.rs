@@ -587,7 +587,7 @@ fn files_that_cannot_be_read_are_named() {
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let error = yaml::read(&pipe).unwrap_err().to_string();
     assert!(
-        error.contains("pipe.yaml: is a pipe") && error.contains("write it to a file"),
+        error.contains("pipe.yaml: is a named pipe") && error.contains("write it to a file"),
         "{error}"
     );
     let long = root.path().join("long.yaml");

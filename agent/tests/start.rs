@@ -270,7 +270,7 @@ fn a_damaged_sequence_is_refused_and_left_as_it_is() {
     assert_eq!(fs::read(&path).unwrap(), before);
     fs::remove_file(&path).unwrap();
     fs::create_dir(root.path().join("sequence.new")).unwrap();
-    fail(root.path(), &[]).demand(7, &["cannot write the saved sequence", "make room"]);
+    fail(root.path(), &[]).demand(7, &["cannot write the saved sequence", "writable"]);
 }
 
 #[test]

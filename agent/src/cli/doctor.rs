@@ -28,13 +28,14 @@ pub(super) async fn doctor(target: &Target, output: Output) -> Result<ExitCode, 
     report.check("run directory", directory(&dir))?;
     report.check(
         "certificate",
-        credentials::read_certificate(&dir.certificate())
+        credentials::read_certificate(&dir.certificate(), credentials::IN_RUN_DIR)
             .and_then(|pem| validity(&pem, SystemTime::now()))
             .map(|valid| format!("{}, {valid}", dir.certificate().display())),
     )?;
     report.check(
         "token",
-        credentials::read_token(&dir.token()).map(|_| dir.token().display().to_string()),
+        credentials::read_token(&dir.token(), credentials::IN_RUN_DIR)
+            .map(|_| dir.token().display().to_string()),
     )?;
     report.check("agent runs", running(&dir))?;
     let connected = match target.connector() {

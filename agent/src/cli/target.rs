@@ -57,7 +57,7 @@ impl Target {
     /// Certificate or token cannot be used.
     pub fn connector(&self) -> Result<Connector, Failure> {
         let dir = self.run_dir()?;
-        let credentials = Credentials::open(&dir.certificate(), &dir.token())?;
+        let credentials = Credentials::open(&dir)?;
         let (identity, token) = run::trust(&dir, &credentials)?;
         Ok(Connector::new(self.address()?, &identity, token))
     }

@@ -6,8 +6,10 @@ use std::io;
 use std::path::PathBuf;
 
 use configstream_engine::settings::Source;
+use configstream_grpc::safe_file::OpenError;
 
 use super::{MAX_BYTES, MAX_CHANGES};
+use crate::run_dir::mend_write;
 
 /// Why a change cannot persist, or why those that did cannot be used.
 #[derive(Debug)]
@@ -51,16 +53,18 @@ impl PersistError {
     #[must_use]
     pub fn mend(&self) -> String {
         match self {
-            Self::Unreadable { .. } => "let this user read and write it".to_owned(),
+            Self::Unreadable { error, .. } => OpenError::hint_of(error)
+                .unwrap_or_else(|| "let this user read and write it".to_owned()),
             Self::Corrupt { path, .. } => format!(
                 "restore it from a backup, or remove it (rm {}): what persisted is then gone, and has to be set again",
                 path.display()
             ),
-            Self::Unwritable { .. } => {
-                "make room on the disk and let this user write the run directory; or do without --persist".to_owned()
+            Self::Unwritable { error, .. } => {
+                format!("{}; or do without --persist", mend_write(error))
             }
             Self::TooMany | Self::TooLong => {
-                "put some of them into a configuration file, and unset them with --persist".to_owned()
+                "put some of them into a configuration file, and unset them with --persist"
+                    .to_owned()
             }
             Self::Layer(_) | Self::WholeLayer(_) => format!(
                 "set it in {}, or change it where the layer comes from",

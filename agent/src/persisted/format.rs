@@ -43,7 +43,7 @@ pub(super) fn read(path: &Path) -> Result<Changes, PersistError> {
         path: path.to_owned(),
         error,
     };
-    let Some(bytes) = atomic_file::read(path, MAX_BYTES + 1).map_err(unreadable)? else {
+    let Some(bytes) = atomic_file::read(path, MAX_BYTES).map_err(unreadable)? else {
         return Ok(Changes::new());
     };
     parse(&bytes).map_err(|why| PersistError::Corrupt {

@@ -84,8 +84,8 @@ pub enum Problem {
     },
     /// The path names a directory.
     Directory,
-    /// The path names a pipe or a socket.
-    Pipe,
+    /// The path names something else, such as a named pipe, that cannot be read again.
+    NotAFile(&'static str),
     /// Longer than is read.
     FileTooLong {
         /// The limit.
@@ -204,7 +204,7 @@ impl fmt::Display for Problem {
         match self {
             Self::Unreadable { reason, .. } => write!(formatter, "cannot be read: {reason}"),
             Self::Directory => formatter.write_str("is a directory, not a file"),
-            Self::Pipe => formatter.write_str("is a pipe, which cannot be read again"),
+            Self::NotAFile(kind) => write!(formatter, "is {kind}, which cannot be read again"),
             Self::FileTooLong { limit_bytes } => {
                 write!(formatter, "is longer than {limit_bytes} bytes")
             }
@@ -302,7 +302,7 @@ impl fmt::Display for Mend<'_> {
             } => "let the user that runs configstream read it",
             Problem::Unreadable { .. } => "make it readable, or name another with --config",
             Problem::Directory => "name a file with --config",
-            Problem::Pipe => "write it to a file, and name that",
+            Problem::NotAFile(_) => "write it to a file, and name that",
             Problem::TooManyFiles { .. } => "merge some of them",
             Problem::FilesTooLong { .. } => "keep bulk data elsewhere",
             Problem::FileTooLong { .. } => "split it, or keep bulk data elsewhere",

@@ -131,7 +131,7 @@ fn what_cannot_be_kept_is_neither_answered_well_nor_streamed() {
     );
     let done = agent.verb(&["set", "mine.number", "1", "--persist"]);
     assert_ne!(done.code, Some(0));
-    assert!(done.err.contains("make room"), "{done:?}");
+    assert!(done.err.contains("writable"), "{done:?}");
     assert!(agent.metric("configstream_persist_errors_total") > 1.5);
     watch.assert_quiet(&agent);
     fs::remove_dir(&blocked).unwrap();
@@ -202,7 +202,7 @@ fn a_disk_that_takes_nothing_refuses_changes_with_the_mend_until_it_does() {
             10,
             &[
                 why,
-                "\n  to do: make room on the disk and let this user write the run directory",
+                "\n  to do: make the run directory writable for this user",
             ],
         );
         fs::remove_dir(&blocked).unwrap();

@@ -520,7 +520,7 @@ fn the_doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
         fs::set_permissions(path, permissions).unwrap();
     };
     chmod(&dir, 0o777);
-    bad("run directory", &["others can write", "chmod 700"]);
+    bad("run directory", &["other users may write", "chmod 700"]);
     chmod(&dir, 0o700);
     let token = dir.join("auth_token");
     chmod(&token, 0o644);

@@ -26,22 +26,13 @@ pub(super) fn directory(dir: &RunDir) -> Result<String, Failure> {
             return Err(Failure::new(
                 Exit::RunDir,
                 format!("{path} is not there"),
-                "no agent has started with it",
-                "start one with `configstream run`, or name another with --run-dir",
+                "no agent has started with it, or it was removed since",
+                "start one with `configstream run`, again if it runs; or name another with --run-dir",
             ));
         }
     };
+    dir.check(true)?;
     let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o022 != 0 {
-        return Err(Failure::new(
-            Exit::RunDir,
-            format!("others can write into {path}"),
-            format_args!(
-                "its mode is {mode:o}, so they can put a certificate and a token of theirs there"
-            ),
-            format!("chmod 700 {path}"),
-        ));
-    }
     Ok(format!("{path}, mode {mode:o}"))
 }
 
