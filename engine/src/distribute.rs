@@ -59,7 +59,8 @@
 //! **No wake-up is lost (I8).** Steps 4, 6, 7 against the waiter: `waiter.rs`.
 //!
 //! **Bounded.** Undistributed versions form a chain through `previous`. A commit that finds it longer than the bound
-//! leaves its own link out; the walk then ends early, which means "a snapshot for everyone".
+//! leaves its own link out, and takes the chain behind it apart, so that no version that is held keeps it (`version.rs`); the
+//! walk then ends early, which means "a snapshot for everyone".
 //!
 //! **Frees (I9).** Versions, their updates, gone members and joiners' nodes are collected during the round and dropped
 //! after the role has been given back, since dropping them runs somebody else's code.
@@ -150,6 +151,13 @@ struct Taken<S: State> {
     _version: Arc<Version<S>>,
 }
 
+/// The head before a commit.
+pub(crate) struct Before<S: State> {
+    pub(crate) version: Arc<Version<S>>,
+    /// The commit left out its link to that.
+    pub(crate) cut: bool,
+}
+
 /// What a round leaves to be dropped by its thread, after the role has been given back.
 struct Leavings<S: State> {
     head: Arc<Version<S>>,
@@ -219,14 +227,15 @@ impl<S: State> Distributor<S> {
         }
     }
 
-    /// Distributes what has been committed, unless somebody else is at it, who then will. Lets go of `before`, the head
-    /// before a commit, when that is done: it may be the last handle to a chain that was cut.
+    /// Distributes what has been committed, unless another thread is at it, which then will. Takes the head before a commit,
+    /// `before`, since dropping it runs foreign code.
     ///
     /// # Panics
     /// With the first panic of a subscriber's waker, or of the drop of a state or an update, after everybody has been
     /// served.
-    pub(crate) fn distribute(&self, head: &ArcCell<Version<S>>, before: Option<Arc<Version<S>>>) {
+    pub(crate) fn distribute(&self, head: &ArcCell<Version<S>>, before: Option<Before<S>>) {
         let mut panic = None;
+        let before = before.map(|before| before.take_apart(&mut panic));
         // Sync point D. A read-modify-write even when it fails: see I5 above.
         while !self.role.swap(true, Ordering::AcqRel) {
             let role = Role(&self.role);
@@ -325,7 +334,7 @@ impl<S: State> Distributor<S> {
         };
         let mut version = head.clone();
         while version.position > distributed {
-            let Step { previous, updates } = version.step.with(mem::take);
+            let Step { previous, updates } = version.take_step();
             span.updates += updates.len();
             span.needs_snapshot |= version.needs_snapshot;
             span.taken.push(Taken {
@@ -333,7 +342,7 @@ impl<S: State> Distributor<S> {
                 _version: version,
             });
             let Some(previous) = previous else {
-                // Cut by a commit that found the chain too long.
+                // Cut by a commit that found the chain too long, or is just cutting it.
                 span.needs_snapshot = true;
                 return span;
             };
@@ -468,6 +477,25 @@ fn keep_first(panic: &mut Option<Box<dyn Any + Send>>, theirs: impl FnOnce()) {
                 }
             }
         }
+    }
+}
+
+impl<S: State> Before<S> {
+    /// The version; without the chain behind it, if that was cut: held versions shall not keep it. O(chain), paid for by
+    /// the commits that made it.
+    fn take_apart(self, panic: &mut Option<Box<dyn Any + Send>>) -> Arc<Version<S>> {
+        let mut step = if self.cut {
+            self.version.take_step()
+        } else {
+            Step::default()
+        };
+        while let Some(version) = step.previous.take() {
+            let next = version.take_step();
+            keep_first(panic, || drop(mem::replace(&mut step, next)));
+            keep_first(panic, || drop(version));
+        }
+        keep_first(panic, || drop(step));
+        self.version
     }
 }
 

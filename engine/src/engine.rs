@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     builder::{EngineBuilder, SubscriptionBuilder},
-    distribute::{Distributor, Member},
+    distribute::{Before, Distributor, Member},
     error::{Closed, FollowError, PublishError},
     mailbox::Mailbox,
     registry::Registry,
@@ -379,10 +379,15 @@ impl<S: State> Core<S> {
             self.check_limit(&head, &draft)?;
             let updates = draft.updates.len() as u64;
             let needs_snapshot = draft.needs_snapshot;
-            let next = Version::after(&head, draft, self.may_chain(&head));
+            let linked = self.may_chain(&head);
+            let next = Version::after(&head, draft, linked);
             let next = Arc::new(next.ok_or(Refusal::Exhausted)?);
             if self.head.compare_exchange(&head, next.clone()) {
-                self.distributor.distribute(&self.head, Some(head));
+                let before = Before {
+                    version: head,
+                    cut: !linked,
+                };
+                self.distributor.distribute(&self.head, Some(before));
                 return Ok(Committed {
                     epoch: next.epoch(),
                     sequence: next.sequence(),

@@ -1,9 +1,19 @@
 //! Versions, and the head: the newest one.
 //!
-//! A version is immutable once it is the head, but for what led to it, the version before and the updates, which belongs to the
-//! distributor (see `distribute.rs`). A snapshot *is* a version, so making one costs nothing.
+//! A version is immutable once it is the head, but for what led to it: the version before and the updates. A snapshot *is* a
+//! version, so making one costs nothing.
+//!
+//! # What a held version keeps
+//! What led to a version is taken out of it once, by the round that distributes it, or by the commit that cuts the chain after
+//! it. From then on a version that is held keeps its own state, and nothing else. The two may meet, since the round may have
+//! loaded its head before the cut. Neither waits: each tries the version's lock, which is held for a move of two words.
+//! * The round fails, or finds nothing there: the commit is at this version, or has been, so the chain is cut, and all get a
+//!   snapshot.
+//! * The commit fails, or finds nothing there: the round is at this version, or has been, and takes the rest of the chain.
+//!
+//! Model: `what_a_cut_chain_held_goes_though_its_versions_are_held` in `loom-tests/tests/leave.rs`.
 
-use std::{fmt, ops::Deref};
+use std::{fmt, mem, ops::Deref};
 
 use smallvec::SmallVec;
 
@@ -12,7 +22,7 @@ use crate::{
     sequence::{Epoch, Sequence},
     shared::Shared,
     state::State,
-    sync::{Arc, Exclusive},
+    sync::{Arc, Mutex},
 };
 
 /// The state as of one sequence.
@@ -31,8 +41,8 @@ pub struct Version<S: State> {
     /// How many of the ordinals up to this one went to versions that needed a snapshot: nobody gets them as updates.
     pub(crate) forced: u64,
     pub(crate) needs_snapshot: bool,
-    /// Until the distributor has taken it.
-    pub(crate) step: Exclusive<Step<S>>,
+    /// Until it is taken: see [`take_step`](Self::take_step).
+    step: Mutex<Step<S>>,
 }
 
 /// What led from one version to the next.
@@ -92,7 +102,7 @@ impl<S: State> Version<S> {
             position: 0,
             forced: 0,
             needs_snapshot: false,
-            step: Exclusive::new(Step::default()),
+            step: Mutex::new(Step::default()),
         }
     }
 
@@ -119,7 +129,7 @@ impl<S: State> Version<S> {
             forced: previous.forced + if draft.needs_snapshot { spent } else { 0 },
             needs_snapshot: draft.needs_snapshot,
             state: draft.state,
-            step: Exclusive::new(Step {
+            step: Mutex::new(Step {
                 previous: linked.then(|| previous.clone()),
                 updates: if draft.needs_snapshot {
                     Updates::<S>::new()
@@ -129,6 +139,12 @@ impl<S: State> Version<S> {
             }),
         };
         Some(version)
+    }
+
+    /// What led to this version; nothing if it was taken before, or another thread is taking it.
+    pub(crate) fn take_step(&self) -> Step<S> {
+        let step = self.step.try_lock();
+        step.map_or_else(Step::default, |mut step| mem::take(&mut *step))
     }
 
     /// The epoch in which [`sequence`](Self::sequence) counts.
@@ -318,7 +334,7 @@ mod tests {
     }
 
     fn updates(version: &Version<Nothing>) -> Updates<Nothing> {
-        version.step.with(|step| step.updates.clone())
+        version.step.lock().updates.clone()
     }
 
     fn numbers(version: &Version<Nothing>) -> [u64; 5] {
@@ -394,6 +410,6 @@ mod tests {
         assert_eq!(Arc::strong_count(&held), 2);
         drop(head);
         assert_eq!(Arc::strong_count(&held), 1);
-        assert!(held.step.with(|step| step.previous.is_some()));
+        assert!(held.step.lock().previous.is_some());
     }
 }

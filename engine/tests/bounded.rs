@@ -225,6 +225,33 @@ fn a_chain_that_nobody_distributes_is_cut() {
 }
 
 #[test]
+fn a_held_version_keeps_its_own_state_only() {
+    const RING: usize = 16;
+    let (engine, alive) = engine(RING);
+    let mut subscription = engine.subscribe();
+    assert_eq!(replay(&mut subscription, 0), (0, 1));
+    let mut held = Vec::new();
+    while_a_round_is_stuck(&engine, || {
+        for nth in 0..1_000 {
+            engine.publish(&true).unwrap();
+            // Some alone, and some next to each other, the one before a cut among them.
+            if nth % 50 == 0 || (300..400).contains(&nth) {
+                held.push(engine.head());
+            }
+        }
+        // What is undistributed, and what is held.
+        let most = held.len() + 4 * RING + 8;
+        assert!(alive.load(Ordering::SeqCst) <= most);
+    });
+    // The role has moved on: beside these there is the head.
+    assert!(held.iter().all(|version| version.state().count > 0));
+    assert_eq!(alive.load(Ordering::SeqCst), held.len() + 1);
+    drop(held);
+    assert_eq!(alive.load(Ordering::SeqCst), 1);
+    assert_eq!(replay(&mut subscription, 0), (1_001, 1));
+}
+
+#[test]
 fn a_chain_within_the_bound_is_handed_out_whole() {
     let (engine, _) = engine(64);
     let mut subscription = engine.subscribe();

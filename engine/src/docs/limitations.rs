@@ -15,9 +15,10 @@
 //!   one subscription; they take turns, and one that lags within a batch has read a part of it before its snapshot.
 //! * **Somebody else's code runs in your call.** Wakers are called, and states and updates dropped, by whoever publishes
 //!   or lets go last. A waker that blocks holds up distribution, and nothing else: commits and reads go on, and the chain
-//!   of what waits is bounded. But for as long as it blocks, the rings of those that leave stay, since only a round can take
-//!   them out, and so does, with a version that somebody holds, the chain from it back to where distribution stands, up to
-//!   four rings of versions. A panic in a waker reaches the publisher after everybody else has been served.
+//!   of what waits is bounded: four of the largest rings there are, in versions. For as long as it blocks, the rings of
+//!   subscriptions that leave stay, since only a round can take them out. A version that is held keeps its own state, and
+//!   besides, while it waits to be distributed, its part of that chain. A panic in a waker reaches the publisher after all
+//!   other subscriptions have been served.
 //! * **Wake-ups are what costs.** Waking a parked thread costs the publisher about 6 µs each, a thousand times a push.
 //!   Async tasks of one runtime are much cheaper to wake.
 //! * **Sequences end at 2^64 - 1** (and earlier where you [say so](crate::Engine::set_sequence_limit)): a publish is then

@@ -25,6 +25,10 @@ impl<T> Mutex<T> {
     pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
         self.0.try_lock().ok()
     }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A lock that the model does not see, for what takes no part in the protocol.
@@ -112,10 +116,6 @@ impl<T> Exclusive<T> {
                 .expect("two threads in one exclusive section");
             f(&mut value)
         })
-    }
-
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.value.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

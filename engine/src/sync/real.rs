@@ -68,10 +68,6 @@ impl<T> Exclusive<T> {
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.0.lock())
     }
-
-    pub(crate) fn get_mut(&mut self) -> &mut T {
-        self.0.get_mut()
-    }
 }
 
 /// A shared pointer that threads load, swap and compare-and-swap: `arc_swap::ArcSwap`.
