@@ -213,15 +213,18 @@ impl<S: State> Distributor<S> {
         mailbox.clear_lagging(&self.news);
     }
 
-    /// Counts a member out, which has set its mailbox gone. It is dropped by the next round, or now when those that left
-    /// outnumber those that stay: O(1) amortised.
-    pub(crate) fn leave(&self, head: &ArcCell<Version<S>>) {
+    /// Counts a member out, which has set its mailbox gone. The next round drops it and pushes nothing to it. Wait-free.
+    pub(crate) fn leave(&self) {
         // Relaxed: as in `join`.
         self.live.fetch_sub(1, Ordering::Relaxed);
         // Sync point N: pairs with the Acquire load in `look`.
         self.news.fetch_add(1, Ordering::Release);
         // Sync point G: pairs with the Acquire load in `wants_sweep`.
         self.gone.fetch_add(1, Ordering::Release);
+    }
+
+    /// Drops the members that left, by a round, when they outnumber those that stay: O(1) amortised.
+    pub(crate) fn sweep(&self, head: &ArcCell<Version<S>>) {
         if self.wants_sweep() {
             self.distribute(head, None);
         }

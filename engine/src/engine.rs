@@ -356,10 +356,16 @@ impl<S: State> Core<S> {
         self.registry.next_id()
     }
 
-    /// Takes a subscription that is gone out of all tables.
+    /// Counts a subscription out that is gone: no round that begins after this pushes to it. [`sweep`](Self::sweep) must
+    /// follow.
     pub(crate) fn forget(&self, id: u64) {
         self.registry.leave(id);
-        self.distributor.leave(&self.head);
+        self.distributor.leave();
+    }
+
+    /// Takes those that are gone out of the table, if they outnumber those that stay.
+    pub(crate) fn sweep(&self) {
+        self.distributor.sweep(&self.head);
     }
 
     /// Makes what `draft` wants the head, trying again while others are faster, and distributes.

@@ -31,7 +31,7 @@ use std::{fmt, marker::PhantomData, ptr};
 
 use crate::{
     shared::{Counted, Shared},
-    sync::{Arc, AtomicU64, Ordering, PointerCell, SetOnce},
+    sync::{Arc, AtomicU64, HandedArc, Ordering, PointerCell, SetOnce},
 };
 
 /// The two ends of a new ring for exactly `capacity` items.
@@ -42,7 +42,7 @@ pub(crate) fn ring<T, B>(capacity: usize, beside: B) -> (Producer<T, B>, Consume
         capacity.min(FEW)
     };
     let slots: Slots<T> = empty(at_first, 0);
-    let ring = Arc::new(Ring {
+    let ring = HandedArc::new(Ring {
         read: AtomicU64::new(0),
         beside,
         more: SetOnce::new(),
@@ -69,7 +69,7 @@ pub(crate) fn ring<T, B>(capacity: usize, beside: B) -> (Producer<T, B>, Consume
 pub(crate) struct Producer<T, B> {
     /// Those of the ring that are filled now.
     slots: Slots<T>,
-    ring: Arc<Ring<T, B>>,
+    ring: HandedArc<Ring<T, B>>,
     /// The position to fill next.
     write: u64,
     /// The position before which there is room in `slots`, by what `ring.read` was when we last looked.
@@ -82,7 +82,7 @@ pub(crate) struct Consumer<T, B> {
     slots: Slots<T>,
     /// These are all that there will be.
     has_all: bool,
-    ring: Arc<Ring<T, B>>,
+    ring: HandedArc<Ring<T, B>>,
     /// The same number as `ring.read`.
     read: u64,
 }
@@ -95,7 +95,7 @@ pub(crate) struct Room<'a, T, B> {
 }
 
 /// A look at the ring from outside: its capacity, and what is beside it.
-pub(crate) struct Observer<T, B>(Arc<Ring<T, B>>);
+pub(crate) struct Observer<T, B>(HandedArc<Ring<T, B>>);
 
 /// In this order, from the start of a line.
 #[repr(C, align(64))]
@@ -246,6 +246,10 @@ impl<T, B> Consumer<T, B> {
         item_at(&self.slots, self.read)
     }
 
+    pub(crate) fn capacity(&self) -> usize {
+        self.ring.capacity
+    }
+
     pub(crate) fn beside(&self) -> &B {
         &self.ring.beside
     }
@@ -350,8 +354,8 @@ fn lap(slots: u64, position: u64) -> usize {
 
 impl<T, B> Drop for Ring<T, B> {
     fn drop(&mut self) {
-        // Sync points R, M and W: the last handle to the ring has gone, so both ends are still; this sees what they did, even
-        // where the handles' own count orders nothing (under `loom`).
+        // Sync points R, M and W: the last handle to the ring has gone, so both ends are still, and the count of the handles has
+        // handed over what they did.
         let read = self.read.load(Ordering::Acquire);
         for position in read..read + self.capacity as u64 {
             let more = self.more.get().filter(|more| position >= more.from);

@@ -37,8 +37,9 @@ use crate::{
 ///
 /// # Progress
 /// Taking an update is wait-free. Taking a snapshot is one load of the head, whatever the size of the state. Dropping it
-/// drains its ring; whoever is the one to find that more have left than stay takes them out of the table, and, if it meets
-/// others that publish, may distribute for them.
+/// leaves first, so that later rounds push nothing more, and then drops at most as many updates as its ring holds. The drop
+/// that finds that more subscriptions have left than stay takes them out of the table, and, if it meets others that publish,
+/// may distribute for them.
 ///
 /// # Panics
 /// Dropping it panics if the drop of a waker or an update does, unless its thread is panicking already.
@@ -390,15 +391,21 @@ impl<S: State> Subscription<S> {
 impl<S: State> Drop for Subscription<S> {
     fn drop(&mut self) {
         self.mailbox().set_gone();
+        // Before the ring is emptied: a publisher that is faster than the drain would refill it for as long as it publishes.
+        self.core.forget(self.mailbox().id);
         // Drops a waker and updates, and perhaps runs a round: somebody else's code, which must not keep the subscription
         // in the tables.
         let emptied = catch_unwind(AssertUnwindSafe(|| {
             drop(self.mailbox().waiter().clear());
-            while self.consumer.pop().is_some() {}
+            // A round under way may still push: what it pushes goes with the ring.
+            for _ in 0..self.consumer.capacity() {
+                if self.consumer.pop().is_none() {
+                    break;
+                }
+            }
         }));
-        let id = self.mailbox().id;
-        let left = catch_unwind(AssertUnwindSafe(|| self.core.forget(id)));
-        emptied.and(left).unwrap_or_else(resume_unless_panicking);
+        let swept = catch_unwind(AssertUnwindSafe(|| self.core.sweep()));
+        emptied.and(swept).unwrap_or_else(resume_unless_panicking);
     }
 }
 

@@ -119,10 +119,11 @@
 //!
 //! # Race 6: leaving against a round
 //!
-//! Leaving sets *gone*, drains the ring, and raises `news`. A round that has not seen it may still push; what it pushes is freed with the
-//! mailbox, when the table lets go of it. *Lagging* is set by a read-modify-write, so it cannot wipe out *gone*. Whoever
-//! leaves counts itself, and sweeps when those that left outnumber those that stay; if the role is taken, its holder looks
-//! at that count in R9, by the argument of race 3.
+//! Leaving sets *gone*, raises `news`, and counts itself; then it drains the ring, by at most its capacity. In this order the
+//! drain has an end: a round that reads `news` after the raise drops the member before it pushes. A round that has read it
+//! before may still push; what it pushes is freed with the ring, when the table drops the member. *Lagging* is set by a
+//! read-modify-write, so it cannot wipe out *gone*. At last the leaver sweeps when those that left outnumber those that stay;
+//! if the role is taken, its holder looks at that count in R9, by the argument of race 3.
 //!
 //! # Race 7: close
 //!

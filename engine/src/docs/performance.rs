@@ -10,7 +10,7 @@
 //! | … snapshot | wait-free | as `head`, whatever the size of the state |
 //! | … nothing there | wait-free | two loads |
 //! | [`Engine::subscribe`](crate::Engine::subscribe) | lock-free, but for the registry | two allocations and O(log n) in the registry; above 1,024, clearing its slots |
-//! | dropping a subscription | as above | drains its ring; a sweep, O(1) amortised, which is a round like any other |
+//! | dropping a subscription | as above | drops at most as many updates as its ring holds; a sweep, O(1) amortised, which is a round like any other |
 //! | [`Engine::subscriptions`](crate::Engine::subscriptions), stats | cold | O(n), O(1) |
 //!
 //! # Where the time of a push goes

@@ -6,7 +6,10 @@ use loom::sync::atomic::AtomicPtr;
 pub(crate) use loom::{
     cell::UnsafeCell,
     hint::spin_loop as pause,
-    sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
+    sync::{
+        Arc as HandedArc,
+        atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
+    },
 };
 pub(crate) use std::sync::{Arc, OnceLock};
 

@@ -2,7 +2,7 @@
 
 pub(crate) use std::hint::spin_loop as pause;
 pub(crate) use std::sync::{
-    Arc, OnceLock,
+    Arc, Arc as HandedArc, OnceLock,
     atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
 };
 use std::{sync::atomic::AtomicPtr, task::Wake, time::Instant};
