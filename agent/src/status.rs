@@ -189,9 +189,9 @@ impl From<AgentReport> for AgentStatus {
                 .sum(),
             streams: agent.streams.len(),
             lagging: figures().any(|figures| figures.lagging),
-            display_name: shorten(agent.registration.display_name),
-            flavor: shorten(agent.registration.flavor),
-            pid: shorten(agent.registration.pid),
+            display_name: shorten(&agent.registration.display_name),
+            flavor: shorten(&agent.registration.flavor),
+            pid: shorten(&agent.registration.pid),
         }
     }
 }
@@ -464,13 +464,12 @@ fn rfc3339(time: SystemTime) -> String {
 }
 
 /// Whatever an agent calls itself, nobody needs more of it than this.
-fn shorten(mut text: String) -> String {
+fn shorten(text: &str) -> String {
     const LONGEST: usize = 200;
-    if let Some((end, _)) = text.char_indices().nth(LONGEST) {
-        text.truncate(end);
-        text.push('…');
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
-    text
 }
 
 #[cfg(test)]
@@ -485,7 +484,7 @@ mod tests {
 
     #[test]
     fn names_are_cut_between_characters() {
-        assert_eq!(shorten("ä".repeat(200)), "ä".repeat(200));
-        assert_eq!(shorten("ä".repeat(201)), "ä".repeat(200) + "…");
+        assert_eq!(shorten(&"ä".repeat(200)), "ä".repeat(200));
+        assert_eq!(shorten(&"ä".repeat(201)), "ä".repeat(200) + "…");
     }
 }

@@ -7,6 +7,7 @@ mod bell;
 mod body;
 mod bounds;
 mod builder;
+mod connections;
 mod core;
 mod cork;
 mod handle;

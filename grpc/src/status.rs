@@ -21,6 +21,7 @@ pub(crate) enum Refusal {
     RegistrationTooLarge { size: usize, limit: usize },
     NameTooLong { size: usize, limit: usize },
     TooManySessions { limit: usize },
+    RegisteringTooFast { limit: u32 },
     NoSessionForRefresh,
     NoSessionId,
     EmptySessionId,
@@ -68,6 +69,7 @@ impl Refusal {
                 Code::NotFound
             }
             Self::TooManySessions { .. }
+            | Self::RegisteringTooFast { .. }
             | Self::EventTooLarge { .. }
             | Self::NoSequence { .. }
             | Self::Overloaded => Code::ResourceExhausted,
@@ -116,6 +118,10 @@ impl fmt::Display for Refusal {
             Self::TooManySessions { limit } => {
                 write!(f, "too many remote agents (at most {limit})")
             }
+            Self::RegisteringTooFast { limit } => write!(
+                f,
+                "too many registrations on one connection (at most {limit} a second)"
+            ),
             Self::NoSessionForRefresh => f.write_str("no remote agent found with session ID"),
             Self::NoSessionId => write!(f, "session_id required in metadata: {REGISTER_FIRST}"),
             Self::EmptySessionId => write!(f, "session_id cannot be empty: {REGISTER_FIRST}"),

@@ -66,7 +66,7 @@
 //! | unset: what now wins, and the cleared layer | `grpc/tests/stream.rs`: `unset_says_what_now_wins_and_a_vanished_key_takes_a_snapshot`; `grpc/tests/wire.rs`: `events_are_what_the_generated_types_encode_to` |
 //! | `origin`: the base name, or `core-agent`; never empty | `grpc/tests/wire.rs`: `an_origin_is_never_empty`; `agent/tests/end_to_end/file_reload.rs`: `an_edited_file_streams_exactly_what_changed` |
 //! | never OK: PermissionDenied when the session has gone | `grpc/tests/sessions.rs`: `a_session_that_expires_takes_its_stream_along` |
-//! | never OK: Unavailable on overload | `grpc/tests/hostile.rs`: `streams_without_end_are_refused_whatever_their_connections` |
+//! | never OK: Unavailable on overload | `grpc/tests/hostile.rs`: `streams_without_end_are_refused_where_no_connection_has_more` |
 //! | never OK: Unavailable on shutdown, and when the engine closes | `grpc/tests/stream.rs`: `shutting_down_tells_every_stream`, `a_closed_engine_ends_streams` |
 //! | messages up to 128 MiB | `grpc/tests/full.rs`: `the_largest_state_arrives_whole_and_one_byte_more_is_rejected`; `grpc/tests/protocol.rs`: `a_snapshot_beyond_every_library_default_arrives`, `the_defaults_are_the_documented_ones` |
 //! | a state that could not fit is refused when published | `grpc/tests/full.rs`: `the_largest_state_arrives_whole_and_one_byte_more_is_rejected`; `engine/src/settings/draft.rs`: `the_total_is_judged_at_the_end_of_a_change`, `a_setting_beyond_the_limit_is_rejected_even_in_the_shade` |

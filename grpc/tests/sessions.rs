@@ -185,27 +185,25 @@ async fn both_services_share_one_table() {
 }
 
 #[tokio::test]
-async fn the_table_is_bounded_and_makes_room_for_the_living() {
-    let clock = FakeClock::new();
-    let sessions = Sessions::default()
-        .limit(2)
-        .clock(clock.reader())
-        .sweep_interval(Duration::from_secs(3600));
+async fn a_full_table_makes_room_where_a_session_has_no_stream() {
+    let sessions = Sessions::default().limit(2);
     let host = Host::start_with(|server| server.sessions(sessions)).await;
-    let client = host.client().await;
     let registration = Registration::new("remote");
-    let first = client.register(&registration).await.unwrap();
-    clock.advance(Duration::from_secs(30));
-    let second = client.register(&registration).await.unwrap();
+    let (_first_events, _) = host.stream().await;
+    let (second_client, second) = host.session().await;
+    let third = host.client().await;
+    // One without a stream makes room, and one with a stream does not.
+    let third_session = third.register(&registration).await.unwrap();
     assert_eq!(
-        told(client.register(&registration).await).0,
-        Code::ResourceExhausted
+        told(second_client.refresh(&second.id).await).0,
+        Code::NotFound
     );
-
-    clock.advance(Duration::from_secs(30));
-    client.register(&registration).await.unwrap();
-    assert_eq!(told(client.refresh(&first.id).await).0, Code::NotFound);
-    client.refresh(&second.id).await.unwrap();
+    let _third_events = third.stream("x", &third_session.id).await.unwrap();
+    let text = "too many remote agents (at most 2)";
+    assert_eq!(
+        told(second_client.register(&registration).await),
+        (Code::ResourceExhausted, text.into())
+    );
 }
 
 #[tokio::test]

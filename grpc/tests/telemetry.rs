@@ -16,11 +16,12 @@ use configstream_proto::datadog::remoteagent::v1::{Event, ReportRemoteAgentEvent
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use rustls::client::ResolvesClientCert;
 use support::log::Log;
+use support::peer::Peer;
 use support::{
     BEARER, Host, Nobody, Pem, Shows, eventually, expect_snapshot, expect_update, request,
     within_deadline,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use tonic::async_trait;
 
@@ -140,29 +141,32 @@ async fn a_refused_handshake_is_counted_and_logged() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_counted_and_logged() {
+async fn a_connection_that_gave_way_is_counted_and_logged() {
     let log = Log::default();
     let _logging = log.install();
     let (host, snapshotter) = recorded(Limits::default().connections(1)).await;
-    let client = host.client().await;
-    client.hostname().await.unwrap();
     let begun = Instant::now();
-    let mut next = tokio::net::TcpStream::connect(host.address).await.unwrap();
-    let _hung_up = next.read_to_end(&mut Vec::new()).await;
+    let mut peers = vec![Peer::speak(&host).await];
+    eventually("it is there", || host.handle.stats().connections == 1).await;
+    peers.push(Peer::speak(&host).await);
+    while peers[0].next().await.is_some() {}
     assert!(has_counted_one(
         &snapshotter,
         "configstream.refused_connections"
     ));
     let line = format!(
-        "Refused a connection: there are 1 already peer={}",
-        next.local_addr().unwrap()
+        "Hung up on a connection for another: there are 1 already peer={}",
+        peers[0].address()
     );
     assert!(log.text().contains(&line), "{}", log.text());
     for _ in 0..200 {
-        let mut next = tokio::net::TcpStream::connect(host.address).await.unwrap();
-        let _hung_up = next.read_to_end(&mut Vec::new()).await;
+        peers.push(Peer::speak(&host).await);
     }
-    log.demand_few("Refused a connection: ", begun);
+    eventually("all but the newest have given way", || {
+        host.handle.stats().refused_connections == 201
+    })
+    .await;
+    log.demand_few("Hung up on a connection for another: ", begun);
     assert_eq!(host.handle.stats().refused_connections, 201);
 }
 

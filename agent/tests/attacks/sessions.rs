@@ -57,7 +57,6 @@ fn one_client_that_registers_in_a_loop_keeps_nobody_out() {
 
 /// As many sessions as there may be, soon.
 #[test]
-#[ignore = "fails until this is mended: S5"]
 fn several_clients_that_register_in_a_loop_keep_nobody_out() {
     let attack = Attack::new().set("remote_agent.registry.max_sessions=64");
     attack.memory_mib(32).run(|target| {
@@ -66,7 +65,6 @@ fn several_clients_that_register_in_a_loop_keep_nobody_out() {
 }
 
 #[test]
-#[ignore = "fails until this is mended: S5"]
 fn clients_that_register_and_stream_in_a_loop_keep_nobody_out() {
     let attack = Attack::new().set("remote_agent.registry.max_sessions=64");
     attack.memory_mib(64).run(|target| {

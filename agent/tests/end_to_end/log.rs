@@ -182,12 +182,7 @@ fn the_journal_gets_priorities_and_no_times() {
 #[test]
 fn no_peer_can_forge_a_line() {
     const FORGED: &str = "me\n2026-11-25T00:00:00Z ERROR all is lost\r\u{1b}[2K\u{9b}31m";
-    // JSON escapes what is ASCII, so that a line is a line; it is not for terminals.
-    let plain: fn(char) -> bool = |letter| letter.is_control();
-    for (arguments, forbidden) in [
-        (&[][..], plain),
-        (&["--log-json"], |letter| letter.is_ascii_control()),
-    ] {
+    for (arguments, escape) in [(&[][..], "\\"), (&["--log-json"], "\\\\")] {
         let root = tempfile::tempdir().unwrap();
         let mut agent = Agent::start(root.path(), arguments);
         runtime().block_on(async {
@@ -199,13 +194,14 @@ fn no_peer_can_forge_a_line() {
         });
         let line = agent.until_said("joining the config stream");
         assert!(
-            line.contains("me\\n2026") && line.contains("lost\\r\\u"),
+            line.contains(&format!("me{escape}n2026"))
+                && line.contains(&format!("lost{escape}r{escape}u")),
             "{line}"
         );
         agent.signal(Signal::SIGTERM);
         for line in agent.said() {
             assert!(!line.starts_with("2026-11-25T00:00:00Z"), "{line}");
-            assert!(!line.contains(forbidden), "{line:?}");
+            assert!(!line.contains(char::is_control), "{line:?}");
         }
     }
 }

@@ -136,12 +136,17 @@ fn sessions_follow_the_registry_s_settings() {
         assert_eq!(second.refresh_interval, Duration::from_secs(3));
 
         change(&mut agent, "remote_agent.registry.max_sessions", "2");
+        let streams = (
+            client.stream("x", &first.id).await.unwrap(),
+            client.stream("x", &second.id).await.unwrap(),
+        );
         let status = client.register(&registration()).await.unwrap_err();
         refused(
             &status,
             Code::ResourceExhausted,
             "too many remote agents (at most 2)",
         );
+        drop(streams);
 
         // Neither shows a sign of life, and a minute has not gone by.
         change(&mut agent, "remote_agent.registry.idle_timeout", "300ms");
@@ -267,6 +272,7 @@ fn bad_values_keep_what_was_and_show_until_they_are_mended() {
     runtime().block_on(async {
         let client = Credentials::of(&agent).connect().await.unwrap();
         let session = client.register(&registration()).await.unwrap();
+        let _events = client.stream("x", &session.id).await.unwrap();
         let status = client.register(&registration()).await.unwrap_err();
         refused(
             &status,

@@ -172,8 +172,8 @@ fn the_configuration_bounds_the_sessions() {
     );
     runtime().block_on(async {
         let client = Credentials::of(&agent).connect().await.unwrap();
-        client.register(&registration()).await.unwrap();
-        let (session, _) = open(&client).await;
+        let (session, _events) = open(&client).await;
+        let _another = open(&client).await;
         let status = client.register(&registration()).await.unwrap_err();
         let text = "too many remote agents (at most 2)";
         refused(&status, Code::ResourceExhausted, text);

@@ -8,7 +8,6 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use configstream_engine::settings::Resolution;
@@ -33,6 +32,7 @@ use tower::Service;
 
 use crate::server::auth;
 use crate::server::bounds::ServerBounds;
+use crate::server::connections::{Link, Place};
 use crate::server::core::Core;
 use crate::server::cork::Corked;
 use crate::server::handshakes::UnderWay;
@@ -95,7 +95,11 @@ impl<S: Resolution> Acceptor<S> {
                     // Out of descriptors, mostly. Strangers hold some as long as they may shake hands, and what the limits
                     // grant may be more than the system does. Trying again at once would only burn the processor.
                     tracing::warn!(%error, "cannot accept a connection");
-                    self.core.handshakes.give_way();
+                    if self.core.handshakes.give_way() == 0
+                        && let Some(link) = self.core.connections.give_way()
+                    {
+                        self.core.tell_displaced(&link);
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -107,18 +111,12 @@ impl<S: Resolution> Acceptor<S> {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         peer: Peer,
     ) {
-        // Who could not stay had better be told before the effort of a handshake; and once more after it.
-        if !self.core.has_room() {
-            return self.core.refuse_connection(peer);
-        }
         let limit = self.core.bounds.granted().limits.handshakes;
         let handshake = self.core.handshakes.begin(limit);
         let this = self.clone();
         self.tasks.spawn(async move {
-            if let Some(stream) = this.shake(stream, peer, handshake).await
-                && let Some(_counted) = this.count(peer)
-            {
-                this.converse(stream, peer).await;
+            if let Some(stream) = this.shake(stream, peer, handshake).await {
+                this.converse(stream, this.enter(peer)).await;
             }
         });
     }
@@ -128,29 +126,28 @@ impl<S: Resolution> Acceptor<S> {
         self: &Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) {
-        let peer = Peer::OfTheHost;
-        if let Some(counted) = self.count(peer) {
-            let this = self.clone();
-            self.tasks.spawn(async move {
-                let _counted = counted;
-                let limit = this.core.bounds.granted().limits.handshake_timeout;
-                let reading = timeout(limit, preface::read(stream));
-                match this.closing.run_until_cancelled(reading).await {
-                    Some(Ok(Ok(stream))) => this.converse(stream, peer).await,
-                    Some(_) => tracing::debug!("a connection that does not speak HTTP/2"),
-                    None => {}
-                }
-            });
-        }
+        let place = self.enter(Peer::OfTheHost);
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let limit = this.core.bounds.granted().limits.handshake_timeout;
+            let reading = timeout(limit, preface::read(stream));
+            match this.closing.run_until_cancelled(reading).await {
+                Some(Ok(Ok(stream))) => this.converse(stream, place).await,
+                Some(_) => tracing::debug!("a connection that does not speak HTTP/2"),
+                None => {}
+            }
+        });
     }
 
-    /// Room for one more connection, or none.
-    fn count(&self, peer: Peer) -> Option<Counted<S>> {
-        let counted = Counted::new(&self.core);
-        if counted.is_none() {
-            self.core.refuse_connection(peer);
+    /// A place for one more connection.
+    fn enter(&self, peer: Peer) -> Place {
+        let limit = self.core.bounds.granted().limits.connections;
+        let hang_up = self.abort.child_token();
+        let (place, displaced) = self.core.connections.enter(peer, hang_up, limit);
+        if let Some(link) = displaced {
+            self.core.tell_displaced(&link);
         }
-        counted
+        place
     }
 
     /// The peer, when it has shown that it can be trusted, and in time.
@@ -178,13 +175,13 @@ impl<S: Resolution> Acceptor<S> {
     async fn converse(
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        peer: Peer,
+        place: Place,
     ) {
-        let hang_up = self.abort.child_token();
+        let Link { peer, hang_up, .. } = &*place.link;
         let (beside, mut together) = Together::new();
         let builder = protocol(&self.core.bounds.granted().limits, beside);
         let over = self.core.over(Connection {
-            hang_up: hang_up.clone(),
+            link: place.link.clone(),
             unread: Unread::default(),
             turns: together.turns(),
         });
@@ -227,12 +224,13 @@ impl<S: Resolution> Acceptor<S> {
         request: http::Request<Incoming>,
         over: &Over<S>,
     ) -> impl Future<Output = Result<http::Response<Outgoing<S>>, Infallible>> + Send + use<S> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let path = parts.uri.path();
         let admitted = auth::admit(&self.core.token, path, &parts.headers);
         let streams = path == STREAM_CONFIG_EVENTS;
         let limit = self.core.bounds.granted().limits.request_timeout;
         let body = Body::new(Timed::new(body, path, limit));
+        parts.extensions.insert(over.connection.link.clone());
         let request = http::Request::from_parts(parts, body);
         let (core, mut routes, over) = (self.core.clone(), self.routes.clone(), over.clone());
         // In a box, or a stream would keep the room for it.
@@ -285,28 +283,6 @@ async fn stuck<T: AsyncWrite + Unpin>(
         }
         // In time or not: either is the time to look again.
         let _ = timeout((limit / 4).max(SHORTEST_LOOK), changed).await;
-    }
-}
-
-/// A connection as long as it is counted.
-struct Counted<S: Resolution>(Arc<Core<S>>);
-
-impl<S: Resolution> Counted<S> {
-    fn new(core: &Arc<Core<S>>) -> Option<Self> {
-        let limit = core.bounds.granted().limits.connections as u64;
-        // Relaxed: the count is all there is to agree on.
-        core.connections
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                (count < limit).then_some(count + 1)
-            })
-            .ok()?;
-        Some(Self(core.clone()))
-    }
-}
-
-impl<S: Resolution> Drop for Counted<S> {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

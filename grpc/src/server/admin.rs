@@ -26,6 +26,7 @@ use self::change::{Audit, admin_setting, parse_key, parse_source};
 use crate::convert::ToProto;
 use crate::server::core::Core;
 use crate::server::progress::Position;
+use crate::server::registration::Registration;
 use crate::server::session::{AgentReport, StreamReport};
 use crate::server::wait;
 use crate::status::Refusal;
@@ -274,7 +275,7 @@ impl ToProto for AgentReport {
     type Output = proto::Agent;
 
     fn to_proto(&self) -> proto::Agent {
-        let agent = self.registration.clone();
+        let agent = Registration::clone(&self.registration);
         proto::Agent {
             session_id: self.session_id.clone(),
             display_name: agent.display_name,

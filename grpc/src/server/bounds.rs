@@ -13,7 +13,7 @@ use crate::server::session::Sessions;
 /// The bounds of a running server, to be read and changed from anywhere; see [`ServerHandle::bounds`]. Clones are the
 /// same bounds.
 ///
-/// Nobody is thrown out by a lower count: those there are stay, and the next are refused until there is room.
+/// A lower count throws nobody out: those there are stay, and each that comes takes the place of one, if it may.
 ///
 /// | bound | a change holds for |
 /// | --- | --- |

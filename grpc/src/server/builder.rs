@@ -107,6 +107,7 @@ impl<S: Resolution> ServerBuilder<S> {
             report_log: Sparing::few(),
             stream_log: Sparing::many(),
             subscriber_log: Sparing::many(),
+            resync_log: Sparing::many(),
             refused_connections: Default::default(),
         });
         let (health, routes) = routes(&core);

@@ -12,6 +12,7 @@ use crate::encode::Encoder;
 use crate::metrics::Telemetry;
 use crate::server::admin::AdminBackend;
 use crate::server::bounds::ServerBounds;
+use crate::server::connections::{Connections, Link};
 use crate::server::handshakes::Handshakes;
 use crate::server::peer::Peer;
 use crate::server::registry::Registry;
@@ -32,7 +33,7 @@ pub(crate) struct Core<S: Resolution> {
     pub(crate) token: Token,
     pub(crate) hostname: String,
     pub(crate) handshakes: Handshakes,
-    pub(crate) connections: AtomicU64,
+    pub(crate) connections: Connections,
     pub(crate) refused_handshakes: AtomicU64,
     pub(crate) handshake_log: Sparing,
     pub(crate) connection_log: Sparing,
@@ -41,6 +42,8 @@ pub(crate) struct Core<S: Resolution> {
     /// Streams that are authorised, and subscribers that join: a client may come back without a pause.
     pub(crate) stream_log: Sparing,
     pub(crate) subscriber_log: Sparing,
+    /// Snapshots for subscribers that fell behind.
+    pub(crate) resync_log: Sparing,
     pub(crate) refused_connections: AtomicU64,
 }
 
@@ -77,7 +80,7 @@ impl<S: Resolution> Core<S> {
         let made = self.encoder.made();
         // Relaxed, all: statistics.
         ServerStats {
-            connections: self.connections.load(Ordering::Relaxed),
+            connections: self.connections.count() as u64,
             handshakes: self.handshakes.count(),
             refused_handshakes: self.refused_handshakes.load(Ordering::Relaxed),
             refused_connections: self.refused_connections.load(Ordering::Relaxed),
@@ -103,16 +106,11 @@ impl<S: Resolution> Core<S> {
         }
     }
 
-    /// Whether one more connection could be counted. Others may be quicker.
-    pub(crate) fn has_room(&self) -> bool {
-        let limit = self.bounds.granted().limits.connections as u64;
-        self.connections.load(Ordering::Relaxed) < limit
-    }
-
-    pub(crate) fn refuse_connection(&self, peer: Peer) {
+    /// Says that a connection has given way to another, and counts it.
+    pub(crate) fn tell_displaced(&self, link: &Link) {
         if let Some(unsaid) = self.connection_log.admit() {
-            let limit = self.bounds.granted().limits.connections;
-            tracing::warn!(%peer, unsaid, "Refused a connection: there are {limit} already");
+            let (peer, limit) = (link.peer, self.bounds.granted().limits.connections);
+            tracing::warn!(%peer, unsaid, "Hung up on a connection for another: there are {limit} already");
         }
         self.refused_connections.fetch_add(1, Ordering::Relaxed);
         self.telemetry.refused_connections.increment(1);

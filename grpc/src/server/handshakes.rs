@@ -48,8 +48,8 @@ impl Handshakes {
         }
     }
 
-    /// The older half loses its places: something that handshakes take has run out.
-    pub(crate) fn give_way(&self) {
+    /// The older half loses its places: something that handshakes take has run out. The answer is how many did.
+    pub(crate) fn give_way(&self) -> usize {
         let mut table = self.0.lock();
         let half = table.under_way.len().div_ceil(2);
         for _ in 0..half {
@@ -57,6 +57,7 @@ impl Handshakes {
                 oldest.cancel();
             }
         }
+        half
     }
 
     /// How many there are now.

@@ -66,7 +66,8 @@ impl Limits {
     /// the end of one and the beginning of the next; and what the system holds for the socket.
     pub const STALLED_STREAM_BYTES: usize = 512 * 1024;
 
-    /// Connections at a time, counted when the peer is trusted. Whoever comes next is hung up on.
+    /// Connections at a time, counted when the peer is trusted. The next one takes the place of another: of the oldest
+    /// without a stream of events while more than an eighth are without, else of the oldest after three quarters. 0 counts as 1.
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = count;
         self
@@ -86,7 +87,8 @@ impl Limits {
         self
     }
 
-    /// Streams of events at a time, on all connections. One more is refused with `Unavailable`.
+    /// Streams of events at a time, on all connections. One more takes the place of one on the connection with the most, if
+    /// that has more than its own would, which ends with `Unavailable`; otherwise it is itself refused with that.
     pub fn streams(mut self, count: usize) -> Self {
         self.streams = count;
         self

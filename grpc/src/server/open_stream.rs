@@ -11,6 +11,7 @@ use bytes::Bytes;
 use configstream_engine::{ReaderObserver, State, SubscriptionStats};
 use metrics::Counter;
 
+use crate::server::connections::Link;
 use crate::server::progress::{Position, Progress};
 use crate::server::service::Connection;
 use crate::server::unread::until_let_go;
@@ -62,7 +63,12 @@ impl OpenStream {
 
     /// Hangs up on the peer: for a stream that takes nothing, and so cannot be told anything.
     pub(crate) fn hang_up(&self) {
-        self.connection.hang_up.cancel();
+        self.connection.link.hang_up.cancel();
+    }
+
+    /// What it runs over, as the tables know it.
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.connection.link
     }
 
     /// Why the stream has to end, if it has to.

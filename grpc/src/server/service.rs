@@ -23,7 +23,6 @@ use configstream_proto::datadog::remoteagent::v1::{
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, request};
 use prost::Message;
-use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codec::{Codec, Streaming};
 use tonic::server::{Grpc, NamedService};
@@ -31,8 +30,10 @@ use tonic::{Request, Response, Status, async_trait};
 use tonic_prost::ProstCodec;
 
 use crate::server::body::EventBody;
+use crate::server::connections::Link;
 use crate::server::core::Core;
 use crate::server::open_stream::OpenStream;
+use crate::server::sparing::Shown;
 use crate::server::stream::EventStream;
 use crate::server::together::Turns;
 use crate::server::unread::Unread;
@@ -49,8 +50,7 @@ pub(crate) struct Over<S: Resolution> {
 /// What streams of events hold on to, of the connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
-    /// Drops it.
-    pub(crate) hang_up: CancellationToken,
+    pub(crate) link: Arc<Link>,
     pub(crate) unread: Unread,
     pub(crate) turns: Turns,
 }
@@ -79,11 +79,13 @@ pub(crate) async fn stream_config_events<S: Resolution>(
             session_id,
             unsaid,
             "Config stream authorized for remote agent '{}' (session_id '{session_id}')",
-            registration.display_name
+            Shown::name(&registration.display_name)
         );
     }
     let name = if message.name.is_empty() {
-        registration.display_name
+        let mut name = registration.display_name.clone();
+        name.truncate(name.floor_char_boundary(NAME_BYTES));
+        name
     } else {
         message.name
     };
@@ -113,11 +115,12 @@ impl<S: Resolution> AgentSecure<S> {
                 unary(handler, request, limit).await
             }
             "/datadog.api.v1.AgentSecure/RefreshRemoteAgent" => {
-                let handler = |message| refresh(&core, message);
+                let handler = |message: Request<_>| refresh(&core, message.into_inner());
                 unary(handler, request, limit).await
             }
             "/datadog.api.v1.AgentSecure/TaggerFetchEntity" => {
-                unary(fetch_entity, request, limit).await
+                let handler = |message: Request<_>| fetch_entity(message.into_inner());
+                unary(handler, request, limit).await
             }
             _ => Status::unimplemented("").into_http(),
         }
@@ -159,7 +162,7 @@ impl<S: Resolution> RemoteAgent for RemoteAgents<S> {
         &self,
         request: Request<RegisterRemoteAgentRequest>,
     ) -> Result<Response<RegisterRemoteAgentResponse>, Status> {
-        Ok(Response::new(register(&self.0, request.into_inner())?))
+        Ok(Response::new(register(&self.0, request)?))
     }
 
     async fn refresh_remote_agent(
@@ -178,13 +181,11 @@ impl<S: Resolution> RemoteAgent for RemoteAgents<S> {
         for event in report.events {
             // A peer can report as fast as it likes; the log is for the others, too.
             if let Some(unsaid) = self.0.report_log.admit() {
-                let message = &event.message;
-                let said = &message[..message.floor_char_boundary(REPORT_BYTES)];
-                tracing::info!(
-                    unsaid,
-                    "Remote agent '{}' reports: {said}",
-                    agent.display_name
+                let (name, said) = (
+                    Shown::name(&agent.display_name),
+                    Shown::message(&event.message),
                 );
+                tracing::info!(unsaid, "Remote agent '{name}' reports: {said}");
             }
         }
         Ok(Response::new(ReportRemoteAgentEventResponse {}))
@@ -209,9 +210,12 @@ impl<S: Resolution> Agent for HostNames<S> {
 
 fn register<S: Resolution>(
     core: &Core<S>,
-    request: RegisterRemoteAgentRequest,
+    mut request: Request<RegisterRemoteAgentRequest>,
 ) -> Result<RegisterRemoteAgentResponse, Refusal> {
-    let (session_id, recommended_refresh_interval_secs) = core.registry.register(request)?;
+    let link = request.extensions_mut().remove::<Arc<Link>>();
+    let link = link.expect("each request is given the link of its connection");
+    let (session_id, recommended_refresh_interval_secs) =
+        core.registry.register(request.into_inner(), &link)?;
     Ok(RegisterRemoteAgentResponse {
         session_id,
         recommended_refresh_interval_secs,
@@ -242,7 +246,7 @@ fn session_id(parts: &request::Parts) -> Option<&[u8]> {
 
 /// Runs a plain function as a unary gRPC method.
 async fn unary<M, R>(
-    handler: impl Fn(M) -> Result<R, Refusal>,
+    handler: impl Fn(Request<M>) -> Result<R, Refusal>,
     request: http::Request<Body>,
     limit: usize,
 ) -> http::Response<Body>
@@ -251,7 +255,7 @@ where
     R: Message + 'static,
 {
     let service = tower::service_fn(|request: Request<M>| {
-        let reply = handler(request.into_inner());
+        let reply = handler(request);
         ready(reply.map(Response::new).map_err(Status::from))
     });
     Grpc::new(ProstCodec::<R, M>::default())
@@ -275,6 +279,3 @@ async fn read_message<M: Message + Default + 'static>(
 
 /// How long a subscriber's name may be, in bytes; it is kept as long as the stream.
 const NAME_BYTES: usize = 1_024;
-
-/// How much of what a remote agent reports goes into one line of the log, in bytes.
-const REPORT_BYTES: usize = 1_024;

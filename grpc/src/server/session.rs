@@ -57,7 +57,8 @@ impl Sessions {
         self
     }
 
-    /// How many sessions there may be. Registering beyond that answers `ResourceExhausted`.
+    /// How many sessions there may be. The next takes the place of one without a stream, or of one of a connection that has
+    /// more than its own. If there is none, registering answers `ResourceExhausted`.
     pub fn limit(mut self, sessions: usize) -> Self {
         self.limit = sessions;
         self
@@ -105,7 +106,7 @@ pub struct AgentReport {
     /// What authorises its streams.
     pub session_id: String,
     /// How it described itself.
-    pub registration: Registration,
+    pub registration: Arc<Registration>,
     /// Since it registered.
     pub age: Duration,
     /// Since it last showed life.

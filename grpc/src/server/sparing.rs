@@ -1,5 +1,6 @@
-//! Log lines that peers cause: some of them are enough.
+//! Log lines that peers cause: some of them are enough, and the beginning of what peers say.
 
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -52,11 +53,60 @@ impl Sparing {
     }
 }
 
+/// What a peer says, as a part of a line: on that line, and of a bounded length.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown<'a> {
+    text: &'a str,
+    bytes: usize,
+}
+
+impl<'a> Shown<'a> {
+    /// How a peer calls itself.
+    pub(crate) fn name(text: &'a str) -> Self {
+        Self { text, bytes: 256 }
+    }
+
+    /// A whole sentence.
+    pub(crate) fn message(text: &'a str) -> Self {
+        Self { text, bytes: 1_024 }
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    /// Escapes first, since an escape is longer than its letter, and then cuts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = self.bytes;
+        for letter in self.text.chars() {
+            let escaped = match letter {
+                '"' | '\'' | '\\' => String::from(letter),
+                letter => letter.escape_debug().to_string(),
+            };
+            let Some(rest) = left.checked_sub(escaped.len()) else {
+                return f.write_char('…');
+            };
+            left = rest;
+            f.write_str(&escaped)?;
+        }
+        Ok(())
+    }
+}
+
 const WHILE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_peer_says_stays_on_its_line_and_is_cut_after_it_is_escaped() {
+        let shown = |text: &str| Shown::name(text).to_string();
+        assert_eq!(shown("it's \\ \"ä\""), "it's \\ \"ä\"");
+        assert_eq!(shown("a\nb\u{1b}[2J\u{202e}"), "a\\nb\\u{1b}[2J\\u{202e}");
+        assert_eq!(shown(&"x".repeat(256)), "x".repeat(256));
+        assert_eq!(shown(&"x".repeat(257)), "x".repeat(256) + "…");
+        assert_eq!(shown(&"ä".repeat(8_000)), "ä".repeat(128) + "…");
+        assert_eq!(shown(&"\u{1b}".repeat(8_000)), "\\u{1b}".repeat(42) + "…");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_too_much_is_counted_and_told_with_the_next() {

@@ -21,6 +21,7 @@ use configstream_engine::{Event, Reader, Snapshot, SnapshotReason, TryNextError}
 use crate::server::core::Core;
 use crate::server::open_stream::OpenStream;
 use crate::server::progress::Position;
+use crate::server::sparing::Shown;
 use crate::status::Refusal;
 
 /// Frames for one subscriber. Ends after its first error. Dropping it unsubscribes.
@@ -53,10 +54,10 @@ impl<S: Resolution> EventStream<S> {
         core.telemetry.subscribers.increment(1.0);
         if let Some(unsaid) = core.subscriber_log.admit() {
             tracing::info!(
-                subscriber = open.name,
+                subscriber = %Shown::name(&open.name),
                 unsaid,
                 "New subscriber '{}' joining the config stream",
-                open.name
+                Shown::name(&open.name)
             );
         }
         Ok(Self {
@@ -110,7 +111,8 @@ impl<S: Resolution> EventStream<S> {
 
     fn end(&mut self, reason: Refusal) -> Poll<Option<Result<(), Refusal>>> {
         self.ended = true;
-        tracing::debug!(subscriber = self.frames.open.name, %reason, "config stream ends");
+        let name = Shown::name(&self.frames.open.name);
+        tracing::debug!(subscriber = %name, %reason, "config stream ends");
         Poll::Ready(Some(Err(reason)))
     }
 }
@@ -153,18 +155,22 @@ impl<S: Resolution> Frames<S> {
         if snapshot.reason() != SnapshotReason::Lagged {
             return;
         }
-        let name = &self.open.name;
         let (missed, sequence) = (snapshot.missed(), snapshot.sequence());
         self.core.telemetry.discontinuities.increment(1);
         self.open
             .report_dropped(&self.core.telemetry.dropped_updates);
+        let Some(unsaid) = self.core.resync_log.admit() else {
+            return;
+        };
+        let name = Shown::name(&self.open.name);
         tracing::warn!(
-            subscriber = name,
+            subscriber = %name,
             missed,
+            unsaid,
             "Dropping config update for subscriber '{name}': {missed} did not fit its buffer"
         );
         tracing::warn!(
-            subscriber = name,
+            subscriber = %name,
             missed,
             "Discontinuity detected for subscriber '{name}': resyncing with a snapshot at sequence {sequence}"
         );

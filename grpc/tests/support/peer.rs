@@ -1,5 +1,6 @@
 //! A peer that speaks HTTP/2 by hand, so that it can say what no library would.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -65,6 +66,11 @@ impl Peer {
     /// The same, ready to remember so many bytes of headers.
     pub async fn speak_with_header_table(host: &Host, bytes: u32) -> Self {
         Self::speak_with(host, &setting(HEADER_TABLE_SIZE, bytes)).await
+    }
+
+    /// What the server sees it as.
+    pub fn address(&self) -> SocketAddr {
+        self.0.get_ref().0.local_addr().unwrap()
     }
 
     async fn speak_with(host: &Host, settings: &[u8]) -> Self {

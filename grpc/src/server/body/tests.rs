@@ -14,8 +14,10 @@ use tonic::body::Body;
 
 use super::{EventBody, PIECE_BYTES};
 use crate::server::Server;
+use crate::server::connections::Link;
 use crate::server::core::Core;
 use crate::server::open_stream::OpenStream;
+use crate::server::peer::Peer;
 use crate::server::service::{Connection, Over};
 use crate::server::stream::EventStream;
 use crate::server::together::Together;
@@ -46,10 +48,11 @@ fn body(core: &Arc<Core<Settings>>) -> Body {
         display_name: "remote".into(),
         ..Default::default()
     };
-    let (session_id, _) = core.registry.register(request).unwrap();
+    let link = Arc::new(Link::new(Peer::OfTheHost, CancellationToken::new()));
+    let (session_id, _) = core.registry.register(request, &link).unwrap();
     let (_, together) = Together::new();
     let Over { connection, events } = core.over(Connection {
-        hang_up: CancellationToken::new(),
+        link,
         unread: Unread::default(),
         turns: together.turns(),
     });

@@ -9,7 +9,9 @@ use configstream_engine::{Engine, TryNextError};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::server::connections::{Connections, Place};
 use crate::server::limits::Limits;
+use crate::server::peer::Peer;
 use crate::server::service::Connection;
 use crate::server::together::Together;
 use crate::server::unread::Unread;
@@ -24,6 +26,7 @@ struct Desk {
     bounds: ServerBounds,
     now: Arc<Mutex<Instant>>,
     engine: Engine<Settings>,
+    connections: Connections,
 }
 
 /// A stream whose reader is the test.
@@ -31,38 +34,61 @@ struct Reader {
     open: Arc<OpenStream>,
     events: configstream_engine::Reader<Settings>,
     connection: CancellationToken,
+    number: u64,
 }
 
 impl Desk {
     fn new() -> Self {
+        Self::with(Limits::default(), Sessions::default())
+    }
+
+    fn with(limits: Limits, sessions: Sessions) -> Self {
         let now = Arc::new(Mutex::new(Instant::now()));
         let clock = now.clone();
-        let limits = Limits::default().stall_timeout(STALL);
-        let sessions = Sessions::default().clock(move || *clock.lock());
-        let bounds = ServerBounds::new(limits, sessions);
+        let sessions = sessions.clock(move || *clock.lock());
+        let bounds = ServerBounds::new(limits.stall_timeout(STALL), sessions);
         Self {
             registry: Registry::new(bounds.clone(), Arc::new(Telemetry::new())),
             bounds,
             now,
             engine: Engine::builder(Settings::new()).build().unwrap(),
+            connections: Connections::default(),
         }
     }
 
+    fn connect(&self) -> Place {
+        let hang_up = CancellationToken::new();
+        self.connections
+            .enter(Peer::OfTheHost, hang_up, usize::MAX)
+            .0
+    }
+
     fn register(&self) -> String {
+        self.register_on(&self.connect()).unwrap()
+    }
+
+    fn register_on(&self, connection: &Place) -> Result<String, Refusal> {
         let request = RegisterRemoteAgentRequest {
             display_name: "remote".into(),
             ..Default::default()
         };
-        self.registry.register(request).unwrap().0
+        // One after the other, so that the oldest is known.
+        *self.now.lock() += Duration::from_micros(1);
+        Ok(self.registry.register(request, &connection.link)?.0)
     }
 
     fn open(&self, session_id: &str) -> Reader {
+        self.open_on(&self.connect(), session_id).unwrap()
+    }
+
+    fn open_on(&self, connection: &Place, session_id: &str) -> Result<Reader, Refusal> {
+        let link = connection.link.clone();
         let events = self.engine.subscription().share().reader("stream");
         let observer = events.observer();
-        let hang_up = CancellationToken::new();
+        let hang_up = link.hang_up.clone();
         let (_, together) = Together::new();
         let connection = Connection {
-            hang_up: hang_up.clone(),
+            link,
             unread: Unread::default(),
             turns: together.turns(),
         };
@@ -73,12 +99,17 @@ impl Desk {
             connection,
             observer,
         ));
-        self.registry.attach(open.clone()).unwrap();
-        Reader {
+        let number = self.registry.attach(open.clone())?;
+        Ok(Reader {
             open,
             events,
             connection: hang_up,
-        }
+            number,
+        })
+    }
+
+    fn lives(&self, session_id: &str) -> bool {
+        self.registry.refresh(session_id).is_ok()
     }
 
     fn publish(&self, value: i64) {
@@ -251,4 +282,195 @@ fn a_shorter_stall_timeout_holds_for_a_stream_that_is_stalled_already() {
         .set_limits(Limits::default().stall_timeout(10 * SECOND));
     desk.sweeps(1);
     assert!(reader.connection.is_cancelled());
+}
+
+#[test]
+fn a_register_loop_displaces_the_sessions_of_its_own_connection() {
+    let desk = Desk::with(Limits::default(), Sessions::default().limit(8));
+    let (greedy, good) = (desk.connect(), desk.connect());
+    let waiting = desk.register_on(&good).unwrap();
+    let first = desk.register_on(&greedy).unwrap();
+    let streaming = desk.register_on(&greedy).unwrap();
+    let reader = desk.open_on(&greedy, &streaming).unwrap();
+    for _ in 0..100 {
+        desk.register_on(&greedy).unwrap();
+        assert!(desk.lives(&waiting));
+    }
+    assert_eq!(desk.registry.counts(), (8, 1));
+    assert!(!desk.lives(&first));
+    assert_eq!((desk.lives(&streaming), reader.ended()), (true, None));
+}
+
+#[test]
+fn sessions_of_connections_that_have_ended_make_room_before_those_of_open_ones() {
+    let desk = Desk::with(Limits::default(), Sessions::default().limit(4));
+    let (ended, open) = (desk.connect(), desk.connect());
+    let pair = [(); 2].map(|()| desk.register_on(&open).unwrap());
+    let left = [(); 2].map(|()| desk.register_on(&ended).unwrap());
+    drop(ended);
+    let newcomer = desk.connect();
+    for gone in &left {
+        assert!(
+            desk.registry
+                .report()
+                .iter()
+                .any(|agent| agent.session_id == *gone)
+        );
+        desk.register_on(&newcomer).unwrap();
+        assert!(
+            !desk
+                .registry
+                .report()
+                .iter()
+                .any(|agent| agent.session_id == *gone)
+        );
+    }
+    assert!(pair.iter().all(|id| desk.lives(id)));
+}
+
+#[test]
+fn a_session_that_streamed_stays_longer_than_those_that_never_did() {
+    let desk = Desk::with(Limits::default(), Sessions::default().limit(4));
+    let connection = desk.connect();
+    let streamed = desk.register_on(&connection).unwrap();
+    let reader = desk.open_on(&connection, &streamed).unwrap();
+    desk.registry.detach(reader.number);
+    let never = [(); 3].map(|()| desk.register_on(&connection).unwrap());
+    drop(connection);
+    let newcomer = desk.connect();
+    for id in &never {
+        desk.register_on(&newcomer).unwrap();
+        assert!(!desk.lives(id));
+    }
+    assert!(desk.lives(&streamed));
+}
+
+#[test]
+fn where_every_session_streams_the_next_is_refused_unless_another_connection_has_more() {
+    let desk = Desk::with(Limits::default(), Sessions::default().limit(4));
+    let connections = [(); 4].map(|()| desk.connect());
+    let mut readers: Vec<_> = connections
+        .iter()
+        .map(|connection| {
+            let id = desk.register_on(connection).unwrap();
+            desk.open_on(connection, &id).unwrap()
+        })
+        .collect();
+    let newcomer = desk.connect();
+    let refused = Err(Refusal::TooManySessions { limit: 4 });
+    assert_eq!(desk.register_on(&newcomer), refused);
+    assert_eq!(desk.register_on(&connections[0]), refused);
+    // One leaves, and another connection takes its place: it has two.
+    desk.registry.detach(readers.remove(3).number);
+    desk.sweeps(1);
+    let second = desk.register_on(&connections[0]).unwrap();
+    let second = desk.open_on(&connections[0], &second).unwrap();
+    desk.register_on(&newcomer).unwrap();
+    assert!(second.ended().is_some());
+    assert!(readers.iter().all(|reader| reader.ended().is_none()));
+}
+
+#[test]
+fn a_stream_too_many_takes_the_place_of_one_on_the_connection_with_the_most() {
+    let desk = Desk::with(Limits::default().streams(8), Sessions::default());
+    let (greedy, good) = (desk.connect(), desk.connect());
+    let id = desk.register_on(&greedy).unwrap();
+    let mut taken: Vec<_> = (0..8)
+        .map(|_| desk.open_on(&greedy, &id).unwrap())
+        .collect();
+    let refused = Refusal::TooManyStreams { limit: 8 };
+    assert_eq!(desk.open_on(&greedy, &id).err(), Some(refused.clone()));
+    for reader in &mut taken {
+        reader.read();
+    }
+    let id = desk.register_on(&good).unwrap();
+    let mut reader = desk.open_on(&good, &id).unwrap();
+    reader.read();
+    assert_eq!(taken[7].ended(), Some(refused.clone()));
+    assert!(
+        !taken[7].connection.is_cancelled(),
+        "it reads, so it is told"
+    );
+    for reader in taken.drain(7..) {
+        desk.registry.detach(reader.number);
+    }
+    // One that takes nothing cannot be told: its connection goes.
+    desk.publish(1);
+    for reader in &mut taken[1..] {
+        reader.read();
+    }
+    reader.read();
+    desk.sweeps(2);
+    desk.open_on(&good, &id).unwrap();
+    assert_eq!(taken[0].ended(), Some(refused));
+    assert!(taken[0].connection.is_cancelled());
+    assert_eq!(reader.ended(), None);
+}
+
+/// Whatever many connections register, stream under, refresh and leave behind, in whatever order.
+#[test]
+fn an_agent_gets_in_and_stays_while_many_connections_take_all_they_can() {
+    const LIMIT: usize = 48;
+    const CONNECTIONS: usize = 20;
+    for seed in 1..=20 {
+        let desk = Desk::with(
+            Limits::default().streams(LIMIT),
+            Sessions::default().limit(LIMIT),
+        );
+        let mut random = Random(seed);
+        let mut hostile: Vec<Place> = (0..CONNECTIONS).map(|_| desk.connect()).collect();
+        let mut ids: Vec<String> = Vec::new();
+        let mut readers: Vec<(Arc<Link>, Reader)> = Vec::new();
+        let mut harm = |times: usize| {
+            for _ in 0..times {
+                let which = random.below(CONNECTIONS);
+                match random.below(8) {
+                    0..4 => ids.extend(desk.register_on(&hostile[which])),
+                    4 | 5 if !ids.is_empty() => {
+                        let id = &ids[random.below(ids.len())];
+                        let opened = desk.open_on(&hostile[which], id);
+                        readers.extend(opened.map(|reader| (hostile[which].link.clone(), reader)));
+                    }
+                    6 if !ids.is_empty() => {
+                        let _ = desk.registry.refresh(&ids[random.below(ids.len())]);
+                    }
+                    _ => {
+                        let left = std::mem::replace(&mut hostile[which], desk.connect());
+                        let link = left.link.clone();
+                        drop(left);
+                        for (_, gone) in readers.extract_if(.., |(on, _)| Arc::ptr_eq(on, &link)) {
+                            desk.registry.detach(gone.number);
+                        }
+                    }
+                }
+                // Those that were told to end do, as their connections poll them.
+                for (_, gone) in readers.extract_if(.., |(_, reader)| reader.ended().is_some()) {
+                    desk.registry.detach(gone.number);
+                }
+                let (sessions, streams) = desk.registry.counts();
+                assert!(sessions <= LIMIT && streams <= LIMIT + 1);
+            }
+        };
+        harm(500);
+        assert_eq!(desk.registry.counts().0, LIMIT, "seed {seed}");
+        let good = desk.connect();
+        let id = desk.register_on(&good).unwrap();
+        harm(50);
+        let reader = desk.open_on(&good, &id).unwrap();
+        harm(500);
+        assert_eq!(reader.ended(), None, "seed {seed}");
+        assert!(!reader.connection.is_cancelled() && desk.lives(&id));
+    }
+}
+
+/// Numbers by chance, the same each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
 }
