@@ -58,6 +58,7 @@ mod encode;
 #[doc(hidden)]
 pub mod internals;
 mod metrics;
+mod printable;
 pub mod safe_file;
 mod server;
 mod status;
@@ -70,6 +71,7 @@ pub use client::{
     StreamError,
 };
 pub use consumer::Consumer;
+pub use printable::{Printable, is_printable, printable};
 pub use server::{
     AUDIT_LOG, AdminBackend, AdminError, AgentReport, Applied, ChangeRequest, Conditions,
     Difference, Edit, Explanation, HostStatus, Limits, Listener, Registration, Server,
