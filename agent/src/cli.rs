@@ -180,10 +180,12 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             };
         }
     };
-    match cli.execute(program) {
+    let code = match cli.execute(program) {
         Ok(code) => code,
         Err(failure) => failure.report(),
-    }
+    };
+    log::drain();
+    code
 }
 
 impl Cli {
@@ -252,7 +254,14 @@ impl Cli {
 
 impl RunOptions {
     fn execute(self, run_dir: Option<PathBuf>, program: String) -> Result<ExitCode, Failure> {
-        log::start(Style::choose(self.log_json), LevelFilter::INFO);
+        log::start_queued(Style::choose(self.log_json), LevelFilter::INFO).map_err(|error| {
+            Failure::new(
+                Exit::Failed,
+                "cannot start the log's thread",
+                error,
+                "free some",
+            )
+        })?;
         let options = run::Options {
             files: self.files,
             run_dir: run_dir.or_else(service_manager::state_directory),

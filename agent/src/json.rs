@@ -1,5 +1,6 @@
 //! JSON texts as values, for environment variables and `--set`, and values as JSON, for people and scripts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
@@ -7,11 +8,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use configstream_engine::settings::{Value, ValueError};
+use configstream_grpc::is_printable;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::duration;
 use crate::known::Known;
 use crate::scalar::{Kind, MAX_INTEGER, ScalarError};
+
+/// A JSON text of which every character is printable: another is written as `\u` and its number in UTF-16, which reads the
+/// same. Outside of strings JSON has no such character but white space, of which there must be none.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().all(is_printable) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        if is_printable(letter) {
+            shown.push(letter);
+        } else {
+            for unit in letter.encode_utf16(&mut [0; 2]) {
+                // Writing to a string does not fail.
+                let _ = fmt::Write::write_fmt(&mut shown, format_args!("\\u{unit:04x}"));
+            }
+        }
+    }
+    Cow::Owned(shown)
+}
 
 /// Why a text is not the JSON it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,28 +21,52 @@
 //! Who changed what by hand, or tried to, is logged at each of them, `off` included, as [`AUDIT_LOG`]: the level is itself a
 //! setting, and who changes it must not take the trail of changes with it.
 //!
+//! # A log that is not read
+//!
+//! The agent hands its lines to a thread of their own, by a queue of [`QUEUE_BYTES`]: whatever reads standard error may stop,
+//! and only the log stops with it. Lines that do not fit are dropped, counted
+//! (`configstream_log_lines_dropped_total`), and reported in the log as soon as it takes lines again. At its end the agent
+//! waits for the reader of its last lines for [`DRAIN_DEADLINE`] at most. The tools write each line before they go on.
+//!
+//! A line has at most [`LINE_BYTES`]; a longer one is cut, in JSON by its longest texts.
+//!
+//! # Libraries
+//!
 //! `debug` and `trace` are for this program's own events; the libraries beneath it stay at `info`. `RUST_LOG` reaches those:
 //! where it is set, it alone says what is logged, the trail included (`RUST_LOG=warn,configstream_grpc::audit=info` keeps
 //! it), and [`set_level`] does nothing.
 
+mod line;
+mod queue;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
-use std::fmt::{self, Write};
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
+use std::thread;
+use std::time::Duration;
 
-use configstream_grpc::AUDIT_LOG;
+use configstream_grpc::{AUDIT_LOG, Printable, printable};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, format};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
+
+use self::queue::Queue;
+
+pub use self::line::LINE_BYTES;
+pub use self::queue::QUEUE_BYTES;
 
 /// What a line looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +92,34 @@ impl Style {
     }
 }
 
-/// Starts the log at a level, or as `RUST_LOG` says. Only the first log of a process counts: whoever has set up one before
-/// keeps it, with its levels.
+/// Starts the log of a tool at a level, or as `RUST_LOG` says: each line is written before the program goes on. Only the first
+/// log of a process counts: another that was set up before stays, with its levels.
 pub fn start(style: Style, level: LevelFilter) {
+    start_to(Sink::Direct, style, level);
+}
+
+/// Starts the log of an agent, likewise, but for its lines, which a thread writes; and so it does what goes with them, such as
+/// the message of a panic.
+///
+/// # Errors
+///
+/// The system has no thread to give.
+pub fn start_queued(style: Style, level: LevelFilter) -> io::Result<()> {
+    let report = |missing| {
+        tracing::warn!(
+            dropped_since_start = dropped(),
+            "{missing} log lines were dropped here: the log was not read, or could not be written"
+        );
+    };
+    let queue = Queue::start(Stderr, report)?;
+    if start_to(Sink::Queue(queue), style, level) {
+        std::panic::set_hook(Box::new(tell_panic));
+    }
+    Ok(())
+}
+
+/// Whether this log is the one that counts.
+fn start_to(sink: Sink, style: Style, level: LevelFilter) -> bool {
     let asked = env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
     let (filter, wrong) = match asked.as_deref().map(str::parse::<EnvFilter>) {
         Some(Ok(filter)) => (filter, None),
@@ -78,9 +127,14 @@ pub fn start(style: Style, level: LevelFilter) {
         None => (filter(level), None),
     };
     let (filter, handle) = reload::Layer::new(filter);
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let coloured = style == Style::Text && has_colour();
+    let lines = tracing_subscriber::fmt::layer().with_writer(Lines {
+        sink: sink.clone(),
+        style,
+        coloured,
+    });
     let lines = match style {
-        Style::Text => lines.fmt_fields(fields()).with_ansi(has_colour()).boxed(),
+        Style::Text => lines.fmt_fields(fields()).with_ansi(coloured).boxed(),
         Style::Journal => lines
             .fmt_fields(fields())
             .with_ansi(false)
@@ -90,19 +144,51 @@ pub fn start(style: Style, level: LevelFilter) {
     };
     let started = tracing_subscriber::registry().with(filter).with(lines);
     if started.try_init().is_err() {
-        return;
+        return false;
     }
     let follows = asked.is_none() || wrong.is_some();
     let _ = LOG.set(Log {
+        sink,
         style,
         handle: follows.then_some(handle),
     });
-    if style != Style::Text {
-        // A program that reads the log reads nothing else.
-        std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-    }
     if let Some(error) = wrong {
         tracing::warn!("RUST_LOG is ignored: {error}; write a level, such as debug");
+    }
+    true
+}
+
+/// Writes text for people beside the log, by the same way as its lines: so it neither overtakes them nor waits, if they do not.
+pub(crate) fn print(text: &str) {
+    let mut lines = String::new();
+    for line in text.lines() {
+        lines += &line::of_text(&printable(line), false);
+        lines.push('\n');
+    }
+    match LOG.get().map(|log| &log.sink) {
+        Some(Sink::Queue(queue)) => lines
+            .split_inclusive('\n')
+            .for_each(|line| queue.push(line.as_bytes())),
+        // Where nothing reads standard error any more (`2>&1 | head`) it is lost, and that is all: `eprintln!` would panic, and
+        // end with it a program that may have work to do, or an exit code to give. One write, so that lines of several
+        // processes do not mix.
+        _ => drop(io::Write::write_all(&mut io::stderr(), lines.as_bytes())),
+    }
+}
+
+/// Waits until the log is written, but not for a reader that has stopped. Before the program ends.
+pub fn drain() {
+    if let Some(Sink::Queue(queue)) = LOG.get().map(|log| &log.sink) {
+        queue.drain(DRAIN_DEADLINE);
+    }
+}
+
+/// How many lines of the log have been dropped.
+#[must_use]
+pub fn dropped() -> u64 {
+    match LOG.get().map(|log| &log.sink) {
+        Some(Sink::Queue(queue)) => queue.dropped(),
+        _ => 0,
     }
 }
 
@@ -140,8 +226,12 @@ pub fn is_for_people() -> bool {
     LOG.get().is_none_or(|log| log.style == Style::Text)
 }
 
+/// How long the end of an agent may wait for the reader of its log.
+pub const DRAIN_DEADLINE: Duration = Duration::from_millis(500);
+
 /// The log of this process.
 struct Log {
+    sink: Sink,
     style: Style,
     /// None where `RUST_LOG` says what is logged.
     handle: Option<reload::Handle<EnvFilter, Registry>>,
@@ -154,32 +244,112 @@ fn filter(level: LevelFilter) -> EnvFilter {
     // An event is shown by the longest directive that its target starts with. `notify` warns of each watched directory that
     // is swapped for another, as Kubernetes does, though that is noticed and dealt with (`sources::file`).
     EnvFilter::new(format!(
-        "{},configstream={level},{AUDIT_LOG}=info,notify={}",
+        "{},configstream={level},{AUDIT_LOG}=info,{DROPPED_LOG}=warn,notify={}",
         level.min(LevelFilter::INFO),
         level.min(LevelFilter::ERROR)
     ))
 }
 
+/// What the report of dropped lines is logged as: a part of the trail may be among them.
+const DROPPED_LOG: &str = module_path!();
+
 /// Message and fields as text that stays on its line: peers choose some of it, and could forge lines otherwise.
 fn fields() -> impl for<'writer> FormatFields<'writer> {
     let fields = format::debug_fn(|writer, field, value| match field.name() {
-        "message" => write!(OneLine(writer), "{value:?}"),
+        "message" => write!(Printable(writer), "{value:?}"),
         // Where a library logged it, which the target says.
         name if name.starts_with("log.") => Ok(()),
-        name => write!(OneLine(writer), "{name}={value:?}"),
+        name => write!(Printable(writer), "{name}={value:?}"),
     });
     fields.delimited(" ")
 }
 
-/// Writes control characters as a Rust string would have them.
-struct OneLine<'a, 'writer>(&'a mut Writer<'writer>);
+/// Where lines go.
+#[derive(Clone)]
+enum Sink {
+    /// To standard error at once.
+    Direct,
+    /// To the thread that writes them there.
+    Queue(Queue),
+}
 
-impl fmt::Write for OneLine<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.chars().try_for_each(|letter| match letter {
-            letter if letter.is_control() => write!(self.0, "{}", letter.escape_default()),
-            letter => self.0.write_char(letter),
-        })
+/// Makes what the formatter gives, an event at a time, the line that goes into the log.
+#[derive(Clone)]
+struct Lines {
+    sink: Sink,
+    style: Style,
+    coloured: bool,
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let mut line = match self.style {
+            Style::Json => line::of_json(text),
+            Style::Text | Style::Journal => line::of_text(text, self.coloured),
+        }
+        .into_owned();
+        line.push('\n');
+        match &self.sink {
+            Sink::Direct => io::Write::write_all(&mut io::stderr(), line.as_bytes())?,
+            Sink::Queue(queue) => queue.push(line.as_bytes()),
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Standard error, which waits also where another program has made it not to.
+struct Stderr;
+
+impl io::Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let stderr = io::stderr();
+            match io::Write::write(&mut stderr.lock(), bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poll(
+                        &mut [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)],
+                        PollTimeout::NONE,
+                    )?;
+                }
+                written => return written,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What std says of a panic, but into the log.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    if !is_for_people() {
+        // A program that reads the log reads nothing else.
+        tracing::error!("{panic}");
+        return;
+    }
+    let thread = thread::current();
+    print(&format!(
+        "thread '{}' {panic}",
+        thread.name().unwrap_or("<unnamed>")
+    ));
+    let trace = Backtrace::capture();
+    if trace.status() == BacktraceStatus::Captured {
+        print(&trace.to_string());
     }
 }
 
@@ -255,7 +425,7 @@ mod tests {
             (LevelFilter::INFO, "configstream=info,notify=error,info"),
             (LevelFilter::TRACE, "configstream=trace,notify=error,info"),
         ] {
-            let directives = format!("{AUDIT_LOG}=info,{directives}");
+            let directives = format!("{AUDIT_LOG}=info,{DROPPED_LOG}=warn,{directives}");
             assert_eq!(filter(level).to_string(), directives);
         }
     }

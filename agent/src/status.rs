@@ -10,9 +10,11 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::granted::{RefusedSetting, RefusedSettings};
+use crate::log;
 use crate::recent::{ChangeKind, RecentChange, RecentChanges};
 use crate::resolver::ResolverHandle;
 use crate::sources::SourceReport;
+use crate::telemetry::LOG_LINES_DROPPED;
 
 /// What `/status` shows.
 #[derive(Clone, Debug, Serialize)]
@@ -38,6 +40,8 @@ pub struct Status {
     pub refused_settings: Vec<RefusedSetting>,
     /// Changes that wait for the resolver.
     pub queued_changes: usize,
+    /// How many lines of the log have been dropped, since it was not read or could not be written.
+    pub log_lines_dropped: u64,
     /// What the server does.
     pub server: Option<ServerStatus>,
     /// Remote agents, oldest first.
@@ -290,6 +294,7 @@ impl StatusSource {
             sources: self.sources.iter().map(NamedSource::status).collect(),
             refused_settings: self.refused.all(),
             queued_changes: self.resolver.queued(),
+            log_lines_dropped: log::dropped(),
             server,
             agents_total: agents.len(),
             agents_behind: agents
@@ -378,6 +383,7 @@ impl StatusSource {
     /// Brings the gauges up to date that are looked at rather than counted.
     pub fn refresh_metrics(&self) {
         let head = self.engine.head();
+        metrics::counter!(LOG_LINES_DROPPED).absolute(log::dropped());
         // Gauges are doubles; all of these stay far below 2^53.
         #[allow(clippy::cast_precision_loss)]
         for (name, value) in [

@@ -15,6 +15,7 @@
 //! | `configstream_file_reloads_total` | counter | times the configuration files took effect, the start included |
 //! | `configstream_file_reload_errors_total` | counter | times they could not |
 //! | `configstream_file_healthy` | gauge | 1 if the newest content of the files is in force, else 0 |
+//! | `configstream_log_lines_dropped_total` | counter | lines of the log that nothing took, or that could not be written |
 //! | `configstream_refused_settings` | gauge | settings of the agent itself that are not as they have to be |
 
 use std::sync::OnceLock;
@@ -85,7 +86,14 @@ const GAUGES: [(&str, &str); 7] = [
     ),
 ];
 
-const COUNTERS: [(&str, &str); 5] = [
+/// Counted by the log itself, and brought up to date when metrics are read.
+pub(crate) const LOG_LINES_DROPPED: &str = "configstream_log_lines_dropped_total";
+
+const COUNTERS: [(&str, &str); 6] = [
+    (
+        LOG_LINES_DROPPED,
+        "lines of the log that were dropped, since it was not read or could not be written",
+    ),
     (
         "configstream_resolver_queue_full_total",
         "changes refused because too many waited",

@@ -7,7 +7,6 @@ use crate::support::PATIENCE;
 
 /// The pipe takes 64 KiB, which these changes fill several times.
 #[test]
-#[ignore = "fails until this is mended: S1"]
 fn a_log_that_is_not_read_freezes_nothing() {
     Attack::new().memory_mib(16).run_lasting(|target| {
         let unread = target.agent.stop_reading();

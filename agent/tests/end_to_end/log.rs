@@ -1,16 +1,20 @@
 //! The log: the same texts as text, as JSON and for the journal, and nothing in it that is nobody's business.
 
-use std::io::{BufRead, BufReader, pipe};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write, pipe};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use configstream_grpc::Registration;
+use configstream_engine::settings::{Key, Source, Value};
+use configstream_grpc::{ChangeRequest, Conditions, Edit, Registration};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use serde_json::Value as Json;
 
 use crate::peer::{Credentials, runtime, set};
-use crate::support::{Agent, Done, configstream};
+use crate::support::{Agent, Done, PATIENCE, configstream};
 use crate::view::Watch;
 
 /// Makes an agent say each text that PROTOCOL names, and stops it.
@@ -265,4 +269,150 @@ fn no_level_shows_a_value_the_token_or_the_key() {
         }
     }
     assert!(agent.said().iter().any(|line| line.contains("DEBUG")));
+}
+
+/// Makes the agent log some megabytes that nothing reads: more than its queue and the pipe take.
+fn log_much(agent: &Agent) {
+    let long = |number: usize| Key::parse(&format!("{}.k{number}", "x".repeat(1_000))).unwrap();
+    let edits = (0..32).map(|number| Edit::Set {
+        source: Source::AgentRuntime,
+        key: long(number),
+        value: Value::Int(7),
+    });
+    let request = ChangeRequest {
+        edits: edits.collect(),
+        conditions: Conditions::default(),
+        requested_by: "me".to_owned(),
+        persist: false,
+        dry_run: true,
+    };
+    runtime().block_on(async {
+        let client = Credentials::of(agent).connect().await.unwrap();
+        for _ in 0..200 {
+            let applied = tokio::time::timeout(PATIENCE, client.apply(&request)).await;
+            applied.expect("the agent answers").unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_log_that_is_not_read_stops_nothing_and_says_later_what_it_lacks() {
+    for arguments in [&[][..], &["--log-json"]] {
+        let root = tempfile::tempdir().unwrap();
+        let mut agent = Agent::start(root.path(), arguments);
+        let unread = agent.stop_reading();
+        log_much(&agent);
+        let (healthy, _) = agent.page("/healthz");
+        assert!(healthy.contains("200"), "{healthy}");
+        let dropped = agent.status()["log_lines_dropped"].as_u64().unwrap();
+        assert!((1..200).contains(&dropped), "{dropped}");
+        let counted = agent.metric("configstream_log_lines_dropped_total");
+        assert_eq!(counted, f64::from(u32::try_from(dropped).unwrap()));
+        drop(unread);
+        let said = agent.said_until("log lines were dropped here");
+        let report = said.last().unwrap();
+        assert!(report.contains(&format!("{dropped} log lines")), "{report}");
+        // Each is at the place where it was, and no longer than a line may be.
+        let made = said
+            .iter()
+            .filter(|line| line.contains("Configuration change tried"));
+        assert_eq!(made.count() as u64, 200 - dropped);
+        assert!(said.iter().all(|line| line.len() <= 16 * 1024));
+        // There is room again.
+        agent.verb(&["set", "mine.key", "1"]).json();
+        agent.until_said("set mine.key in agent-runtime");
+        assert_eq!(agent.status()["log_lines_dropped"].as_u64(), Some(dropped));
+    }
+}
+
+#[test]
+fn an_agent_whose_log_is_not_read_ends_in_time() {
+    for arguments in [&[][..], &["--log-json"]] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT] {
+            let root = tempfile::tempdir().unwrap();
+            let mut agent = Agent::start(root.path(), arguments);
+            let _unread = agent.stop_reading();
+            log_much(&agent);
+            agent.signal(signal);
+            assert_eq!(agent.wait(), Some(0));
+        }
+    }
+}
+
+/// A pipe that is full, and its reader, which does not read.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = pipe().unwrap();
+    let has_room = |writer: &PipeWriter| {
+        let mut polled = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut polled, PollTimeout::ZERO).unwrap() > 0
+    };
+    while has_room(&writer) {
+        // No more than a pipe takes at once when it takes anything.
+        writer.write_all(&[b'.'; 4096]).unwrap();
+    }
+    (reader, writer)
+}
+
+#[test]
+fn an_agent_starts_serves_and_ends_with_standard_output_and_error_full() {
+    for json in [false, true] {
+        let root = tempfile::tempdir().unwrap();
+        let (_reader, writer) = full_pipe();
+        let mut command = configstream();
+        command
+            .args(["run", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(json.then_some("--log-json"))
+            .arg("--run-dir")
+            .arg(root.path())
+            .stdout(writer.try_clone().unwrap())
+            .stderr(writer);
+        let mut agent = command.spawn().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut status = configstream();
+            status.arg("--run-dir").arg(root.path()).arg("status");
+            if Done::of(&mut status).code == Some(0) {
+                break;
+            }
+            if Instant::now() > deadline {
+                agent.kill().unwrap();
+                panic!("it does not serve");
+            }
+        }
+        let pid = nix::unistd::Pid::from_raw(agent.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
+        assert_eq!(end(&mut agent), Some(0));
+    }
+}
+
+#[test]
+fn a_start_that_fails_ends_with_its_code_when_standard_error_is_full() {
+    for json in [false, true] {
+        let root = tempfile::tempdir().unwrap();
+        let (_reader, writer) = full_pipe();
+        let mut command = configstream();
+        command
+            .args(["run", "--set", "config_stream.max_streams=0"])
+            .args(json.then_some("--log-json"))
+            .arg("--run-dir")
+            .arg(root.path())
+            .stdout(writer.try_clone().unwrap())
+            .stderr(writer);
+        assert_eq!(end(&mut command.spawn().unwrap()), Some(3));
+    }
+}
+
+/// Waits for a program to end.
+fn end(child: &mut std::process::Child) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match child.try_wait().unwrap() {
+            Some(status) => return status.code(),
+            None if Instant::now() < deadline => thread::park_timeout(Duration::from_millis(5)),
+            None => {
+                child.kill().unwrap();
+                panic!("the program does not end");
+            }
+        }
+    }
 }
