@@ -21,10 +21,12 @@
 //! 9. load the head again: if it is newer than what this round distributed, try to take the role again.
 //!
 //! # Sync points
-//! * J: `joiners`, pushed by `join` (a compare-and-swap, Release), taken in step 3 (a swap, Acquire). Hands over the
-//!   producer half of the ring.
-//! * D: `role`, taken and given back by AcqRel swaps. Hands over the table, and `distributed`.
-//! * G: `gone`, raised by `leave` (Release), read (Acquire) by who decides to sweep, which therefore sees the flags.
+//! * J: `joiners`, a [`Stack`], pushed to by `join`, taken in step 3. Hands over the producer half of the ring.
+//! * D: `role`, taken (`fetch_or`) and given back (`swap`) by AcqRel read-modify-writes. Hands over the table, and
+//!   `distributed`; and, by the bit `AWAITED`, which threads wait for it to be given back.
+//! * V: `distributed`, stored in step 5 (Release), loaded (Acquire) by a thread that waits for distribution, which therefore
+//!   sees all that was pushed.
+//! * G: `gone`, raised by `leave` (Release), read by the thread that decides to sweep, whose round sees the flags after F1.
 //! * N: `news`, raised by a consumer (Release) after it has changed its flags: cleared lagging, before F2 (L0), or set gone.
 //!   Read (Acquire) before step 3. Who has seen it raised sees the flags changed, and that member in the list or the table. So
 //!   a round may go by what it knows of them as long as this number stands.
@@ -51,10 +53,18 @@
 //! **A drop leads to a snapshot, with no further publish (I3).** Lagging is set after the head was loaded and F1 passed,
 //! so the consumer which sees it (L) loads that head or a newer one; and if it parks meanwhile, I8 wakes it.
 //!
-//! **Nothing stays undistributed (I5).** A publisher that leaves because `role.swap` returned "taken" has committed
-//! before. Its swap stands in the word's order before the give-back swap of some holder, which reads it, directly or
+//! **Nothing stays undistributed (I5).** A publisher that leaves because `role` was "taken" has committed
+//! before. Its attempt stands in the word's order before the give-back swap of some holder, which reads it, directly or
 //! through a chain of other failed attempts: all are read-modify-writes, so this is one release sequence. Step 9 of that
 //! holder then loads a head that includes the commit. A give-back by plain store would read nothing, and miss it.
+//!
+//! **Waiting for distribution (I18).** A thread that waits for a commit leaves its waker on a stack, then tries to take the
+//! role, with the bit `AWAITED` besides. If it gets the role, its own round distributes the commit, which it has seen. If not,
+//! its attempt stands before the give-back swap of the holder, as above, which therefore reads the bit, and then finds the
+//! waker. The thread looks at `distributed` again after its attempt and after each wake, and starts over while that is too
+//! old. So it sleeps only while a holder has yet to give the role back; and a publisher that is not waited for reads no word
+//! more than before. The commit is then in each ring, or its member was lagging when a round whose head was at least the
+//! commit read its flag or found no news: then case 1 says that the snapshot to come, or just taken, covers it.
 //!
 //! **No wake-up is lost (I8).** Steps 4, 6, 7 against the waiter: `waiter.rs`.
 //!
@@ -65,13 +75,14 @@
 //! **Frees (I9).** Versions, their updates, gone members and joiners' nodes are collected during the round and dropped
 //! after the role has been given back, since dropping them runs somebody else's code.
 //!
-//! Models: `loom-tests/tests/delivery.rs`, `role.rs`, `wake.rs`.
+//! Models: `loom-tests/tests/delivery.rs`, `role.rs`, `wake.rs`, `distributed.rs`.
 
 use std::{
     any::Any,
     fmt, iter, mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     ptr,
+    task::Waker,
 };
 
 use smallvec::SmallVec;
@@ -80,26 +91,27 @@ use crate::{
     mailbox::Mailbox,
     ring::{Producer, Room},
     shared::{Batch, Shared},
+    stack::Stack,
     state::State,
-    sync::{Arc, ArcCell, AtomicBool, AtomicI64, AtomicU64, Exclusive, Ordering, Padded, fence},
+    sync::{Arc, ArcCell, AtomicI64, AtomicU64, AtomicUsize, Exclusive, Ordering, Padded, fence},
     version::{Labelled, Step, Updates, Version},
     wait_set::WaitSet,
-    waiter::Waiter,
+    waiter::{Blocking, Deadline, Waiter},
 };
 
 /// The table of members, and the right to touch it.
 pub(crate) struct Distributor<S: State> {
-    /// Taken by whoever distributes. Written by all publishers.
-    role: Padded<AtomicBool>,
+    /// [`TAKEN`] by the thread that distributes, and [`AWAITED`]. Written by all publishers.
+    role: Padded<AtomicUsize>,
     table: Exclusive<Table<S>>,
     /// Position of the newest version that a round has handled. Written by the role's holder.
     distributed: AtomicU64,
     /// Ordinal of that version.
     pushed: AtomicU64,
     /// Subscriptions on their way into the table.
-    joiners: ArcCell<Joiner<S>>,
-    /// The end of every list of joiners.
-    nobody: Arc<Joiner<S>>,
+    joiners: Stack<Member<S>>,
+    /// Threads that wait for the role to be given back.
+    awaiting: Stack<Waker>,
     /// Members that left and are still in the table or on their way into it. Negative for a moment, when the table
     /// drops one before it was counted.
     gone: AtomicI64,
@@ -125,13 +137,6 @@ pub(crate) struct Member<S: State> {
     wait_set: Option<WaitSet>,
     /// As its flags said when a round last looked, or set since: a flag is a cache line that others have driven out.
     lagging: bool,
-}
-
-/// A node of the joiners' list.
-struct Joiner<S: State> {
-    /// `None` in the list's end, and once the distributor has taken it.
-    member: Exclusive<Option<Member<S>>>,
-    next: Option<Arc<Joiner<S>>>,
 }
 
 /// What a round found between the head and what was distributed before.
@@ -167,12 +172,8 @@ struct Leavings<S: State> {
 
 impl<S: State> Distributor<S> {
     pub(crate) fn new() -> Self {
-        let nobody = Arc::new(Joiner {
-            member: Exclusive::new(None),
-            next: None,
-        });
         Self {
-            role: Padded(AtomicBool::new(false)),
+            role: Padded(AtomicUsize::new(0)),
             table: Exclusive::new(Table {
                 members: Vec::new(),
                 looked: None,
@@ -180,8 +181,8 @@ impl<S: State> Distributor<S> {
             }),
             distributed: AtomicU64::new(0),
             pushed: AtomicU64::new(0),
-            joiners: ArcCell::new(nobody.clone()),
-            nobody,
+            joiners: Stack::new(),
+            awaiting: Stack::new(),
             gone: AtomicI64::new(0),
             news: Padded(AtomicU64::new(0)),
             live: AtomicI64::new(0),
@@ -194,18 +195,7 @@ impl<S: State> Distributor<S> {
     pub(crate) fn join(&self, member: Member<S>) {
         // Relaxed: decides only when memory is swept.
         self.live.fetch_add(1, Ordering::Relaxed);
-        let mut current = self.joiners.load();
-        let mut node = Arc::new(Joiner {
-            member: Exclusive::new(Some(member)),
-            next: Some(current.clone()),
-        });
-        // Sync point J: pairs with the swap in `take_joiners`.
-        while !self.joiners.compare_exchange(&current, node.clone()) {
-            current = self.joiners.load();
-            Arc::get_mut(&mut node)
-                .expect("not in the list yet, so nobody else has it")
-                .next = Some(current.clone());
-        }
+        self.joiners.push(member);
     }
 
     /// The consumer of `mailbox`, which lags, says that the head it loads next is its snapshot. Wait-free.
@@ -219,7 +209,7 @@ impl<S: State> Distributor<S> {
         self.live.fetch_sub(1, Ordering::Relaxed);
         // Sync point N: pairs with the Acquire load in `look`.
         self.news.fetch_add(1, Ordering::Release);
-        // Sync point G: pairs with the Acquire load in `wants_sweep`.
+        // Sync point G: pairs with the load in `wants_sweep`, and F1 after it.
         self.gone.fetch_add(1, Ordering::Release);
     }
 
@@ -237,11 +227,48 @@ impl<S: State> Distributor<S> {
     /// With the first panic of a subscriber's waker, or of the drop of a state or an update, after everybody has been
     /// served.
     pub(crate) fn distribute(&self, head: &ArcCell<Version<S>>, before: Option<Before<S>>) {
+        self.play::<TAKEN>(head, before);
+    }
+
+    /// Waits until the version at `position`, which was the head, has been distributed, and runs the round if no other thread
+    /// does. `false`: the deadline passed first.
+    pub(crate) fn wait(
+        &self,
+        head: &ArcCell<Version<S>>,
+        position: u64,
+        deadline: Deadline,
+    ) -> bool {
+        // Sync point V: pairs with the Release store of step 5.
+        let is_distributed = || self.distributed.load(Ordering::Acquire) >= position;
+        if is_distributed() {
+            return true;
+        }
+        let blocking = Blocking::new();
+        loop {
+            self.awaiting.push(blocking.waker().clone());
+            self.play::<{ TAKEN | AWAITED }>(head, None);
+            if is_distributed() {
+                return true;
+            }
+            if !blocking.park(deadline) {
+                // The stack gives up no single waker: those that wait on leave theirs again. So it never has more than wait.
+                self.awaiting.take(Waker::wake);
+                return is_distributed();
+            }
+        }
+    }
+
+    /// As [`distribute`](Self::distribute), with these bits set in `role`, of which [`TAKEN`] is one.
+    #[inline]
+    fn play<const BITS: usize>(&self, head: &ArcCell<Version<S>>, before: Option<Before<S>>) {
         let mut panic = None;
         let before = before.map(|before| before.take_apart(&mut panic));
         // Sync point D. A read-modify-write even when it fails: see I5 above.
-        while !self.role.swap(true, Ordering::AcqRel) {
-            let role = Role(&self.role);
+        while self.role.fetch_or(BITS, Ordering::AcqRel) & TAKEN == 0 {
+            let role = Role {
+                word: &self.role,
+                awaiting: &self.awaiting,
+            };
             let leavings = self.table.with(|table| self.round(table, head, &mut panic));
             drop(role); // step 8
             // Step 9.
@@ -281,8 +308,8 @@ impl<S: State> Distributor<S> {
     }
 
     fn wants_sweep(&self) -> bool {
-        // Sync point G: pairs with the Release in `leave`: those counted have set their flags.
-        self.gone.load(Ordering::Acquire) > self.live.load(Ordering::Relaxed).max(0)
+        // Relaxed: G, ordered by the fence F1 of the round that sweeps: those counted have set their flags.
+        self.gone.load(Ordering::Relaxed) > self.live.load(Ordering::Relaxed).max(0)
     }
 
     /// Steps 1 to 7. The caller holds the role.
@@ -297,9 +324,10 @@ impl<S: State> Distributor<S> {
         let span = self.walk(&head);
         let gone = self.look(table); // steps 3 and 4
         let served = self.serve(table, &head, &span);
-        // Relaxed, both: see `distributed` and `pushed`; the next holder gets them with the role.
-        self.distributed.store(head.position, Ordering::Relaxed); // step 5
+        // Relaxed: see `pushed`. Before V, so that a thread that waited sees it.
         self.pushed.store(head.ordinal, Ordering::Relaxed);
+        // Sync point V: pairs with the Acquire load in `wait`. The next holder gets it with the role.
+        self.distributed.store(head.position, Ordering::Release); // step 5
         fence(Ordering::SeqCst); // step 6: F3, partner of P in `Waiter::arm`
         if served {
             table.wake_due(panic); // step 7
@@ -314,14 +342,8 @@ impl<S: State> Distributor<S> {
 
     /// Step 3: all who joined since this was done become members.
     fn take_joiners(&self, table: &mut Table<S>) {
-        if self.joiners.peek(|first| first.next.is_none()) {
-            return;
-        }
-        // Sync point J: pairs with the compare-and-swap in `join`.
-        let mut node = self.joiners.swap(self.nobody.clone());
-        while let Some(next) = node.next.clone() {
-            table.members.extend(node.member.with(Option::take));
-            node = next;
+        if !self.joiners.is_empty() {
+            self.joiners.take(|member| table.members.push(member));
         }
     }
 
@@ -563,12 +585,18 @@ impl<S: State> Span<S> {
 }
 
 /// Holding it is holding the role; dropping it, even by a panic, gives the role back.
-struct Role<'a>(&'a AtomicBool);
+struct Role<'a> {
+    word: &'a AtomicUsize,
+    awaiting: &'a Stack<Waker>,
+}
 
 impl Drop for Role<'_> {
     fn drop(&mut self) {
-        // Sync point D: a swap and not a store, so that it reads the failed attempts made meanwhile (I5).
-        self.0.swap(false, Ordering::AcqRel);
+        // Sync point D: a swap and not a store, so that it reads the failed attempts made meanwhile (I5, I18).
+        if self.word.swap(0, Ordering::AcqRel) & AWAITED != 0 {
+            // These are wakers of our own, of parked threads: they do not panic.
+            self.awaiting.take(Waker::wake);
+        }
     }
 }
 
@@ -592,16 +620,6 @@ impl<S: State> Member<S> {
     }
 }
 
-impl<S: State> Drop for Joiner<S> {
-    /// One by one, as for versions: the list is as long as subscriptions were made between two looks.
-    fn drop(&mut self) {
-        let mut next = self.next.take();
-        while let Some(node) = next {
-            next = Arc::into_inner(node).and_then(|mut node| node.next.take());
-        }
-    }
-}
-
 impl<S: State> fmt::Debug for Distributor<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Distributor")
@@ -610,6 +628,12 @@ impl<S: State> fmt::Debug for Distributor<S> {
             .finish_non_exhaustive()
     }
 }
+
+/// In `role`: a thread distributes. A single bit, so that one instruction sets it and says what it was.
+const TAKEN: usize = 1;
+
+/// In `role`, beside [`TAKEN`]: threads wait for it to be given back.
+const AWAITED: usize = 2;
 
 /// Members for which a table keeps room always, 56 bytes each.
 const SMALL_TABLE: usize = 16;

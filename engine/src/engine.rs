@@ -5,12 +5,13 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     thread,
+    time::Duration,
 };
 
 use crate::{
     builder::{EngineBuilder, SubscriptionBuilder},
     distribute::{Before, Distributor, Member},
-    error::{Closed, FollowError, PublishError},
+    error::{Closed, FollowError, NotDistributed, PublishError},
     mailbox::Mailbox,
     registry::Registry,
     ring::ring,
@@ -21,6 +22,7 @@ use crate::{
     sync::{Arc, ArcCell, AtomicU64, AtomicUsize, Ordering, Padded},
     version::{Draft, Labels, Version},
     wait_set::WaitSet,
+    waiter::Deadline,
 };
 
 /// Publishes a [`State`]: one head, any number of subscriptions.
@@ -68,6 +70,8 @@ pub struct Committed {
     pub updates: u64,
     /// Whether subscribers get a snapshot for it instead.
     pub needs_snapshot: bool,
+    /// [`Version::position`] of the version.
+    position: u64,
 }
 
 /// Why a commit did not happen.
@@ -112,7 +116,9 @@ impl<S: State> Engine<S> {
 
     /// Applies `change` to the head, commits the outcome, and hands its updates to the subscriptions.
     ///
-    /// Once it returns, every reader of the head sees it. A change that subscribers could not tell spends no sequence.
+    /// Once it returns, every reader of the head sees it. Subscriptions may have yet to get it: if another thread distributes,
+    /// that one hands it over, and this one does not wait. [`wait_distributed`](Self::wait_distributed) does. A change that
+    /// subscribers could not tell spends no sequence.
     ///
     /// # Progress
     /// Lock-free. Costs one `apply` per attempt, and for the thread that distributes, O(subscriptions × updates).
@@ -286,14 +292,69 @@ impl<S: State> Engine<S> {
         self.read_head(Version::is_closed)
     }
 
-    /// Figures about this engine. Wait-free: a look at the head and three counters.
+    /// Waits until `committed`, which a publish of this engine returned, has reached every subscription: its updates are in
+    /// the ring, or the subscription's next event but those already in its ring is a snapshot that contains it.
+    ///
+    /// Blocks while another thread distributes, and distributes itself if none does. A publisher is not slowed by it. Must not
+    /// be called by code that a publish runs, such as a waker: distribution waits for that, so the time would just pass.
+    ///
+    /// # Progress
+    /// Wait-free when it has been distributed already; otherwise waits for rounds, which last as long as the slowest waker.
+    ///
+    /// # Errors
+    /// When `timeout` passed first. The commit stands.
+    ///
+    /// # Panics
+    /// As [`publish`](Self::publish).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// # use configstream_engine::{Engine, Event, State, Transition};
+    /// # #[derive(Clone)]
+    /// # struct Total(i64);
+    /// # impl State for Total {
+    /// #     type Change = i64;
+    /// #     type Update = i64;
+    /// #     type Rejection = std::convert::Infallible;
+    /// #     fn apply(&self, change: &i64) -> Result<Transition<Self>, Self::Rejection> {
+    /// #         Ok(Transition::new(Total(self.0 + change), vec![*change]))
+    /// #     }
+    /// # }
+    ///
+    /// let engine = Engine::builder(Total(0)).build()?;
+    /// let committed = engine.publish(&5)?;
+    /// engine.wait_distributed(&committed, Duration::from_secs(5))?;
+    /// assert_eq!(engine.stats().distributed, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn wait_distributed(
+        &self,
+        committed: &Committed,
+        timeout: Duration,
+    ) -> Result<(), NotDistributed> {
+        let Core {
+            distributor, head, ..
+        } = &*self.core;
+        if distributor.wait(head, committed.position, Deadline::after(timeout)) {
+            Ok(())
+        } else {
+            Err(NotDistributed)
+        }
+    }
+
+    /// Figures about this engine. Wait-free: a look at the head and four counters.
     #[must_use]
     pub fn stats(&self) -> EngineStats {
+        // Before the head, so that it is not more than was published.
+        let distributed = self.core.distributor.pushed();
         let (subscriptions, rounds, overflows) = self.core.distributor.figures();
         self.read_head(|head| EngineStats {
             epoch: head.epoch(),
             sequence: head.sequence(),
             published: head.ordinal,
+            distributed: distributed.min(head.ordinal),
             subscriptions,
             rounds,
             overflows,
@@ -399,6 +460,7 @@ impl<S: State> Core<S> {
                     sequence: next.sequence(),
                     updates: if needs_snapshot { 0 } else { updates },
                     needs_snapshot,
+                    position: next.position,
                 });
             }
         }

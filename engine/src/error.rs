@@ -63,6 +63,11 @@ pub enum FollowError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
+/// [`Engine::wait_distributed`](crate::Engine::wait_distributed) waited for as long as it was asked to. The commit stands, and
+/// will be distributed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotDistributed;
+
 /// Why [`Subscription::try_next`](crate::Subscription::try_next) had no event to give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -143,6 +148,12 @@ impl fmt::Display for Closed {
     }
 }
 
+impl fmt::Display for NotDistributed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("committed, but not distributed within the time given")
+    }
+}
+
 impl fmt::Display for TryNextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -171,6 +182,7 @@ impl error::Error for BuildError {}
 impl<R: fmt::Debug + fmt::Display> error::Error for PublishError<R> {}
 impl error::Error for FollowError {}
 impl error::Error for Closed {}
+impl error::Error for NotDistributed {}
 impl error::Error for TryNextError {}
 impl error::Error for NextTimeoutError {}
 

@@ -80,6 +80,7 @@ mod sequence;
 pub mod settings;
 #[allow(unsafe_code)] // a reference count that is raised by many at once
 mod shared;
+mod stack;
 mod state;
 mod stats;
 mod subscription;
@@ -90,7 +91,9 @@ mod waiter;
 
 pub use builder::{EngineBuilder, SubscriptionBuilder};
 pub use engine::{Committed, Engine};
-pub use error::{BuildError, Closed, FollowError, NextTimeoutError, PublishError, TryNextError};
+pub use error::{
+    BuildError, Closed, FollowError, NextTimeoutError, NotDistributed, PublishError, TryNextError,
+};
 pub use memo::Memo;
 pub use reader::{Reader, ReaderObserver, SharedSubscription};
 pub use sequence::{Epoch, Sequence};

@@ -4,9 +4,9 @@ use std::{error::Error, fmt::Debug, hash::Hash, sync::Arc};
 
 use configstream_engine::{
     BuildError, Closed, Committed, Engine, EngineBuilder, EngineStats, Epoch, Event, FollowError,
-    Memo, NextTimeoutError, PublishError, Sequence, Snapshot, SnapshotReason, Subscription,
-    SubscriptionBuilder, SubscriptionObserver, SubscriptionStats, Transition, TryNextError, Update,
-    Version, WaitSet,
+    Memo, NextTimeoutError, NotDistributed, PublishError, Sequence, Snapshot, SnapshotReason,
+    Subscription, SubscriptionBuilder, SubscriptionObserver, SubscriptionStats, Transition,
+    TryNextError, Update, Version, WaitSet,
 };
 
 mod ledger;
@@ -51,6 +51,7 @@ const _: () = {
     failure::<BuildError>();
     failure::<FollowError>();
     failure::<Closed>();
+    failure::<NotDistributed>();
     failure::<TryNextError>();
     failure::<NextTimeoutError>();
     iterator::<Subscription<Ledger>>();
@@ -137,6 +138,7 @@ fn errors_read_as_parts_of_a_sentence() {
         FollowError::Exhausted.to_string(),
         FollowError::Closed.to_string(),
         Closed.to_string(),
+        NotDistributed.to_string(),
         TryNextError::Empty.to_string(),
         TryNextError::Closed.to_string(),
         NextTimeoutError::Timeout.to_string(),

@@ -19,6 +19,9 @@
 //!   subscriptions that leave stay, since only a round can take them out. A version that is held keeps its own state, and
 //!   besides, while it waits to be distributed, its part of that chain. A panic in a waker reaches the publisher after all
 //!   other subscriptions have been served.
+//! * **A publish may return before its updates are in any ring**, when another thread distributes.
+//!   [`EngineStats::distributed`](crate::EngineStats::distributed) shows how far distribution is, and
+//!   [`Engine::wait_distributed`](crate::Engine::wait_distributed) waits for it.
 //! * **Wake-ups are what costs.** Waking a parked thread costs the publisher about 6 µs each, a thousand times a push.
 //!   Async tasks of one runtime are much cheaper to wake.
 //! * **Sequences end at 2^64 - 1** (and earlier where you [say so](crate::Engine::set_sequence_limit)): a publish is then

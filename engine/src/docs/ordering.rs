@@ -80,10 +80,10 @@
 //!
 //! *Claim*: when all publishers have returned, nothing committed is undistributed.
 //!
-//! A publisher commits, then does `swap(role, taken)`. If it reads "free", it distributes. If it reads "taken", it leaves.
-//! Its swap is then followed, in the role's modification order, by the swap that gives the role back, with nothing but
-//! other failed swaps in between. All of them are read-modify-writes, so the give-back reads the end of a release sequence
-//! that includes the leaver's swap, and with it the leaver's commit. R9 therefore loads a head that contains it.
+//! A publisher commits, then does `fetch_or(role, taken)`. If it reads "free", it distributes. If it reads "taken", it leaves.
+//! Its attempt is then followed, in the role's modification order, by the swap that gives the role back, with nothing but
+//! other failed attempts in between. All of them are read-modify-writes, so the give-back reads the end of a release sequence
+//! that includes the leaver's attempt, and with it the leaver's commit. R9 therefore loads a head that contains it.
 //!
 //! *What breaks it*: a plain store in R8 (reads nothing); an attempt that fails without writing (nothing to read); R9
 //! before R8; a role that a panic does not give back.
@@ -143,6 +143,22 @@
 //! The consumer clears the flag before it accounts for its snapshot. An onlooker in between finds less than was counted in
 //! advance, and so keeps the most that any onlooker was told. A snapshot's account is several words: `started` goes before
 //! them and `snapshots` behind, and an onlooker reads them the other way round, until both agree.
+//!
+//! # Race 9: waiting for distribution against a round
+//!
+//! *Claim*: [`wait_distributed`](crate::Engine::wait_distributed) of commit c returns only when c is in every ring or left to a
+//! snapshot, and it does return.
+//!
+//! *Only then*: the waiting thread returns when it has read `distributed` at or past c, Acquire. R5 stores it, Release, after R4:
+//! so the thread sees what R4 pushed. A member that R4 skipped was lagging, and takes a snapshot that is at least R4's head, by
+//! race 1, case 1.
+//!
+//! *It does*: the thread (1) leaves its waker on a stack, (2) tries to take the role and marks it as awaited, by one
+//! read-modify-write, (3) reads `distributed`, (4) parks. If (2) takes the role, the thread's own round loads a head that is at
+//! least c, which it has seen. If not, the give-back swap (R8) follows (2) in the role's order, so it reads the mark, and finds
+//! the waker. The thread then starts over with (1): if R9 has found c, the holder has the role again, or it is free.
+//!
+//! *What breaks it*: R5 before R4; either side of `distributed` Relaxed; (2) before (1); a mark that R8 does not read.
 //!
 //! # What is proved, and what is not
 //!
