@@ -89,7 +89,7 @@ use smallvec::SmallVec;
 
 use crate::{
     mailbox::Mailbox,
-    ring::{Producer, Room},
+    ring::{self, Producer, Room},
     shared::{Batch, Shared},
     stack::Stack,
     state::State,
@@ -112,13 +112,13 @@ pub(crate) struct Distributor<S: State> {
     joiners: Stack<Member<S>>,
     /// Threads that wait for the role to be given back.
     awaiting: Stack<Waker>,
-    /// Members that left and are still in the table or on their way into it. Negative for a moment, when the table
-    /// drops one before it was counted.
-    gone: AtomicI64,
+    /// Memory of members that left and are still in the table or on their way into it, in words, at most. Negative for a
+    /// moment, when the table drops one before it was counted.
+    gone_words: AtomicI64,
+    /// Memory of members that have not left, in words, at least.
+    live_words: AtomicI64,
     /// How often a consumer has cleared its lagging, or left. Written by consumers; on a line of its own.
     news: Padded<AtomicU64>,
-    /// Members that have not left.
-    live: AtomicI64,
     rounds: AtomicU64,
     overflows: AtomicU64,
 }
@@ -183,9 +183,9 @@ impl<S: State> Distributor<S> {
             pushed: AtomicU64::new(0),
             joiners: Stack::new(),
             awaiting: Stack::new(),
-            gone: AtomicI64::new(0),
+            gone_words: AtomicI64::new(0),
+            live_words: AtomicI64::new(0),
             news: Padded(AtomicU64::new(0)),
-            live: AtomicI64::new(0),
             rounds: AtomicU64::new(0),
             overflows: AtomicU64::new(0),
         }
@@ -193,8 +193,9 @@ impl<S: State> Distributor<S> {
 
     /// Adds a subscription, from the first round on that hears of its recovery. Lock-free; O(1), whatever the number of members.
     pub(crate) fn join(&self, member: Member<S>) {
-        // Relaxed: decides only when memory is swept.
-        self.live.fetch_add(1, Ordering::Relaxed);
+        let (at_least, _) = words(member.producer.capacity());
+        // Relaxed: it decides only when memory is swept.
+        self.live_words.fetch_add(at_least, Ordering::Relaxed);
         self.joiners.push(member);
     }
 
@@ -203,17 +204,23 @@ impl<S: State> Distributor<S> {
         mailbox.clear_lagging(&self.news);
     }
 
-    /// Counts a member out, which has set its mailbox gone. The next round drops it and pushes nothing to it. Wait-free.
-    pub(crate) fn leave(&self) {
+    /// Counts out a member with a ring of this capacity, which has set its mailbox gone. The next round drops it and pushes
+    /// nothing to it. Wait-free.
+    pub(crate) fn leave(&self, capacity: usize) {
+        let (at_least, at_most) = words(capacity);
         // Relaxed: as in `join`.
-        self.live.fetch_sub(1, Ordering::Relaxed);
+        self.live_words.fetch_sub(at_least, Ordering::Relaxed);
         // Sync point N: pairs with the Acquire load in `look`.
         self.news.fetch_add(1, Ordering::Release);
         // Sync point G: pairs with the load in `wants_sweep`, and F1 after it.
-        self.gone.fetch_add(1, Ordering::Release);
+        self.gone_words.fetch_add(at_most, Ordering::Release);
     }
 
-    /// Drops the members that left, by a round, when they outnumber those that stay: O(1) amortised.
+    /// Drops the members that left, by a round, when their memory could exceed that of the members that stay.
+    ///
+    /// O(1) amortised: a sweep looks at each member, and each takes memory that is counted; so it is paid for by the making of
+    /// what it frees. A ring that was small at first and had grown, or could have, is paid for up to 17 times
+    /// (`ring::slots`).
     pub(crate) fn sweep(&self, head: &ArcCell<Version<S>>) {
         if self.wants_sweep() {
             self.distribute(head, None);
@@ -297,11 +304,10 @@ impl<S: State> Distributor<S> {
         self.pushed.load(Ordering::Relaxed)
     }
 
-    /// How many subscriptions there are, how many rounds there were, how often one of them did not fit a ring.
-    pub(crate) fn figures(&self) -> (u64, u64, u64) {
+    /// How many rounds there were, how often one of them did not fit a ring.
+    pub(crate) fn figures(&self) -> (u64, u64) {
         // Relaxed: figures for people.
         (
-            self.live.load(Ordering::Relaxed).max(0).unsigned_abs(),
             self.rounds.load(Ordering::Relaxed),
             self.overflows.load(Ordering::Relaxed),
         )
@@ -309,7 +315,7 @@ impl<S: State> Distributor<S> {
 
     fn wants_sweep(&self) -> bool {
         // Relaxed: G, ordered by the fence F1 of the round that sweeps: those counted have set their flags.
-        self.gone.load(Ordering::Relaxed) > self.live.load(Ordering::Relaxed).max(0)
+        self.gone_words.load(Ordering::Relaxed) > self.live_words.load(Ordering::Relaxed).max(0)
     }
 
     /// Steps 1 to 7. The caller holds the role.
@@ -415,10 +421,9 @@ impl<S: State> Distributor<S> {
         }
         table.looked = Some(news);
         // Relaxed: a count whose readers act on nothing but memory.
-        self.gone.fetch_sub(
-            i64::try_from(gone.len()).unwrap_or(i64::MAX),
-            Ordering::Relaxed,
-        );
+        let at_most = |member: &Member<S>| words(member.producer.capacity()).1;
+        self.gone_words
+            .fetch_sub(gone.iter().map(at_most).sum(), Ordering::Relaxed);
         gone
     }
 
@@ -624,7 +629,6 @@ impl<S: State> fmt::Debug for Distributor<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Distributor")
             .field("distributed", &self.distributed())
-            .field("live", &self.live.load(Ordering::Relaxed))
             .finish_non_exhaustive()
     }
 }
@@ -634,6 +638,17 @@ const TAKEN: usize = 1;
 
 /// In `role`, beside [`TAKEN`]: threads wait for it to be given back.
 const AWAITED: usize = 2;
+
+/// What a member with a ring of this capacity takes, in words: at least, at most. Its updates are not counted: who leaves
+/// drops them.
+fn words(capacity: usize) -> (i64, i64) {
+    let (at_least, at_most) = ring::slots(capacity);
+    let words = |slots| i64::try_from(slots).unwrap_or(i64::MAX / 4) + WORDS_BESIDE_SLOTS;
+    (words(at_least), words(at_most))
+}
+
+/// The ring and the mailbox in it, the entry in the table, and the one in the list of joiners: about half a KiB.
+const WORDS_BESIDE_SLOTS: i64 = 64;
 
 /// Members for which a table keeps room always, 56 bytes each.
 const SMALL_TABLE: usize = 16;

@@ -19,7 +19,7 @@ use crate::{
     state::{Replica, State, Transition},
     stats::{EngineStats, SubscriptionStats},
     subscription::Subscription,
-    sync::{Arc, ArcCell, AtomicU64, AtomicUsize, Ordering, Padded},
+    sync::{Arc, ArcCell, AtomicU64, Ordering, Padded},
     version::{Draft, Labels, Version},
     wait_set::WaitSet,
     waiter::Deadline,
@@ -51,8 +51,6 @@ pub(crate) struct Core<S: State> {
     registry: Registry<S>,
     sequence_limit: AtomicU64,
     ring_capacity: usize,
-    /// The largest ring asked for so far, in updates.
-    largest_ring: AtomicUsize,
 }
 
 /// Closes the engine when the last handle goes.
@@ -89,8 +87,8 @@ impl<S: State> Engine<S> {
     /// Updates that a ring can hold at most: 128 MiB of pointers, for one subscription.
     pub const MAX_RING_CAPACITY: usize = 1 << 24;
 
-    /// An undistributed chain of versions may grow to this many times the largest ring before it is cut: whoever cannot
-    /// hold a quarter of it gets a snapshot anyway.
+    /// An undistributed chain of versions may grow to this many times the largest ring of a live subscription before it is cut:
+    /// a ring that cannot hold a quarter of it would overflow anyway.
     const CHAIN_BOUND_IN_RINGS: u64 = 4;
 
     /// Options for an engine that starts with `state`.
@@ -106,7 +104,6 @@ impl<S: State> Engine<S> {
             registry: Registry::new(),
             sequence_limit: AtomicU64::new(builder.sequence_limit.get()),
             ring_capacity: builder.ring_capacity,
-            largest_ring: AtomicUsize::new(builder.ring_capacity),
         });
         Self {
             _closer: Arc::new(Closer(core.clone())),
@@ -349,7 +346,8 @@ impl<S: State> Engine<S> {
     pub fn stats(&self) -> EngineStats {
         // Before the head, so that it is not more than was published.
         let distributed = self.core.distributor.pushed();
-        let (subscriptions, rounds, overflows) = self.core.distributor.figures();
+        let (rounds, overflows) = self.core.distributor.figures();
+        let subscriptions = self.core.registry.count();
         self.read_head(|head| EngineStats {
             epoch: head.epoch(),
             sequence: head.sequence(),
@@ -404,8 +402,6 @@ impl<S: State> Core<S> {
     ) -> Subscription<S> {
         let mailbox = Mailbox::new(self.registry.next_id(), name);
         let (producer, consumer) = ring(capacity, mailbox);
-        // Relaxed: it only bounds the chain.
-        self.largest_ring.fetch_max(capacity, Ordering::Relaxed);
         self.registry.enter(consumer.observer());
         self.distributor
             .join(Member::new(producer, wait_set.clone()));
@@ -419,12 +415,12 @@ impl<S: State> Core<S> {
 
     /// Counts a subscription out that is gone: no round that begins after this pushes to it. [`sweep`](Self::sweep) must
     /// follow.
-    pub(crate) fn forget(&self, id: u64) {
+    pub(crate) fn forget(&self, id: u64, capacity: usize) {
         self.registry.leave(id);
-        self.distributor.leave();
+        self.distributor.leave(capacity);
     }
 
-    /// Takes those that are gone out of the table, if they outnumber those that stay.
+    /// Takes those that are gone out of the table, if they may take more memory than those that stay.
     pub(crate) fn sweep(&self) {
         self.distributor.sweep(&self.head);
     }
@@ -494,8 +490,7 @@ impl<S: State> Core<S> {
 
     /// Whether the version after `head` may link to it: not if too much is undistributed already.
     fn may_chain(&self, head: &Version<S>) -> bool {
-        // Relaxed: a stale figure moves the bound a little.
-        let largest = self.largest_ring.load(Ordering::Relaxed) as u64;
+        let largest = self.registry.largest_ring();
         let bound = largest.saturating_mul(Engine::<S>::CHAIN_BOUND_IN_RINGS);
         head.position - self.distributor.distributed().min(head.position) <= bound
     }

@@ -36,11 +36,7 @@ use crate::{
 
 /// The two ends of a new ring for exactly `capacity` items.
 pub(crate) fn ring<T, B>(capacity: usize, beside: B) -> (Producer<T, B>, Consumer<T, B>) {
-    let at_first = if capacity > LARGE {
-        capacity
-    } else {
-        capacity.min(FEW)
-    };
+    let at_first = at_first(capacity);
     let slots: Slots<T> = empty(at_first, 0);
     let ring = HandedArc::new(Ring {
         read: AtomicU64::new(0),
@@ -62,6 +58,26 @@ pub(crate) fn ring<T, B>(capacity: usize, beside: B) -> (Producer<T, B>, Consume
         read: 0,
     };
     (producer, consumer)
+}
+
+/// How many slots a ring takes: at least, at most.
+pub(crate) fn slots(capacity: usize) -> (usize, usize) {
+    let (at_first, all) = (at_first(capacity), capacity.next_power_of_two());
+    let at_most = if at_first < capacity {
+        at_first + all
+    } else {
+        all
+    };
+    (at_first, at_most)
+}
+
+/// Slots that a ring begins with.
+fn at_first(capacity: usize) -> usize {
+    if capacity > LARGE {
+        capacity
+    } else {
+        capacity.min(FEW)
+    }
 }
 
 /// The writing end. One per ring, and whatever moves its position takes `&mut self`: that is what makes the ring's unsafe
@@ -173,6 +189,10 @@ impl<T, B> Producer<T, B> {
         }
         self.end = read + capacity.min(self.slots.len() as u64);
         Some(())
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.ring.capacity
     }
 
     pub(crate) fn beside(&self) -> &B {

@@ -38,8 +38,8 @@ use crate::{
 /// # Progress
 /// Taking an update is wait-free. Taking a snapshot is one load of the head, whatever the size of the state. Dropping it
 /// leaves first, so that later rounds push nothing more, and then drops at most as many updates as its ring holds. The drop
-/// that finds that more subscriptions have left than stay takes them out of the table, and, if it meets others that publish,
-/// may distribute for them.
+/// that finds departed subscriptions to take more memory than live ones takes them out of the table, and, if it meets others that
+/// publish, may distribute for them.
 ///
 /// # Panics
 /// Dropping it panics if the drop of a waker or an update does, unless its thread is panicking already.
@@ -392,13 +392,14 @@ impl<S: State> Drop for Subscription<S> {
     fn drop(&mut self) {
         self.mailbox().set_gone();
         // Before the ring is emptied: a publisher that is faster than the drain would refill it for as long as it publishes.
-        self.core.forget(self.mailbox().id);
+        let (id, capacity) = (self.mailbox().id, self.consumer.capacity());
+        self.core.forget(id, capacity);
         // Drops a waker and updates, and perhaps runs a round: somebody else's code, which must not keep the subscription
         // in the tables.
         let emptied = catch_unwind(AssertUnwindSafe(|| {
             drop(self.mailbox().waiter().clear());
             // A round under way may still push: what it pushes goes with the ring.
-            for _ in 0..self.consumer.capacity() {
+            for _ in 0..capacity {
                 if self.consumer.pop().is_none() {
                     break;
                 }

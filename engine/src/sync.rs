@@ -13,6 +13,7 @@
 //! | [`PointerCell`] | `std`'s `AtomicPtr` | `loom`'s; a look that is not ordered with a plain write is an error |
 //! //! | [`Mutex`] | `parking_lot` | `loom` |
 //! | [`ColdMutex`] | `parking_lot` | `std`, invisible to the model: the registry takes no part in the protocol |
+//! | [`ColdU64`], which may be written under a `ColdMutex` | `std`'s `AtomicU64` | the same: `loom` must not switch threads under a lock that it does not see |
 //! | [`Exclusive`] | an uncontended `parking_lot` mutex | an access that `loom` checks, ordering nothing |
 //! | [`ArcCell`] | `arc_swap` | an atomic index into an arena: Acquire loads, AcqRel exchanges, nothing stronger |
 //! | [`Parker`] | mutex and condition variable | `loom`'s `Notify` |
@@ -26,8 +27,8 @@ mod primitives;
 mod primitives;
 
 pub(crate) use primitives::{
-    Arc, ArcCell, AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, ColdMutex, Exclusive,
-    HandedArc, Mutex, OnceLock, Ordering, Parker, PointerCell, UnsafeCell, fence, pause,
+    Arc, ArcCell, AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, ColdMutex, ColdU64,
+    Exclusive, HandedArc, Mutex, OnceLock, Ordering, Parker, PointerCell, UnsafeCell, fence, pause,
 };
 
 /// A value that one thread sets, once, and other threads see from then on.

@@ -225,6 +225,35 @@ fn a_chain_that_nobody_distributes_is_cut() {
 }
 
 #[test]
+fn the_bound_of_a_chain_follows_the_subscriptions_that_are_there() {
+    const RING: usize = 16;
+    let (engine, alive) = engine(RING);
+    let mut small = engine.subscribe();
+    assert_eq!(replay(&mut small, 0), (0, 1));
+    // One that left before any round, and one that a round has met.
+    drop(engine.subscription().capacity(1 << 20).subscribe());
+    let mut large = engine.subscription().capacity(1 << 20).subscribe();
+    assert_eq!(replay(&mut large, 0), (0, 1));
+    engine.publish(&true).unwrap();
+    assert_eq!(replay(&mut small, 0), (1, 0));
+    let most_of = |publishes: usize| {
+        let mut most = 0;
+        while_a_round_is_stuck(&engine, || {
+            for _ in 0..publishes {
+                engine.publish(&true).unwrap();
+                most = most.max(alive.load(Ordering::SeqCst));
+            }
+        });
+        most
+    };
+    let most = most_of(10_000);
+    assert!(most > 10_000, "{most}: the large one could take them all");
+    drop(large);
+    let most = most_of(10_000);
+    assert!(most <= 4 * RING + 8, "{most} versions at once");
+}
+
+#[test]
 fn a_held_version_keeps_its_own_state_only() {
     const RING: usize = 16;
     let (engine, alive) = engine(RING);

@@ -309,6 +309,42 @@ fn nothing_is_left_of_subscriptions_that_came_and_went_while_another_thread_publ
     assert!(left < 16 * 1024, "{left}");
 }
 
+/// Without another publish, which would sweep them: so many subscriptions of each capacity come and go beside a hundred small
+/// ones that stay.
+#[test]
+fn what_subscriptions_leave_behind_takes_no_more_than_those_that_stay() {
+    let _alone = alone();
+    for (capacity, updates) in [(1, 1), (1024, 0), (1024, 20), (65_536, 0)] {
+        let engine = engine();
+        let before = in_use();
+        let _stay: Vec<_> = (0..100)
+            .map(|_| {
+                let mut subscription = engine.subscription().capacity(8).subscribe();
+                drain(&mut subscription);
+                subscription
+            })
+            .collect();
+        engine.publish(&1).unwrap();
+        let stay = in_use() - before;
+        let mut visitors: Vec<_> = (0..99)
+            .map(|_| engine.subscription().capacity(capacity).subscribe())
+            .collect();
+        visitors.iter_mut().for_each(drain);
+        for _ in 0..updates {
+            engine.publish(&1).unwrap();
+        }
+        for visitor in visitors {
+            drop(visitor);
+            let left = in_use() - before - stay;
+            println!("capacity {capacity}: {left} bytes beside {stay}");
+        }
+        // The table keeps room for four times those that stay, the list of joiners for its end.
+        let left = in_use() - before - stay;
+        assert!(left <= stay + 32 * 1024, "{left} bytes beside {stay}");
+        assert_eq!(engine.stats().subscriptions, 100);
+    }
+}
+
 #[test]
 fn nothing_is_left_of_an_engine() {
     let _alone = alone();

@@ -8,7 +8,9 @@
 //! * **Publishing is lock-free, not wait-free.** A publisher may lose the compare-and-swap again and again, while others
 //!   win. And the one that holds the role distributes what others commit meanwhile: under steady contention one
 //!   publisher's call can go on for as long as the others do. None of the others waits for it. Dropping a subscription can
-//!   be that call: whoever finds that more have left than stay sweeps, which is a round.
+//!   be that call: the one that finds that departed subscriptions take more memory than live ones sweeps, which is a round.
+//! * **Departed subscriptions linger until the next round**, but never take more memory than the live ones: rings count in full
+//!   where they have left, and with the slots that they began with (eight, all beyond a capacity of 1,024) where they live.
 //! * **`State::apply` runs once per attempt.** With two publishers it may run more than once per publish.
 //! * **Publishing costs O(subscriptions).** A shared ring (as tokio's `broadcast`) publishes in O(1), and readers pay
 //!   instead, by sharing one capacity and one fate. Readers of a [`SharedSubscription`](crate::SharedSubscription) cost a publisher

@@ -119,11 +119,11 @@
 //!
 //! # Race 6: leaving against a round
 //!
-//! Leaving sets *gone*, raises `news`, and counts itself; then it drains the ring, by at most its capacity. In this order the
+//! Leaving sets *gone*, raises `news`, and counts its memory; then it drains the ring, by at most its capacity. In this order the
 //! drain has an end: a round that reads `news` after the raise drops the member before it pushes. A round that has read it
 //! before may still push; what it pushes is freed with the ring, when the table drops the member. *Lagging* is set by a
-//! read-modify-write, so it cannot wipe out *gone*. At last the leaver sweeps when those that left outnumber those that stay;
-//! if the role is taken, its holder looks at that count in R9, by the argument of race 3.
+//! read-modify-write, so it cannot wipe out *gone*. At last the leaver sweeps when those that left may take more memory than those
+//! that stay; if the role is taken, its holder looks at that count in R9, by the argument of race 3.
 //!
 //! # Race 7: close
 //!

@@ -11,7 +11,7 @@ pub(crate) use loom::{
         atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     },
 };
-pub(crate) use std::sync::{Arc, OnceLock};
+pub(crate) use std::sync::{Arc, OnceLock, atomic::AtomicU64 as ColdU64};
 
 /// `loom`'s mutex without poisoning.
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
