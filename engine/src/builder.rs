@@ -45,10 +45,10 @@ impl<S: State> EngineBuilder<S> {
 
     /// Updates that the ring of a subscription holds, unless the subscription says otherwise. Default:
     /// [`Engine::DEFAULT_RING_CAPACITY`]. A round that does not fit costs the subscription a snapshot. Eight bytes each,
-    /// allocated when subscribing, or, up to 1,024, when more than eight wait for the first time. At most
-    /// [`Engine::MAX_RING_CAPACITY`].
+    /// allocated when subscribing, or, up to 1,024, when more than eight wait for the first time. 0 counts as 1, and more than
+    /// [`Engine::MAX_RING_CAPACITY`] as that.
     pub fn ring_capacity(mut self, updates: usize) -> Self {
-        self.ring_capacity = updates;
+        self.ring_capacity = ring_capacity::<S>(updates);
         self
     }
 
@@ -69,16 +69,8 @@ impl<S: State> EngineBuilder<S> {
     /// The engine, with the state given as its head.
     ///
     /// # Errors
-    /// When the options contradict each other, or could never work.
+    /// When the options contradict each other.
     pub fn build(self) -> Result<Engine<S>, BuildError> {
-        if self.ring_capacity == 0 {
-            return Err(BuildError::ZeroCapacity);
-        }
-        if self.ring_capacity > Engine::<S>::MAX_RING_CAPACITY {
-            return Err(BuildError::CapacityTooLarge {
-                max: Engine::<S>::MAX_RING_CAPACITY,
-            });
-        }
         if self.sequence > self.sequence_limit {
             return Err(BuildError::StartPastLimit);
         }
@@ -105,7 +97,7 @@ impl<'a, S: State> SubscriptionBuilder<'a, S> {
     /// Updates that this subscription's ring holds: exactly as many. Default: the engine's. 0 counts as 1, and more than
     /// [`Engine::MAX_RING_CAPACITY`] as that.
     pub fn capacity(mut self, updates: usize) -> Self {
-        self.capacity = updates.clamp(1, Engine::<S>::MAX_RING_CAPACITY);
+        self.capacity = ring_capacity::<S>(updates);
         self
     }
 
@@ -131,6 +123,11 @@ impl<'a, S: State> SubscriptionBuilder<'a, S> {
             self.wait_set,
         )
     }
+}
+
+/// The capacity of a ring that was asked to hold so many updates: the one rule for all of them.
+fn ring_capacity<S: State>(updates: usize) -> usize {
+    updates.clamp(1, Engine::<S>::MAX_RING_CAPACITY)
 }
 
 impl<S: State> fmt::Debug for EngineBuilder<S> {

@@ -77,18 +77,13 @@
 //!
 //! Models: `loom-tests/tests/delivery.rs`, `role.rs`, `wake.rs`, `distributed.rs`.
 
-use std::{
-    any::Any,
-    fmt, iter, mem,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    ptr,
-    task::Waker,
-};
+use std::{fmt, iter, ptr, task::Waker};
 
 use smallvec::SmallVec;
 
 use crate::{
     mailbox::Mailbox,
+    panics::FirstPanic,
     ring::{self, Producer, Room},
     shared::{Batch, Shared},
     stack::Stack,
@@ -165,9 +160,11 @@ pub(crate) struct Before<S: State> {
 
 /// What a round leaves to be dropped by its thread, after the role has been given back.
 struct Leavings<S: State> {
-    head: Arc<Version<S>>,
-    _span: Span<S>,
-    _members: Vec<Member<S>>,
+    /// Up to which version the round distributed.
+    position: u64,
+    head: Option<Arc<Version<S>>>,
+    span: Span<S>,
+    members: Vec<Member<S>>,
 }
 
 impl<S: State> Distributor<S> {
@@ -268,28 +265,26 @@ impl<S: State> Distributor<S> {
     /// As [`distribute`](Self::distribute), with these bits set in `role`, of which [`TAKEN`] is one.
     #[inline]
     fn play<const BITS: usize>(&self, head: &ArcCell<Version<S>>, before: Option<Before<S>>) {
-        let mut panic = None;
-        let before = before.map(|before| before.take_apart(&mut panic));
+        let mut panics = FirstPanic::default();
+        let before = before.map(|before| before.take_apart(&mut panics));
         // Sync point D. A read-modify-write even when it fails: see I5 above.
         while self.role.fetch_or(BITS, Ordering::AcqRel) & TAKEN == 0 {
             let role = Role {
                 word: &self.role,
                 awaiting: &self.awaiting,
             };
-            let leavings = self.table.with(|table| self.round(table, head, &mut panic));
+            let mut leavings = self
+                .table
+                .with(|table| self.round(table, head, &mut panics));
             drop(role); // step 8
             // Step 9.
-            let done = leavings.head.position;
-            let newer = head.peek(|head| head.position > done);
-            keep_first(&mut panic, || drop(leavings));
+            let newer = head.peek(|head| head.position > leavings.position);
+            panics.run_through(|| leavings.clear());
             if !newer && !self.wants_sweep() {
                 break;
             }
         }
-        keep_first(&mut panic, || drop(before));
-        if let Some(panic) = panic {
-            resume_unwind(panic);
-        }
+        panics.run(|| drop(before));
     }
 
     /// Position of the newest version that has been distributed: at most what it is now.
@@ -323,7 +318,7 @@ impl<S: State> Distributor<S> {
         &self,
         table: &mut Table<S>,
         head: &ArcCell<Version<S>>,
-        panic: &mut Option<Box<dyn Any + Send>>,
+        panics: &mut FirstPanic,
     ) -> Leavings<S> {
         let head = head.load(); // step 1
         fence(Ordering::SeqCst); // step 2: F1, partner of F2 in `Mailbox::clear_lagging`
@@ -336,13 +331,14 @@ impl<S: State> Distributor<S> {
         self.distributed.store(head.position, Ordering::Release); // step 5
         fence(Ordering::SeqCst); // step 6: F3, partner of P in `Waiter::arm`
         if served {
-            table.wake_due(panic); // step 7
+            table.wake_due(panics); // step 7
         }
         table.give_back_room();
         Leavings {
-            head,
-            _span: span,
-            _members: gone,
+            position: head.position,
+            head: Some(head),
+            span,
+            members: gone,
         }
     }
 
@@ -365,7 +361,9 @@ impl<S: State> Distributor<S> {
         };
         let mut version = head.clone();
         while version.position > distributed {
-            let Step { previous, updates } = version.take_step();
+            let Step {
+                previous, updates, ..
+            } = version.take_step();
             span.updates += updates.len();
             span.needs_snapshot |= version.needs_snapshot;
             span.taken.push(Taken {
@@ -488,58 +486,43 @@ impl<S: State> Distributor<S> {
 }
 
 /// Wakes who waits there, if somebody does.
-fn wake(waiter: &Waiter, panic: &mut Option<Box<dyn Any + Send>>) {
+fn wake(waiter: &Waiter, panics: &mut FirstPanic) {
     if let Some(waker) = waiter.take() {
-        keep_first(panic, || waker.wake());
-    }
-}
-
-/// Runs somebody else's code: a waker, or the drop of states and updates. A panic in it must not keep us from going on;
-/// the first one is kept.
-fn keep_first(panic: &mut Option<Box<dyn Any + Send>>, theirs: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(theirs)) {
-        match panic {
-            None => *panic = Some(payload),
-            // Dropping it is foreign code, too. What that panics with, if it does, is left alone.
-            Some(_) => {
-                if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                    mem::forget(second);
-                }
-            }
-        }
+        panics.run(|| waker.wake());
     }
 }
 
 impl<S: State> Before<S> {
     /// The version; without the chain behind it, if that was cut: held versions shall not keep it. O(chain), paid for by
     /// the commits that made it.
-    fn take_apart(self, panic: &mut Option<Box<dyn Any + Send>>) -> Arc<Version<S>> {
+    fn take_apart(self, panics: &mut FirstPanic) -> Arc<Version<S>> {
         let mut step = if self.cut {
             self.version.take_step()
         } else {
             Step::default()
         };
-        while let Some(version) = step.previous.take() {
-            let next = version.take_step();
-            keep_first(panic, || drop(mem::replace(&mut step, next)));
-            keep_first(panic, || drop(version));
+        loop {
+            panics.run_through(|| step.clear_updates());
+            let Some(version) = step.previous.take() else {
+                return self.version;
+            };
+            step = version.take_step();
+            panics.run(|| drop(version));
         }
-        keep_first(panic, || drop(step));
-        self.version
     }
 }
 
 impl<S: State> Table<S> {
     /// Step 7. The caller has passed F3.
-    fn wake_due(&mut self, panic: &mut Option<Box<dyn Any + Send>>) {
+    fn wake_due(&mut self, panics: &mut FirstPanic) {
         let mut some_waited_alone = false;
         for &member in &self.due {
             let member = &self.members[member];
             match &member.wait_set {
-                None => wake(member.mailbox().waiter(), panic),
+                None => wake(member.mailbox().waiter(), panics),
                 Some(set) => {
                     some_waited_alone |= set.has_waited_alone();
-                    wake(set.waiter(), panic);
+                    wake(set.waiter(), panics);
                 }
             }
         }
@@ -547,7 +530,7 @@ impl<S: State> Table<S> {
             // Who was not served, too: a wake-up too many is harmless.
             for member in &self.members {
                 if member.wait_set.is_some() {
-                    wake(member.mailbox().waiter(), panic);
+                    wake(member.mailbox().waiter(), panics);
                 }
             }
         }
@@ -578,6 +561,23 @@ impl<S: State> Table<S> {
         if self.due.capacity() > 4 * members {
             self.due.shrink_to(2 * members);
         }
+    }
+}
+
+impl<S: State> Leavings<S> {
+    /// Drops all of it, one by one.
+    fn clear(&mut self) {
+        while let Some(taken) = self.span.taken.last_mut() {
+            while let Some(update) = taken.updates.pop() {
+                drop(update);
+            }
+            drop(self.span.taken.pop());
+        }
+        drop(self.span.distributed.take());
+        while let Some(member) = self.members.pop() {
+            drop(member);
+        }
+        drop(self.head.take());
     }
 }
 

@@ -1,25 +1,20 @@
 //! The engine: commit, then distribute.
 
-use std::{
-    any::Any,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    thread,
-    time::Duration,
-};
+use std::{cell::Cell, fmt, time::Duration};
 
 use crate::{
     builder::{EngineBuilder, SubscriptionBuilder},
     distribute::{Before, Distributor, Member},
     error::{Closed, FollowError, NotDistributed, PublishError},
     mailbox::Mailbox,
+    panics::FirstPanic,
     registry::Registry,
     ring::ring,
     sequence::{Epoch, Sequence},
     state::{Replica, State, Transition},
     stats::{EngineStats, SubscriptionStats},
     subscription::Subscription,
-    sync::{Arc, ArcCell, AtomicU64, Ordering, Padded},
+    sync::{Arc, ArcCell, AtomicU64, Ordering, Padded, thread_local},
     version::{Draft, Labels, Version},
     wait_set::WaitSet,
     waiter::Deadline,
@@ -126,7 +121,7 @@ impl<S: State> Engine<S> {
     /// # Panics
     /// If a subscriber's waker, or the drop of an update or of a state, panics: with the first such panic, after the
     /// change has been committed and everybody served. Nothing has been committed if `apply` panics, or the drop of what an
-    /// attempt made that somebody else was faster than.
+    /// attempt made that somebody else was faster than. If called from within [`State::apply`], which then could never commit.
     pub fn publish(&self, change: &S::Change) -> Result<Committed, PublishError<S::Rejection>> {
         self.publish_draft(|head| head.state().apply(change))
     }
@@ -176,6 +171,7 @@ impl<S: State> Engine<S> {
         S::Update: Clone,
     {
         let committed = self.core.commit(|head| {
+            let _applying = Applying::begin();
             match head.sequence().checked_add(1) {
                 None => return Err(FollowError::Exhausted),
                 Some(expected) if expected != first => {
@@ -218,6 +214,7 @@ impl<S: State> Engine<S> {
     /// As [`publish`](Self::publish).
     pub fn adopt(&self, state: S, epoch: Epoch, sequence: Sequence) -> Result<Committed, Closed> {
         let committed = self.core.commit(|_| {
+            let _applying = Applying::begin();
             Ok::<_, Closed>(Draft {
                 state: state.clone(),
                 updates: Vec::new(),
@@ -375,6 +372,7 @@ impl<S: State> Engine<S> {
         apply: impl Fn(&Version<S>) -> Result<Transition<S>, S::Rejection>,
     ) -> Result<Committed, PublishError<S::Rejection>> {
         let committed = self.core.commit(|head| {
+            let _applying = Applying::begin();
             let transition = apply(head)?;
             Ok(Draft {
                 state: transition.state,
@@ -496,17 +494,35 @@ impl<S: State> Core<S> {
     }
 }
 
-impl<S: State> Drop for Closer<S> {
-    fn drop(&mut self) {
-        let closed = catch_unwind(AssertUnwindSafe(|| self.0.close()));
-        closed.unwrap_or_else(resume_unless_panicking);
+thread_local! {
+    static APPLYING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While a thread computes what to commit. A publish in there would be faster than the one that computes, on every attempt.
+struct Applying;
+
+impl Applying {
+    /// # Panics
+    /// When this thread computes already.
+    fn begin() -> Self {
+        let nested = APPLYING.with(|applying| applying.replace(true));
+        assert!(
+            !nested,
+            "publish within `State::apply`: apply runs once per attempt to commit, and must have no effect but its result"
+        );
+        Self
     }
 }
 
-/// Goes on with a panic that was caught in a drop: a second one at a time would abort the process.
-pub(crate) fn resume_unless_panicking(panic: Box<dyn Any + Send>) {
-    if !thread::panicking() {
-        resume_unwind(panic);
+impl Drop for Applying {
+    fn drop(&mut self) {
+        APPLYING.with(|applying| applying.set(false));
+    }
+}
+
+impl<S: State> Drop for Closer<S> {
+    fn drop(&mut self) {
+        FirstPanic::default().run(|| self.0.close());
     }
 }
 

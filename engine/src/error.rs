@@ -8,13 +8,6 @@ use crate::sequence::Sequence;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A ring for zero updates could never deliver any.
-    ZeroCapacity,
-    /// A ring for so many updates would take more memory than anybody means.
-    CapacityTooLarge {
-        /// The most there can be: [`Engine::MAX_RING_CAPACITY`](crate::Engine::MAX_RING_CAPACITY).
-        max: usize,
-    },
     /// The first sequence is already past the limit.
     StartPastLimit,
 }
@@ -107,10 +100,6 @@ impl<R> PublishError<R> {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ZeroCapacity => f.write_str("a ring needs a capacity of at least one update"),
-            Self::CapacityTooLarge { max } => {
-                write!(f, "a ring has a capacity of at most {max} updates")
-            }
             Self::StartPastLimit => {
                 f.write_str("the sequence to start at is past the sequence limit")
             }

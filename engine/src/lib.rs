@@ -72,6 +72,7 @@ mod memo;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod model;
+mod panics;
 mod reader;
 mod registry;
 #[allow(unsafe_code)] // the ring itself

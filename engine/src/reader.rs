@@ -20,17 +20,13 @@
 //! **An update is freed.** `left` is the number of readers whose next number is at or before the entry's. Who takes a snapshot or
 //! leaves takes itself off every entry that it passes over.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    ops::ControlFlow,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::{collections::VecDeque, fmt, ops::ControlFlow};
 
 use crate::{
-    engine::{Core, resume_unless_panicking},
+    engine::Core,
     error::TryNextError,
     mailbox::{Account, Told},
+    panics::FirstPanic,
     state::State,
     stats::SubscriptionStats,
     subscription::{Event, Head, Outlook, Snapshot, Subscription},
@@ -483,11 +479,11 @@ impl<S: State> Drop for Reader<S> {
         inner.readers -= 1;
         let last = inner.readers == 0;
         let subscription = inner.subscription.take_if(|_| last);
-        // Drops updates, as the subscription does, and more: somebody else's code.
-        let passed = catch_unwind(AssertUnwindSafe(|| inner.let_go()));
+        // Drops updates, as the subscription does, and more: foreign code.
+        let mut panics = FirstPanic::default();
+        panics.run_through(|| inner.let_go());
         drop(inner);
-        let left = catch_unwind(AssertUnwindSafe(|| drop(subscription)));
-        passed.and(left).unwrap_or_else(resume_unless_panicking);
+        panics.run(|| drop(subscription));
     }
 }
 

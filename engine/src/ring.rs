@@ -30,6 +30,7 @@
 use std::{fmt, marker::PhantomData, ptr};
 
 use crate::{
+    panics::FirstPanic,
     shared::{Counted, Shared},
     sync::{Arc, AtomicU64, HandedArc, Ordering, PointerCell, SetOnce},
 };
@@ -377,6 +378,7 @@ impl<T, B> Drop for Ring<T, B> {
         // Sync points R, M and W: the last handle to the ring has gone, so both ends are still, and the count of the handles has
         // handed over what they did.
         let read = self.read.load(Ordering::Acquire);
+        let mut panics = FirstPanic::default();
         for position in read..read + self.capacity as u64 {
             let more = self.more.get().filter(|more| position >= more.from);
             let slots = more.map_or(&self.few, |more| &more.slots);
@@ -385,7 +387,8 @@ impl<T, B> Drop for Ring<T, B> {
             };
             // SAFETY: the item is of this lap, so it was put there for this position, which nobody has read; each is
             // visited once.
-            drop(unsafe { Shared::from_raw(item) });
+            let item = unsafe { Shared::from_raw(item) };
+            panics.run(|| drop(item));
         }
     }
 }

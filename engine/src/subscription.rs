@@ -3,15 +3,15 @@
 use std::{
     fmt,
     iter::FusedIterator,
-    panic::{AssertUnwindSafe, catch_unwind},
     task::{Context, Poll},
     time::Duration,
 };
 
 use crate::{
-    engine::{Core, resume_unless_panicking},
+    engine::Core,
     error::{NextTimeoutError, TryNextError},
     mailbox::{Account, Balance, Mailbox},
+    panics::FirstPanic,
     ring::{Consumer, Observer},
     sequence::{Epoch, Sequence},
     state::State,
@@ -394,19 +394,20 @@ impl<S: State> Drop for Subscription<S> {
         // Before the ring is emptied: a publisher that is faster than the drain would refill it for as long as it publishes.
         let (id, capacity) = (self.mailbox().id, self.consumer.capacity());
         self.core.forget(id, capacity);
-        // Drops a waker and updates, and perhaps runs a round: somebody else's code, which must not keep the subscription
-        // in the tables.
-        let emptied = catch_unwind(AssertUnwindSafe(|| {
-            drop(self.mailbox().waiter().clear());
-            // A round under way may still push: what it pushes goes with the ring.
-            for _ in 0..capacity {
+        // Drops a waker and updates, and perhaps runs a round: foreign code, which must not keep the subscription in the tables.
+        let mut panics = FirstPanic::default();
+        panics.run(|| drop(self.mailbox().waiter().clear()));
+        // A round under way may still push: what it pushes goes with the ring.
+        let mut left = capacity;
+        panics.run_through(|| {
+            while left > 0 {
+                left -= 1;
                 if self.consumer.pop().is_none() {
                     break;
                 }
             }
-        }));
-        let swept = catch_unwind(AssertUnwindSafe(|| self.core.sweep()));
-        emptied.and(swept).unwrap_or_else(resume_unless_panicking);
+        });
+        panics.run(|| self.core.sweep());
     }
 }
 

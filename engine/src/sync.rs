@@ -8,6 +8,7 @@
 //! | atomics, [`fence`] | `std` | `loom` |
 //! | [`Arc`], [`OnceLock`] | `std` | `std`: taken as correct, and adding no order that a model could lean on |
 //! | [`HandedArc`], whose drop uses what other holders did | `std`'s `Arc` | `loom`'s: its count orders as `std`'s does |
+//! | `thread_local` | `std` | `loom` |
 //! | [`pause`], in a loop that waits for another thread | `std::hint::spin_loop` | gives the turn to another thread |
 //! | [`UnsafeCell`] | `std` | `loom`: an unordered access is an error |
 //! | [`PointerCell`] | `std`'s `AtomicPtr` | `loom`'s; a look that is not ordered with a plain write is an error |
@@ -29,6 +30,7 @@ mod primitives;
 pub(crate) use primitives::{
     Arc, ArcCell, AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, ColdMutex, ColdU64,
     Exclusive, HandedArc, Mutex, OnceLock, Ordering, Parker, PointerCell, UnsafeCell, fence, pause,
+    thread_local,
 };
 
 /// A value that one thread sets, once, and other threads see from then on.

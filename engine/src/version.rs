@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 
 use crate::{
     memo::Memo,
+    panics::FirstPanic,
     sequence::{Epoch, Sequence},
     shared::Shared,
     state::State,
@@ -51,6 +52,8 @@ pub(crate) struct Step<S: State> {
     pub(crate) previous: Option<Arc<Version<S>>>,
     /// Empty if the version needs a snapshot.
     pub(crate) updates: Updates<S>,
+    /// While the version is dropped. It goes last, after the state.
+    panics: FirstPanic,
 }
 
 /// One update as subscriptions receive it: shared by all of them, cheap to clone, and labelled.
@@ -136,6 +139,7 @@ impl<S: State> Version<S> {
                 } else {
                     label(draft.updates, previous.ordinal, epoch, sequence)
                 },
+                panics: FirstPanic::default(),
             }),
         };
         Some(version)
@@ -242,13 +246,30 @@ fn label<S: State>(
     labelled
 }
 
+impl<S: State> Step<S> {
+    /// Drops the updates, one by one.
+    pub(crate) fn clear_updates(&mut self) {
+        while let Some(update) = self.updates.pop() {
+            drop(update);
+        }
+    }
+}
+
 impl<S: State> Drop for Version<S> {
     /// Unlinks what is still chained one by one: a chain may be long, and nested drops would use the stack.
     fn drop(&mut self) {
-        let mut link = self.step.get_mut().previous.take();
-        while let Some(version) = link {
-            link = Arc::into_inner(version)
-                .and_then(|mut version| version.step.get_mut().previous.take());
+        let own = self.step.get_mut();
+        if own.previous.is_none() && own.updates.is_empty() {
+            return;
+        }
+        let mut step = mem::take(own);
+        loop {
+            own.panics.run_through(|| step.clear_updates());
+            let Some(mut version) = step.previous.take().and_then(Arc::into_inner) else {
+                return;
+            };
+            step = mem::take(version.step.get_mut());
+            own.panics.run(|| drop(version));
         }
     }
 }
@@ -258,6 +279,7 @@ impl<S: State> Default for Step<S> {
         Self {
             previous: None,
             updates: Updates::<S>::new(),
+            panics: FirstPanic::default(),
         }
     }
 }

@@ -323,14 +323,34 @@ fn a_subscription_without_bound_gets_the_largest_ring_there_is() {
 #[test]
 fn an_engine_that_could_never_work_is_not_built() {
     let builder = || Engine::builder(Ledger::default());
-    let zero = builder().ring_capacity(0).build();
-    assert_eq!(zero.err(), Some(BuildError::ZeroCapacity));
-    let boundless = builder().ring_capacity(usize::MAX).build();
-    let max = Engine::<Ledger>::MAX_RING_CAPACITY;
-    assert_eq!(boundless.err(), Some(BuildError::CapacityTooLarge { max }));
     let past = builder()
         .start_at(Epoch::default(), Sequence::new(2))
         .sequence_limit(Sequence::new(1))
         .build();
     assert_eq!(past.err(), Some(BuildError::StartPastLimit));
+}
+
+/// An engine's default, and what a subscription asks for, go by one rule.
+#[test]
+fn a_capacity_of_nothing_is_one_and_none_is_above_the_greatest() {
+    const MAX: usize = Engine::<Ledger>::MAX_RING_CAPACITY;
+    let engine_with = |capacity| {
+        let builder = Engine::builder(Ledger::default()).ring_capacity(capacity);
+        builder.build().unwrap()
+    };
+    for (asked, given) in [(0, 1), (1, 1), (MAX, MAX), (usize::MAX, MAX)] {
+        let default = engine_with(asked);
+        let default = format!("{:?}", default.subscription());
+        assert!(
+            default.contains(&format!("capacity: {given},")),
+            "{default}"
+        );
+        let own = engine_with(7);
+        let own = format!("{:?}", own.subscription().capacity(asked));
+        assert!(own.contains(&format!("capacity: {given},")), "{own}");
+    }
+    let engine = engine_with(0);
+    assert_eq!(engine.subscribe().stats().capacity, 1);
+    let asked = engine.subscription().capacity(0).subscribe();
+    assert_eq!(asked.stats().capacity, 1);
 }

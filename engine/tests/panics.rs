@@ -234,6 +234,95 @@ fn a_drop_that_panics_while_its_thread_does_does_not_abort() {
 }
 
 #[test]
+fn of_two_drops_that_panic_in_one_round_one_reaches_the_publisher() {
+    let engine = engine();
+    let mut subscription = subscribe(&engine);
+    // Five do not fit a ring of four, so all of them go with their round; and so does the state before.
+    publish(&engine, Order::LitState);
+    let batch = || {
+        let lit = [(); 5].map(|()| Order::LitUpdate);
+        engine.publish_batch(&lit).unwrap();
+    };
+    assert!(panics(batch).starts_with("bomb"));
+    assert_eq!(engine.head().sequence().get(), 6);
+    assert_eq!(numbers(&mut subscription), [1, 6]);
+    publish(&engine, Order::Quiet);
+    assert_eq!(numbers(&mut subscription), [7]);
+}
+
+#[test]
+fn a_round_over_many_versions_that_panic_as_they_go_goes_on() {
+    let engine = engine();
+    let alarmed = armed(&engine, Waker::from(Arc::new(Publishes(engine.clone()))));
+    // The waker commits versions that the next round takes, all of them.
+    assert!(panics(|| publish(&engine, Order::Quiet)).starts_with("bomb"));
+    assert_eq!(engine.stats().distributed, engine.stats().published);
+    drop(alarmed);
+}
+
+/// Publishes many times when it is woken: a chain, since the round that wakes it holds the role.
+struct Publishes(Engine<Arsenal>);
+
+impl Wake for Publishes {
+    fn wake(self: Arc<Self>) {
+        for _ in 0..8 {
+            for order in [Order::LitState, Order::LitUpdate] {
+                let published = catch_unwind(AssertUnwindSafe(|| publish(&self.0, order)));
+                if let Err(panic) = published {
+                    forget(panic);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_publish_within_apply_panics_and_says_why() {
+    #[derive(Clone)]
+    struct Nested(Arc<std::sync::OnceLock<Engine<Nested>>>);
+
+    impl State for Nested {
+        type Change = bool;
+        type Update = ();
+        type Rejection = Infallible;
+
+        fn apply(&self, nested: &bool) -> Result<Transition<Self>, Infallible> {
+            if *nested {
+                self.0.get().unwrap().publish(&false).unwrap();
+            }
+            Ok(Transition::new(self.clone(), vec![()]))
+        }
+    }
+
+    let place = Arc::new(std::sync::OnceLock::new());
+    let engine = Engine::builder(Nested(place.clone())).build().unwrap();
+    assert!(place.set(engine.clone()).is_ok());
+    let message = panics(|| {
+        let _ = engine.publish(&true);
+    });
+    assert!(
+        message.starts_with("publish within `State::apply`"),
+        "{message}"
+    );
+    assert_eq!(engine.head().sequence().get(), 0);
+    // The thread can publish as ever.
+    engine.publish(&false).unwrap();
+    assert_eq!(engine.head().sequence().get(), 1);
+}
+
+#[test]
+fn a_payload_that_panics_as_it_goes_does_not_abort_a_thread_that_panics() {
+    let engine = engine();
+    let _trapped = armed(&engine, Waker::from(Arc::new(Trap)));
+    let last = engine;
+    let message = panics(|| {
+        let _last = last;
+        panic!("the reason");
+    });
+    assert_eq!(message, "the reason");
+}
+
+#[test]
 fn a_reader_whose_update_panics_as_it_goes_can_go_on() {
     let engine = engine();
     let mut subscription = subscribe(&engine);
@@ -250,7 +339,8 @@ fn a_subscription_leaves_even_if_an_update_in_its_ring_panics_as_it_goes() {
     let subscription = subscribe(&engine);
     publish(&engine, Order::LitUpdate);
     publish(&engine, Order::Quiet);
-    // The ring holds the last handle to the update.
+    publish(&engine, Order::LitUpdate);
+    // The ring holds the last handles to the updates.
     assert_eq!(panics(|| drop(subscription)), "bomb 1");
     assert_eq!(engine.stats().subscriptions, 0);
     assert_eq!(engine.subscriptions().len(), 0);

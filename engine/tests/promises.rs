@@ -126,8 +126,6 @@ fn errors_read_as_parts_of_a_sentence() {
         found: Sequence::new(9),
     };
     let all = [
-        BuildError::ZeroCapacity.to_string(),
-        BuildError::CapacityTooLarge { max: 8 }.to_string(),
         BuildError::StartPastLimit.to_string(),
         PublishError::<u8>::SequenceLimit { needed: sequence }.to_string(),
         PublishError::Rejected("out of stock").to_string(),

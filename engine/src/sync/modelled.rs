@@ -208,3 +208,14 @@ impl Wake for Parker {
         self.0.notify();
     }
 }
+
+/// `loom`'s, which knows no `const`.
+macro_rules! loom_thread_local {
+    (static $name:ident: $type:ty = const $init:block;) => {
+        loom::thread_local! {
+            static $name: $type = $init;
+        }
+    };
+}
+
+pub(crate) use loom_thread_local as thread_local;

@@ -1,11 +1,11 @@
 //! The primitives of an ordinary build.
 
-pub(crate) use std::hint::spin_loop as pause;
 pub(crate) use std::sync::atomic::AtomicU64 as ColdU64;
 pub(crate) use std::sync::{
     Arc, Arc as HandedArc, OnceLock,
     atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
 };
+pub(crate) use std::{hint::spin_loop as pause, thread_local};
 use std::{sync::atomic::AtomicPtr, task::Wake, time::Instant};
 
 use arc_swap::ArcSwap;
