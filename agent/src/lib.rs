@@ -13,6 +13,9 @@ pub mod exit;
 pub mod granted;
 pub mod guides;
 pub mod http;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 pub mod json;
 pub mod known;
 mod last_changed;

@@ -233,6 +233,12 @@ impl Persisted {
     }
 }
 
+/// Reads the bytes of a file, and gives what would be written for what was read.
+#[cfg(feature = "internals")]
+pub(crate) fn rewritten(bytes: &[u8]) -> Result<String, &'static str> {
+    format::parse(bytes).map(|changes| render(&changes))
+}
+
 fn count(changes: &Changes) {
     // Some thousands at most.
     #[allow(clippy::cast_precision_loss)]

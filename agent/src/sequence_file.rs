@@ -216,7 +216,7 @@ fn reservation(needed: u64) -> u64 {
     (needed + BLOCK - 1).min(LAST)
 }
 
-fn render(epoch: u64, used: u64) -> String {
+pub(crate) fn render(epoch: u64, used: u64) -> String {
     atomic_file::sealed(&format!("{FIRST_LINE}\nepoch {epoch}\nused-up-to {used}\n"))
 }
 
@@ -236,7 +236,7 @@ fn read(path: &Path) -> Result<Option<(u64, u64)>, SequenceFileError> {
     parse(&bytes).map(Some).map_err(corrupt)
 }
 
-fn parse(bytes: &[u8]) -> Result<(u64, u64), &'static str> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<(u64, u64), &'static str> {
     let text = str::from_utf8(bytes).map_err(|_| "it is not text")?;
     if text.is_empty() {
         return Err("it is empty");

@@ -95,6 +95,8 @@ mod backoff;
 mod builder;
 mod cycle;
 mod follower;
+#[cfg(feature = "internals")]
+pub(crate) mod replay;
 mod replica;
 mod saved;
 mod saver;

@@ -1,4 +1,4 @@
-//! What benches measure: behind the feature `internals`, and without any promise.
+//! What benches measure and fuzz targets call: behind the feature `internals`, and without any promise.
 
 use std::borrow::Cow;
 
@@ -11,6 +11,8 @@ use crate::{
     convert::ToProto,
     encode::{Encoder, wire_sequence},
 };
+
+pub use crate::consumer::replay::{Replay, over_the_wire, saved_file, saved_snapshot};
 
 /// The frames of one server.
 #[derive(Debug)]

@@ -52,7 +52,7 @@ pub(super) fn read(path: &Path) -> Result<Changes, PersistError> {
     })
 }
 
-fn parse(bytes: &[u8]) -> Result<Changes, &'static str> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Changes, &'static str> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err("it is longer than it can be");
     }

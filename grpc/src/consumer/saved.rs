@@ -102,7 +102,7 @@ impl From<OpenError> for SavedErrorReason {
     }
 }
 
-fn head(message: &[u8], known_at: SystemTime) -> io::Result<Vec<u8>> {
+pub(super) fn head(message: &[u8], known_at: SystemTime) -> io::Result<Vec<u8>> {
     let millis = known_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let millis = u64::try_from(millis.as_millis()).unwrap_or(u64::MAX);
     let length = u32::try_from(message.len()).map_err(io::Error::other)?;
@@ -114,7 +114,7 @@ fn head(message: &[u8], known_at: SystemTime) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-fn parse(bytes: &[u8]) -> Result<(ConfigSnapshot, SystemTime), SavedErrorReason> {
+pub(super) fn parse(bytes: &[u8]) -> Result<(ConfigSnapshot, SystemTime), SavedErrorReason> {
     let rest = bytes.strip_prefix(MAGIC).ok_or(SavedErrorReason::Foreign)?;
     let cut_short = || SavedErrorReason::Length {
         expected: HEAD_BYTES as u64,
