@@ -3,7 +3,7 @@
 //! | path | answer |
 //! | --- | --- |
 //! | `/` | a page that shows the status, live; with `/page.css`, `/page.js` and `/icon.svg` |
-//! | `/status` | JSON: see [`Status`](crate::status::Status); `?agents=N` gives N agents, those furthest behind first |
+//! | `/status` | JSON: see [`Status`](crate::status::Status); `?agents=N` gives N agents, those furthest behind first; never more than [`MOST_AGENTS`] |
 //! | `/healthz` | 200 `ok`; 503 once the agent shuts down |
 //! | `/readyz` | 200 `ready`, and a line per source whose last good content stays in force; 503 and why not |
 //! | `/metrics` | Prometheus text |
@@ -22,7 +22,9 @@ mod guard;
 mod serve;
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::IntoResponse;
@@ -30,7 +32,7 @@ use axum::routing::get;
 use axum::{Router, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Deserialize;
-use tokio::sync::Semaphore;
+use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
 use crate::status::StatusSource;
@@ -59,7 +61,7 @@ pub fn router(status: Arc<StatusSource>, metrics: PrometheusHandle, hosts: Hosts
         .with_state(Shared {
             status,
             metrics,
-            turns: Arc::new(Semaphore::new(1)),
+            rendered: Arc::default(),
         })
 }
 
@@ -67,8 +69,16 @@ pub fn router(status: Arc<StatusSource>, metrics: PrometheusHandle, hosts: Hosts
 struct Shared {
     status: Arc<StatusSource>,
     metrics: PrometheusHandle,
-    /// To gather the status takes milliseconds if there are thousands of agents: whoever asks for it takes turns.
-    turns: Arc<Semaphore>,
+    /// To gather the status takes milliseconds if there are thousands of agents. So those who ask take turns, and all who have
+    /// waited for a turn with the same question get one answer.
+    rendered: Arc<Mutex<Option<Rendered>>>,
+}
+
+/// An answer of `/status`.
+struct Rendered {
+    agents: Option<usize>,
+    begun: Instant,
+    json: Bytes,
 }
 
 /// What `/status` can be asked for.
@@ -83,21 +93,41 @@ async fn show_status(
     State(shared): State<Shared>,
     Query(wanted): Query<Wanted>,
 ) -> Result<impl IntoResponse, StatusCode> {
-    let turn = shared.turns.acquire_owned().await;
-    // Away from where streams are served. It fails only when the runtime stops.
-    let gathered = spawn_blocking(move || {
-        let mut status = shared.status.status();
-        if let Some(most) = wanted.agents {
-            status.keep_agents(most);
+    let asked = Instant::now();
+    let mut rendered = shared.rendered.lock_owned().await;
+    let agents = wanted.agents;
+    let last = rendered.as_ref();
+    // What began after it was asked for is as new as what would begin now.
+    let last = last.filter(|last| last.agents == agents && last.begun >= asked);
+    let json = match last {
+        Some(last) => last.json.clone(),
+        None => {
+            let begun = Instant::now();
+            // Away from where streams are served. It fails only when the runtime stops.
+            let gathered = spawn_blocking(move || {
+                let mut status = shared.status.status();
+                if agents.is_some() || status.agents.len() > MOST_AGENTS {
+                    status.keep_agents(agents.unwrap_or(MOST_AGENTS).min(MOST_AGENTS));
+                }
+                serde_json::to_vec(&status)
+            });
+            let Ok(Ok(json)) = gathered.await else {
+                return Err(StatusCode::INTERNAL_SERVER_ERROR);
+            };
+            let json = Bytes::from(json);
+            *rendered = Some(Rendered {
+                agents,
+                begun,
+                json: json.clone(),
+            });
+            json
         }
-        drop(turn);
-        serde_json::to_vec(&status)
-    });
-    match gathered.await {
-        Ok(Ok(json)) => Ok(([(header::CONTENT_TYPE, "application/json")], json)),
-        _ => Err(StatusCode::INTERNAL_SERVER_ERROR),
-    }
+    };
+    Ok(([(header::CONTENT_TYPE, "application/json")], json))
 }
+
+/// How many agents `/status` gives at most: whoever asks needs no credentials, and need not read the answer.
+pub const MOST_AGENTS: usize = 500;
 
 async fn show_health(State(shared): State<Shared>) -> impl IntoResponse {
     if shared.status.is_stopping() {

@@ -193,9 +193,9 @@ impl From<AgentReport> for AgentStatus {
                 .sum(),
             streams: agent.streams.len(),
             lagging: figures().any(|figures| figures.lagging),
-            display_name: shorten(&agent.registration.display_name),
-            flavor: shorten(&agent.registration.flavor),
-            pid: shorten(&agent.registration.pid),
+            display_name: shorten(&agent.registration.display_name, 200),
+            flavor: shorten(&agent.registration.flavor, 64),
+            pid: shorten(&agent.registration.pid, 64),
         }
     }
 }
@@ -470,9 +470,8 @@ fn rfc3339(time: SystemTime) -> String {
 }
 
 /// Whatever an agent calls itself, nobody needs more of it than this.
-fn shorten(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
+fn shorten(text: &str, letters: usize) -> String {
+    match text.char_indices().nth(letters) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -490,7 +489,7 @@ mod tests {
 
     #[test]
     fn names_are_cut_between_characters() {
-        assert_eq!(shorten(&"ä".repeat(200)), "ä".repeat(200));
-        assert_eq!(shorten(&"ä".repeat(201)), "ä".repeat(200) + "…");
+        assert_eq!(shorten(&"ä".repeat(200), 200), "ä".repeat(200));
+        assert_eq!(shorten(&"ä".repeat(201), 200), "ä".repeat(200) + "…");
     }
 }

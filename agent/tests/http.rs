@@ -446,7 +446,7 @@ fn a_name_that_is_markup_stays_text() {
     // It is told in JSON only, which nothing takes for a page; the page makes text of it (see the browser's tests).
     assert!(get(&agent, "/status").has("content-type: application/json"));
     assert!(!get(&agent, "/").body.contains(name));
-    let long = remote_agent(&agent, &"n".repeat(5_000));
+    let long = remote_agent(&agent, &"n".repeat(4_000));
     agent.until("so is the other", |agent| {
         agent.status()["agents"][1].is_object()
     });

@@ -6,6 +6,7 @@ mod auth;
 mod bell;
 mod body;
 mod bounds;
+mod budget;
 mod builder;
 mod connections;
 mod core;

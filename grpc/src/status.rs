@@ -11,39 +11,81 @@ pub(crate) enum Refusal {
     // Who may call at all.
     NoToken,
     WrongToken,
-    RequestTooSlow { limit: Duration },
+    RequestTooSlow {
+        limit: Duration,
+    },
 
     // Remote agents and their sessions.
     RegistryDisabled,
     BlankDisplayName,
-    UnsupportedScheme { scheme: String },
-    MalformedVsock { uri: String },
-    RegistrationTooLarge { size: usize, limit: usize },
-    NameTooLong { size: usize, limit: usize },
-    TooManySessions { limit: usize },
-    RegisteringTooFast { limit: u32 },
+    UnsupportedScheme {
+        scheme: String,
+    },
+    MalformedVsock {
+        uri: String,
+    },
+    RegistrationTooLarge {
+        size: usize,
+        field: &'static str,
+        most: usize,
+        limit: usize,
+    },
+    NameTooLong {
+        size: usize,
+        limit: usize,
+    },
+    TooManySessions {
+        limit: usize,
+    },
+    RegisteringTooFast {
+        limit: u32,
+    },
     NoSessionForRefresh,
     NoSessionId,
     EmptySessionId,
-    UnknownSession { id: String },
+    UnknownSession {
+        id: String,
+    },
 
     // Streams of events.
-    TooManyStreams { limit: usize },
+    TooManyStreams {
+        limit: usize,
+    },
     ShuttingDown,
     EngineClosed,
     SequencesUsedUp,
     NewEpoch,
-    EventTooLarge { size: usize, limit: usize },
+    EventTooLarge {
+        size: usize,
+        limit: usize,
+    },
 
     // Administration.
-    Malformed { reason: String },
-    UnknownKey { key: String },
-    NotHeld { key: String, source: String },
-    Rejected { reason: String },
-    Conflict { reason: String },
-    Unsupported { reason: String },
-    NotPersisted { reason: String },
-    NoSequence { reason: String },
+    Malformed {
+        reason: String,
+    },
+    UnknownKey {
+        key: String,
+    },
+    NotHeld {
+        key: String,
+        source: String,
+    },
+    Rejected {
+        reason: String,
+    },
+    Conflict {
+        reason: String,
+    },
+    Unsupported {
+        reason: String,
+    },
+    NotPersisted {
+        reason: String,
+    },
+    NoSequence {
+        reason: String,
+    },
     Overloaded,
     ReadOnly,
 }
@@ -105,9 +147,14 @@ impl fmt::Display for Refusal {
                     "malformed vsock api_endpoint_uri \"{uri}\" (expected vsock://<cid>:<port>)"
                 )
             }
-            Self::RegistrationTooLarge { size, limit } => write!(
+            Self::RegistrationTooLarge {
+                size,
+                field,
+                most,
+                limit,
+            } => write!(
                 f,
-                "remote agent registration of {size} bytes exceeds the limit of {limit}"
+                "remote agent registration takes {size} bytes, {field} alone {most}: the limit is {limit}"
             ),
             Self::NameTooLong { size, limit } => {
                 write!(

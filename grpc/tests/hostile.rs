@@ -25,6 +25,7 @@ use tower::ServiceExt;
 const STREAM: &str = peer::STREAM_CONFIG_EVENTS;
 const REFRESH: &str = "/datadog.api.v1.AgentSecure/RefreshRemoteAgent";
 const HOSTNAME: &str = "/datadog.api.v1.Agent/GetHostname";
+const LIST: &str = "/configstream.admin.v1.ConfigAdmin/List";
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
@@ -297,6 +298,58 @@ async fn requests_that_do_not_end_are_told_so() {
     .await;
     let (head, _stream) = ask(STREAM, begun[2]).await;
     assert!(!head.headers.contains_key("grpc-status"));
+    good.goes_on(&host).await;
+}
+
+#[tokio::test]
+async fn replies_that_are_not_read_hold_so_much_in_all_and_no_more() {
+    let host = Host::start().await;
+    host.set("large", "x".repeat(2_000_000));
+    let mut good = Good::on(&host).await;
+    // No window, so that none of it leaves; and twice as much as there is room for.
+    let mut peers = Vec::new();
+    for _ in 0..4 {
+        let mut peer = Peer::speak_with_window(&host, 0).await;
+        let mut bytes = Vec::new();
+        for number in 0..8 {
+            peer::request(&mut bytes, 2 * number + 1, LIST, "");
+        }
+        assert!(peer.send(&bytes).await);
+        peers.push(peer);
+    }
+    let mut ends: FuturesUnordered<_> = peers
+        .iter_mut()
+        .map(async |peer| while peer.next().await.is_some() {})
+        .collect();
+    for _ in 0..2 {
+        ends.next().await.unwrap();
+    }
+    good.goes_on(&host).await;
+    let settings = good.client.list("").await.unwrap();
+    assert_eq!(settings.settings.len(), 2);
+}
+
+#[tokio::test]
+async fn requests_that_do_not_end_hold_so_much_in_all_and_no_more() {
+    let host = Host::start().await;
+    let mut good = Good::on(&host).await;
+    // Each begins a message of almost a megabyte, which its last bytes do not follow.
+    let mut said = vec![0, 0, 15, 0, 0];
+    said.resize(950_000, 0);
+    let said: &'static [u8] = said.leak();
+    let tls = host.pem.identity().client_config();
+    let channel = host.channel(tls).await.unwrap();
+    let asked = join_all((0..40).map(async |_| {
+        let request = http::Request::post(format!("http://localhost{LIST}"))
+            .header("content-type", "application/grpc")
+            .header("authorization", BEARER)
+            .body(unended(said))
+            .unwrap();
+        within_deadline(channel.clone().oneshot(request)).await
+    }));
+    let asked = asked.await;
+    let hung_up = asked.iter().filter(|asked| asked.is_err()).count();
+    assert!(hung_up > 30, "{hung_up}");
     good.goes_on(&host).await;
 }
 

@@ -229,13 +229,16 @@ impl<S: Resolution> Acceptor<S> {
         let admitted = auth::admit(&self.core.token, path, &parts.headers);
         let streams = path == STREAM_CONFIG_EVENTS;
         let limit = self.core.bounds.granted().limits.request_timeout;
-        let body = Body::new(Timed::new(body, path, limit));
-        parts.extensions.insert(over.connection.link.clone());
+        let link = &over.connection.link;
+        let body = Timed::new(body, path, limit, self.core.requests.hold(link));
+        let body = Body::new(body);
+        parts.extensions.insert(link.clone());
         let request = http::Request::from_parts(parts, body);
         let (core, mut routes, over) = (self.core.clone(), self.routes.clone(), over.clone());
         // In a box, or a stream would keep the room for it.
         Box::pin(async move {
             let unread = over.connection.unread.clone();
+            let held = core.replies.hold(&over.connection.link);
             let reply = match admitted {
                 Err(refusal) => Status::from(refusal).into_http(),
                 Ok(()) if streams => match stream_config_events(core, over, request).await {
@@ -245,7 +248,7 @@ impl<S: Resolution> Acceptor<S> {
                 // Always ready: each route is a service of its own, and none of ours waits.
                 Ok(()) => routes.call(request).await?,
             };
-            Ok(reply.map(|body| Outgoing::Reply(Reply::new(body, unread))))
+            Ok(reply.map(|body| Outgoing::Reply(Reply::new(body, unread, held))))
         })
     }
 }

@@ -15,6 +15,7 @@ use crate::server::Server;
 use crate::server::accept::Acceptor;
 use crate::server::admin::AdminBackend;
 use crate::server::bounds::ServerBounds;
+use crate::server::budget::{Budget, REPLY_BYTES, REQUEST_BYTES};
 use crate::server::core::Core;
 use crate::server::limits::Limits;
 use crate::server::registry::Registry;
@@ -101,6 +102,8 @@ impl<S: Resolution> ServerBuilder<S> {
             hostname: self.hostname,
             handshakes: Default::default(),
             connections: Default::default(),
+            requests: Budget::new(REQUEST_BYTES),
+            replies: Budget::new(REPLY_BYTES),
             refused_handshakes: Default::default(),
             handshake_log: Sparing::few(),
             connection_log: Sparing::few(),

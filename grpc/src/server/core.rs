@@ -12,6 +12,7 @@ use crate::encode::Encoder;
 use crate::metrics::Telemetry;
 use crate::server::admin::AdminBackend;
 use crate::server::bounds::ServerBounds;
+use crate::server::budget::Budget;
 use crate::server::connections::{Connections, Link};
 use crate::server::handshakes::Handshakes;
 use crate::server::peer::Peer;
@@ -34,6 +35,9 @@ pub(crate) struct Core<S: Resolution> {
     pub(crate) hostname: String,
     pub(crate) handshakes: Handshakes,
     pub(crate) connections: Connections,
+    /// What comes in of requests, and what is not read of replies.
+    pub(crate) requests: Budget,
+    pub(crate) replies: Budget,
     pub(crate) refused_handshakes: AtomicU64,
     pub(crate) handshake_log: Sparing,
     pub(crate) connection_log: Sparing,

@@ -1,7 +1,6 @@
 //! What a remote agent says of itself, and whether that makes sense.
 
 use configstream_proto::datadog::remoteagent::v1::RegisterRemoteAgentRequest;
-use prost::Message;
 
 use crate::status::Refusal;
 
@@ -31,16 +30,32 @@ impl Registration {
         }
     }
 
-    /// How much text a registration may hold, in bytes; it is kept as long as its session.
-    pub const MAX_BYTES: usize = 8 * 1024;
+    /// How much memory the texts of a registration may take, in bytes; it is kept as long as its session. Each service takes
+    /// the size of a `String` beside its text.
+    pub const MAX_BYTES: usize = 4 * 1024;
 
     /// Checks what cannot be right whatever the agent is: a blank name, an address of an unknown or malformed kind, more
     /// text than anybody needs.
     pub(crate) fn check(request: RegisterRemoteAgentRequest) -> Result<Self, Refusal> {
-        let size = request.encoded_len();
+        let services = request.services.iter();
+        let services = services.map(|service| size_of::<String>() + service.len());
+        let fields = [
+            ("display_name", request.display_name.len()),
+            ("flavor", request.flavor.len()),
+            ("pid", request.pid.len()),
+            ("api_endpoint_uri", request.api_endpoint_uri.len()),
+            ("services", services.sum()),
+        ];
+        let size = fields.iter().map(|(_, size)| size).sum();
         if size > Self::MAX_BYTES {
+            let (field, most) = fields
+                .into_iter()
+                .max_by_key(|(_, size)| *size)
+                .expect("there are five");
             return Err(Refusal::RegistrationTooLarge {
                 size,
+                field,
+                most,
                 limit: Self::MAX_BYTES,
             });
         }
@@ -48,12 +63,15 @@ impl Registration {
             return Err(Refusal::BlankDisplayName);
         }
         check_endpoint(&request.api_endpoint_uri)?;
+        // What was grown while it was decoded may be larger than what is in it.
+        let exactly = |text: String| text.into_boxed_str().into_string();
+        let services: Box<[String]> = request.services.into_iter().map(exactly).collect();
         Ok(Self {
-            display_name: request.display_name,
-            flavor: request.flavor,
-            pid: request.pid,
-            api_endpoint_uri: request.api_endpoint_uri,
-            services: request.services,
+            display_name: exactly(request.display_name),
+            flavor: exactly(request.flavor),
+            pid: exactly(request.pid),
+            api_endpoint_uri: exactly(request.api_endpoint_uri),
+            services: services.into_vec(),
         })
     }
 }
@@ -138,18 +156,30 @@ mod tests {
 
     #[test]
     fn more_text_than_anybody_needs_is_refused() {
-        check(&"x".repeat(8_000), "").unwrap();
-        let text = check(&"x".repeat(8_192), "").unwrap_err();
+        check(&"x".repeat(4_096), "").unwrap();
+        let text = check(&"x".repeat(4_090), "localhost:1").unwrap_err();
         assert_eq!(
             text,
-            "remote agent registration of 8195 bytes exceeds the limit of 8192"
+            "remote agent registration takes 4101 bytes, display_name alone 4090: the limit is 4096"
         );
-        let services = RegisterRemoteAgentRequest {
-            display_name: "x".into(),
-            services: vec![String::new(); 5_000],
-            ..Default::default()
+    }
+
+    #[test]
+    fn services_count_for_the_memory_they_take_however_short_they_are() {
+        let services = |count| {
+            let request = RegisterRemoteAgentRequest {
+                display_name: "x".into(),
+                services: vec![String::new(); count],
+                ..Default::default()
+            };
+            Registration::check(request).map(|registration| registration.services.capacity())
         };
-        Registration::check(services).unwrap_err();
+        assert_eq!(services(170), Ok(170));
+        let text = tonic::Status::from(services(4_000).unwrap_err());
+        assert_eq!(
+            text.message(),
+            "remote agent registration takes 96001 bytes, services alone 96000: the limit is 4096"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The body of a request, for which the server does not wait for ever.
 //!
-//! What is read of a request is bounded in size, and how many there are is bounded, too; but a peer that stops in the midst
+//! What is read of a request is bounded in size, and what is read of all of them at a time is, too (`budget.rs`); but a peer that stops in the midst
 //! of a message would keep its handler, and what it has sent, as long as it likes. So a request has to end in time. One call
 //! of ours goes on asking, that of reflection: there the time begins anew with each piece.
 
@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 
+use crate::server::budget::Hold;
 use crate::status::Refusal;
 
 /// A request body that fails when it takes too long.
@@ -21,16 +22,18 @@ pub(crate) struct Timed<B> {
     limit: Duration,
     /// Whether the time begins anew with each piece.
     asks_on: bool,
+    held: Hold,
     /// Runs from when there was something to wait for.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B> Timed<B> {
     /// As the body of a request for `path`.
-    pub(crate) fn new(body: B, path: &str, limit: Duration) -> Self {
+    pub(crate) fn new(body: B, path: &str, limit: Duration, held: Hold) -> Self {
         Self {
             body,
             limit,
+            held,
             asks_on: path.starts_with("/grpc.reflection."),
             deadline: None,
         }
@@ -52,6 +55,11 @@ where
         if let Poll::Ready(piece) = Pin::new(&mut self.body).poll_frame(cx) {
             if self.asks_on {
                 self.deadline = None;
+            }
+            if let Some(Ok(piece)) = &piece
+                && let Some(data) = piece.data_ref()
+            {
+                self.held.grow(data.len());
             }
             return Poll::Ready(piece.map(|piece| piece.map_err(|e| Status::from_error(e.into()))));
         }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use crate::server::body::PIECE_BYTES;
+use crate::server::budget::Hold;
 
 /// The pieces that one connection has yet to send. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -83,18 +84,44 @@ impl Drop for Entry {
 /// The body of a reply, watched. It leaves in pieces, so that a peer that reads slowly is told from one that does not read.
 pub(crate) struct Reply<B> {
     body: B,
+    /// What came before there was room for it.
+    first: Option<Option<Result<Frame<Bytes>, Status>>>,
     /// What remains of a large piece.
     rest: Bytes,
     unread: Unread,
+    held: Hold,
 }
 
-impl<B> Reply<B> {
-    pub(crate) fn new(body: B, unread: Unread) -> Self {
+impl<B: Body<Data = Bytes, Error = Status> + Unpin> Reply<B> {
+    /// What is there already is taken at once: HTTP/2 asks for it only when there is a window, and until then a message would
+    /// be there as it was built, several times as large, and would not count.
+    pub(crate) fn new(mut body: B, unread: Unread, mut held: Hold) -> Self {
+        let first = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let first = match first {
+            Poll::Ready(first) => Some(first),
+            Poll::Pending => None,
+        };
+        if let Some(Some(Ok(frame))) = &first {
+            held.grow(frame.data_ref().map_or(0, Bytes::len));
+        }
         Self {
             body,
+            first,
             rest: Bytes::new(),
             unread,
+            held,
         }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(first);
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            self.held.grow(frame.data_ref().map_or(0, Bytes::len));
+        }
+        Poll::Ready(frame)
     }
 }
 
@@ -107,7 +134,7 @@ impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Reply<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if self.rest.is_empty() {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            let frame = match ready!(self.poll_body(cx)) {
                 Some(Ok(frame)) => frame,
                 end => return Poll::Ready(end),
             };
@@ -122,17 +149,19 @@ impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Reply<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.rest.is_empty() && self.first.is_none() && self.body.is_end_stream()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
-
     use http::HeaderMap;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::server::budget::Budget;
+    use crate::server::connections::Link;
+    use crate::server::peer::Peer;
 
     const LIMIT: Duration = Duration::from_secs(60);
 
@@ -156,7 +185,9 @@ mod tests {
     async fn a_peer_that_reads_slowly_is_told_from_one_that_does_not_read() {
         let unread = Unread::default();
         let whole = Bytes::from(vec![7; 2 * PIECE_BYTES + 1]);
-        let mut reply = Reply::new(Large(Some(whole.clone())), unread.clone());
+        let link = Arc::new(Link::new(Peer::OfTheHost, CancellationToken::new()));
+        let held = Budget::new(0).hold(&link);
+        let mut reply = Reply::new(Large(Some(whole.clone())), unread.clone(), held);
         let mut next = || {
             let mut cx = Context::from_waker(Waker::noop());
             match Pin::new(&mut reply).poll_frame(&mut cx) {
