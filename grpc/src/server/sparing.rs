@@ -6,6 +6,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::printable::printable;
+
 /// Lets so many lines through in a second, and counts the others.
 pub(crate) struct Sparing {
     lines: u32,
@@ -77,10 +79,8 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = self.bytes;
         for letter in self.text.chars() {
-            let escaped = match letter {
-                '"' | '\'' | '\\' => String::from(letter),
-                letter => letter.escape_debug().to_string(),
-            };
+            let mut bytes = [0; 4];
+            let escaped = printable(letter.encode_utf8(&mut bytes));
             let Some(rest) = left.checked_sub(escaped.len()) else {
                 return f.write_char('…');
             };
