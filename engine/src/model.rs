@@ -39,6 +39,11 @@ impl<T> std::ops::Deref for Shared<T> {
     }
 }
 
+/// Runs `f`, and fails the model if this thread waits for another in it: if it takes a lock, parks, or tries again in a loop.
+pub fn never_waits<R>(f: impl FnOnce() -> R) -> R {
+    crate::sync::never_waits(f)
+}
+
 /// [`waiter::Waiter`].
 #[allow(missing_debug_implementations)]
 pub struct Waiter(waiter::Waiter);

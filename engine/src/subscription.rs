@@ -159,7 +159,7 @@ pub struct Subscription<S: State> {
     forced: u64,
     /// The last version has been handed out.
     ended: bool,
-    /// Made by the first blocking call.
+    /// Of the thread that made the last blocking call.
     blocking: Option<Blocking>,
 }
 
@@ -254,7 +254,8 @@ impl<S: State> Subscription<S> {
 
     /// Waits for the next event, blocking the thread. `None`: the engine closed, and all has been handed out.
     ///
-    /// Looks before it parks, and parks on a lock and condition variable of its own: nobody else ever waits for those.
+    /// Looks before it parks, by `std::thread::park`: as with the channels of `std`, a token that other code has left for this
+    /// thread may be used up by it.
     #[allow(clippy::should_implement_trait)] // it is implemented, by this
     pub fn next(&mut self) -> Option<Event<S>> {
         self.wait(Deadline::Never).unwrap_or_default()
@@ -276,8 +277,8 @@ impl<S: State> Subscription<S> {
     /// handed out. Needs no runtime. The last waker given is the one that is woken.
     ///
     /// # Progress
-    /// As [`try_next`](Self::try_next) when there is an event. Otherwise stores the waker, under a lock that a publisher only
-    /// tries: it may wait for as long as that takes to move one pointer out.
+    /// As [`try_next`](Self::try_next) when there is an event. Otherwise stores the waker. Waits for nothing; where it meets a
+    /// publisher that takes the last waker out, it wakes `cx` before it returns.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<S>>> {
         loop {
             match self.try_next() {
@@ -359,7 +360,9 @@ impl<S: State> Subscription<S> {
     /// `None` when the deadline passed.
     fn wait(&mut self, deadline: Deadline) -> Option<Option<Event<S>>> {
         // Taken out for the call, since polling borrows all of `self`.
-        let blocking = self.blocking.take().unwrap_or_else(Blocking::new);
+        let blocking = self.blocking.take();
+        let blocking = blocking.filter(Blocking::is_of_this_thread);
+        let blocking = blocking.unwrap_or_else(Blocking::new);
         let mut cx = Context::from_waker(blocking.waker());
         let outcome = loop {
             if let Poll::Ready(event) = self.poll_next(&mut cx) {

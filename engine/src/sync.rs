@@ -9,15 +9,16 @@
 //! | [`Arc`], [`OnceLock`] | `std` | `std`: taken as correct, and adding no order that a model could lean on |
 //! | [`HandedArc`], whose drop uses what other holders did | `std`'s `Arc` | `loom`'s: its count orders as `std`'s does |
 //! | `thread_local` | `std` | `loom` |
-//! | [`pause`], in a loop that waits for another thread | `std::hint::spin_loop` | gives the turn to another thread |
+//! | [`pause`], where a thread may have to wait for another | `std::thread::yield_now` | gives the turn to another thread |
 //! | [`UnsafeCell`] | `std` | `loom`: an unordered access is an error |
 //! | [`PointerCell`] | `std`'s `AtomicPtr` | `loom`'s; a look that is not ordered with a plain write is an error |
-//! //! | [`Mutex`] | `parking_lot` | `loom` |
+//! | [`Mutex`] | `parking_lot` | `loom` |
 //! | [`ColdMutex`] | `parking_lot` | `std`, invisible to the model: the registry takes no part in the protocol |
 //! | [`ColdU64`], which may be written under a `ColdMutex` | `std`'s `AtomicU64` | the same: `loom` must not switch threads under a lock that it does not see |
-//! | [`Exclusive`] | an uncontended `parking_lot` mutex | an access that `loom` checks, ordering nothing |
+//! | [`TryMutex`], which no thread waits for | `parking_lot`'s, only tried | `loom`'s, only tried |
+//! | [`Exclusive`] | a [`TryMutex`] that is always free | an access that `loom` checks, ordering nothing |
 //! | [`ArcCell`] | `arc_swap` | an atomic index into an arena: Acquire loads, AcqRel exchanges, nothing stronger |
-//! | [`Parker`] | mutex and condition variable | `loom`'s `Notify` |
+//! | [`Parker`] | `std`'s `park` and `unpark` | `loom`'s `Notify` |
 
 #[cfg(not(loom))]
 #[path = "sync/real.rs"]
@@ -29,8 +30,8 @@ mod primitives;
 
 pub(crate) use primitives::{
     Arc, ArcCell, AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, ColdMutex, ColdU64,
-    Exclusive, HandedArc, Mutex, OnceLock, Ordering, Parker, PointerCell, UnsafeCell, fence, pause,
-    thread_local,
+    Exclusive, HandedArc, Mutex, OnceLock, Ordering, Parker, PointerCell, TryMutex, UnsafeCell,
+    fence, pause, thread_local,
 };
 
 /// A value that one thread sets, once, and other threads see from then on.
@@ -67,6 +68,9 @@ impl<T> SetOnce<T> {
         self.value.get()
     }
 }
+
+#[cfg(loom)]
+pub(crate) use primitives::never_waits;
 
 /// A value on cache lines of its own, so that the writer of one word does not slow the writer of the next.
 ///

@@ -23,7 +23,7 @@ use crate::{
     sequence::{Epoch, Sequence},
     shared::Shared,
     state::State,
-    sync::{Arc, Mutex},
+    sync::{Arc, TryMutex},
 };
 
 /// The state as of one sequence.
@@ -43,7 +43,7 @@ pub struct Version<S: State> {
     pub(crate) forced: u64,
     pub(crate) needs_snapshot: bool,
     /// Until it is taken: see [`take_step`](Self::take_step).
-    step: Mutex<Step<S>>,
+    step: TryMutex<Step<S>>,
 }
 
 /// What led from one version to the next.
@@ -105,7 +105,7 @@ impl<S: State> Version<S> {
             position: 0,
             forced: 0,
             needs_snapshot: false,
-            step: Mutex::new(Step::default()),
+            step: TryMutex::new(Step::default()),
         }
     }
 
@@ -132,7 +132,7 @@ impl<S: State> Version<S> {
             forced: previous.forced + if draft.needs_snapshot { spent } else { 0 },
             needs_snapshot: draft.needs_snapshot,
             state: draft.state,
-            step: Mutex::new(Step {
+            step: TryMutex::new(Step {
                 previous: linked.then(|| previous.clone()),
                 updates: if draft.needs_snapshot {
                     Updates::<S>::new()
@@ -356,7 +356,7 @@ mod tests {
     }
 
     fn updates(version: &Version<Nothing>) -> Updates<Nothing> {
-        version.step.lock().updates.clone()
+        version.step.try_lock().unwrap().updates.clone()
     }
 
     fn numbers(version: &Version<Nothing>) -> [u64; 5] {
@@ -432,6 +432,6 @@ mod tests {
         assert_eq!(Arc::strong_count(&held), 2);
         drop(head);
         assert_eq!(Arc::strong_count(&held), 1);
-        assert!(held.step.lock().previous.is_some());
+        assert!(held.step.try_lock().unwrap().previous.is_some());
     }
 }

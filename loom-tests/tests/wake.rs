@@ -243,6 +243,30 @@ fn arming_again_loses_no_wakeup() {
     });
 }
 
+/// A subscription that blocks in one thread, and then in another.
+///
+/// Weakened: the first thread is unparked for the second: fails.
+#[test]
+fn a_subscription_blocks_in_whatever_thread_it_is_used() {
+    check(|| {
+        let engine = engine(2);
+        let mut follower = Follower::new(engine.subscribe());
+        follower.step();
+        let publishing = thread::spawn(move || {
+            engine.publish(&Up).unwrap();
+            engine.publish(&Up).unwrap();
+            engine
+        });
+        follower.run_until(1);
+        let following = thread::spawn(move || {
+            follower.run_until(2);
+            follower
+        });
+        let _engine = publishing.join().unwrap();
+        assert_eq!(following.join().unwrap().updates, 2);
+    });
+}
+
 /// A waker that panics: the others are woken, the publisher learns of it, and the role is free again.
 #[test]
 fn a_waker_that_panics_keeps_nobody_asleep() {

@@ -95,11 +95,16 @@
 //! F3 and P have an order:
 //! 1. **P first.** R7 reads waiting set, and takes the waker. Its `try_lock` on the slot cannot fail because of the W1
 //!    that came before P: that lock was released before P, and R7 comes after F3. If it fails because of a *later* W1, that
-//!    one's P comes after F3: case 2.
+//!    one's P comes after F3: case 2. If it fails because of another engine's R7 at the set, that one wakes the waker, and the
+//!    W1 that follows comes after this R7, too.
 //! 2. **F3 first.** W3 finds what R4 pushed or set, and does not park.
 //!
 //! `waiting` is cleared under the slot's lock. Cleared before, the store could overtake the one in W1 of the consumer that
 //! holds the lock, and the next round would find nobody waiting.
+//!
+//! A blocking call waits by the token of its thread (`std::thread::park`), and a flag that tells a wake from any other end of a
+//! park: set, then the token left; looked at, parked, looked at again. A wake before the look is seen by it. After one
+//! that comes later the park ends, and the flag is seen, since `unpark` hands over what precedes it.
 //!
 //! A consumer of several subscriptions can wait at one set: W1 and P once, then C1 to C3 of each, then the park. The
 //! claim holds for each of them by the same two cases, since each is looked at after P. A waker that was taken meanwhile is
@@ -159,6 +164,24 @@
 //! the waker. The thread then starts over with (1): if R9 has found c, the holder has the role again, or it is free.
 //!
 //! *What breaks it*: R5 before R4; either side of `distributed` Relaxed; (2) before (1); a mark that R8 does not read.
+//!
+//! # Race 10: a reader that stops
+//!
+//! *Claim* (I17): a reader that has stopped, at any instruction, delays no publisher. The scheduler may take its processor away
+//! anywhere, and so may a debugger.
+//!
+//! A publisher waits for nothing that a reader does. Its loops go round again only when another publisher or a subscriber that
+//! comes has got on; and what it locks it only tries:
+//!
+//! * the slot of a waker (`waiter.rs`): if a reader has it, race 4 says that there is nothing to wake. The reader only tries,
+//!   too. If it waited, then a publisher that gave the lock back would have to take the lock of the queue in which the
+//!   reader is, perhaps stopped with that lock taken;
+//! * what led to a version, the table and the joiners: one thread at a time has them, which is not a reader;
+//! * the thread that waits: `unpark` is an exchange of one word, and a system call if the thread is parked.
+//!
+//! The lock of a shared subscription and that of the list of subscriptions are taken by those who read, come and go. A
+//! publisher takes neither. What this cannot speak for is foreign code that a publisher runs (wakers, the drops of
+//! states and updates), and the allocator, in whose locks a reader may stop.
 //!
 //! # What is proved, and what is not
 //!

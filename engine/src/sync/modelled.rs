@@ -1,17 +1,45 @@
 //! The same primitives as `loom` sees them. Each stand-in is no stronger than the contract of what it stands for.
 
-use std::{sync::PoisonError, task::Wake, time::Instant};
+use std::{cell::Cell, sync::PoisonError, time::Duration};
 
-use loom::sync::atomic::AtomicPtr;
 pub(crate) use loom::{
     cell::UnsafeCell,
-    hint::spin_loop as pause,
     sync::{
         Arc as HandedArc,
         atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     },
 };
+use loom::{
+    sync::{MutexGuard, Notify, atomic::AtomicPtr},
+    thread::{self, ThreadId},
+};
 pub(crate) use std::sync::{Arc, OnceLock, atomic::AtomicU64 as ColdU64};
+
+loom::thread_local! {
+    /// This thread is in [`never_waits`].
+    static MUST_NOT_WAIT: Cell<bool> = Cell::new(false);
+}
+
+/// Runs `f`, in which this thread must not wait for another: a lock taken, a park or a [`pause`] is a failure of the model,
+/// whether or not another thread is in the way just then. So `f` goes on wherever the other threads have stopped.
+pub(crate) fn never_waits<R>(f: impl FnOnce() -> R) -> R {
+    let before = MUST_NOT_WAIT.with(|must_not| must_not.replace(true));
+    let result = f();
+    MUST_NOT_WAIT.with(|must_not| must_not.set(before));
+    result
+}
+
+/// This thread is about to do what may take until another thread goes on.
+fn may_wait(how: &str) {
+    // Not while a model fails: its drops may take locks.
+    let must_not = !std::thread::panicking() && MUST_NOT_WAIT.with(Cell::get);
+    assert!(!must_not, "waits for another thread: {how}");
+}
+
+pub(crate) fn pause() {
+    may_wait("tries again in a loop");
+    loom::hint::spin_loop();
+}
 
 /// `loom`'s mutex without poisoning.
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
@@ -21,11 +49,21 @@ impl<T> Mutex<T> {
         Self(loom::sync::Mutex::new(value))
     }
 
-    pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        may_wait("a lock");
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
+/// A lock that is only ever tried.
+pub(crate) struct TryMutex<T>(loom::sync::Mutex<T>);
+
+impl<T> TryMutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         self.0.try_lock().ok()
     }
 
@@ -43,6 +81,7 @@ impl<T> ColdMutex<T> {
     }
 
     pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, T> {
+        may_wait("a cold lock");
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -184,28 +223,39 @@ impl<T> ArcCell<T> {
     }
 }
 
-/// Parking by `Notify`: `loom`'s `unpark` misbehaves towards threads that wait in a join or for a mutex.
-#[derive(Default)]
-pub(crate) struct Parker(loom::sync::Notify);
-
-impl Parker {
-    pub(crate) fn park(&self) {
-        self.0.wait();
-    }
-
-    /// A model has no clock: the deadline has always passed.
-    pub(crate) fn park_until(&self, _deadline: Instant) -> bool {
-        false
-    }
+/// Parking by `Notify`, which keeps a wake before the park, hands over what precedes it, and ends a park by itself once:
+/// `loom`'s `unpark` misbehaves towards threads that wait in a join or for a mutex.
+pub(crate) struct Parker {
+    notify: Notify,
+    thread: ThreadId,
 }
 
-impl Wake for Parker {
-    fn wake(self: Arc<Self>) {
-        self.0.notify();
+impl Parker {
+    pub(crate) fn of_this_thread() -> Self {
+        Self {
+            notify: Notify::new(),
+            thread: thread::current().id(),
+        }
     }
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.notify();
+    pub(crate) fn is_of_this_thread(&self) -> bool {
+        self.thread == thread::current().id()
+    }
+
+    pub(crate) fn park(&self) {
+        may_wait("parks");
+        assert!(self.is_of_this_thread(), "parks another thread");
+        self.notify.wait();
+    }
+
+    /// A model has no clock: the time has always passed.
+    pub(crate) fn park_for(&self, _time: Duration) -> bool {
+        may_wait("parks");
+        false
+    }
+
+    pub(crate) fn unpark(&self) {
+        self.notify.notify();
     }
 }
 

@@ -5,11 +5,15 @@ pub(crate) use std::sync::{
     Arc, Arc as HandedArc, OnceLock,
     atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
 };
-pub(crate) use std::{hint::spin_loop as pause, thread_local};
-use std::{sync::atomic::AtomicPtr, task::Wake, time::Instant};
+use std::{
+    sync::atomic::AtomicPtr,
+    thread::{self, Thread},
+    time::Duration,
+};
+pub(crate) use std::{thread::yield_now as pause, thread_local};
 
 use arc_swap::ArcSwap;
-use parking_lot::Condvar;
+use parking_lot::MutexGuard;
 pub(crate) use parking_lot::{Mutex, Mutex as ColdMutex};
 
 /// `std::cell::UnsafeCell` with the face of `loom`'s.
@@ -56,18 +60,43 @@ impl<T> PointerCell<T> {
     }
 }
 
-/// Data that a protocol elsewhere gives to one thread at a time.
+/// A lock that is only ever tried, so no thread waits for it, neither to take it nor to give it back.
 ///
-/// The mutex is never contended while that protocol holds; it is here because `unsafe` would buy 5 ns a round.
-pub(crate) struct Exclusive<T>(Mutex<T>);
+/// A `parking_lot` mutex that a thread waits for is unlocked under the lock of a queue, which the waiting thread holds as it
+/// enters: a publisher must not unlock one. Without a call of `lock` no thread is ever in that queue.
+pub(crate) struct TryMutex<T>(Mutex<T>);
 
-impl<T> Exclusive<T> {
+impl<T> TryMutex<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(Mutex::new(value))
     }
 
+    /// Lock-free, and so is dropping the guard.
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock()
+    }
+
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
+}
+
+/// Data that a protocol elsewhere gives to one thread at a time.
+///
+/// The lock is never found taken while that protocol holds; it is here because `unsafe` would buy 5 ns a round. It is only
+/// tried: a protocol that fails is a panic, and no publisher ever waits here.
+pub(crate) struct Exclusive<T>(TryMutex<T>);
+
+impl<T> Exclusive<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(TryMutex::new(value))
+    }
+
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        f(&mut self.0.lock())
+        let mut value = self.0.try_lock();
+        f(value
+            .as_mut()
+            .expect("two threads in one exclusive section"))
     }
 }
 
@@ -99,41 +128,35 @@ impl<T> ArcCell<T> {
     }
 }
 
-/// Parks one thread until somebody wakes it. A wake before the park is kept.
-#[derive(Default)]
-pub(crate) struct Parker {
-    woken: Mutex<bool>,
-    changed: Condvar,
-}
+/// Parks the thread that made it: `std`'s `park` and `unpark` of that thread.
+///
+/// Contract: [`unpark`](Self::unpark) before or during a [`park`](Self::park) ends it, and what precedes it is seen after
+/// that. A park may also end by itself. `unpark` is an exchange of one atomic word and, for a thread that is parked, a system
+/// call: on Linux, Android, the BSDs, macOS and Windows it takes no lock. On other systems `std` takes a lock of the thread.
+pub(crate) struct Parker(Thread);
 
 impl Parker {
+    /// Parks the calling thread.
+    pub(crate) fn of_this_thread() -> Self {
+        Self(thread::current())
+    }
+
+    pub(crate) fn is_of_this_thread(&self) -> bool {
+        self.0.id() == thread::current().id()
+    }
+
+    /// Of the thread that made it only.
     pub(crate) fn park(&self) {
-        let mut woken = self.woken.lock();
-        while !*woken {
-            self.changed.wait(&mut woken);
-        }
-        *woken = false;
+        thread::park();
     }
 
-    /// `false` when `deadline` passed without a wake.
-    pub(crate) fn park_until(&self, deadline: Instant) -> bool {
-        let mut woken = self.woken.lock();
-        while !*woken {
-            if self.changed.wait_until(&mut woken, deadline).timed_out() {
-                break;
-            }
-        }
-        std::mem::take(&mut *woken)
-    }
-}
-
-impl Wake for Parker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+    /// As [`park`](Self::park), for at most so long. `false` if that time has passed for sure.
+    pub(crate) fn park_for(&self, time: Duration) -> bool {
+        thread::park_timeout(time);
+        true
     }
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        *self.woken.lock() = true;
-        self.changed.notify_one();
+    pub(crate) fn unpark(&self) {
+        self.0.unpark();
     }
 }
