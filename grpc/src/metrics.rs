@@ -13,6 +13,7 @@ pub(crate) struct Telemetry {
     pub(crate) updates_sent: Counter,
     pub(crate) discontinuities: Counter,
     pub(crate) dropped_updates: Counter,
+    pub(crate) unwanted_snapshots: Counter,
     pub(crate) refused_handshakes: Counter,
     pub(crate) refused_connections: Counter,
 }
@@ -34,6 +35,10 @@ impl Telemetry {
             "updates a slow subscriber did not get as updates"
         );
         describe_counter!(
+            "configstream.unwanted_snapshots",
+            "streams that their peers left at a snapshot of more than 4 MiB"
+        );
+        describe_counter!(
             "configstream.refused_handshakes",
             "connections that ended before they were trusted"
         );
@@ -47,6 +52,7 @@ impl Telemetry {
             updates_sent: counter!("configstream.updates_sent"),
             discontinuities: counter!("configstream.discontinuities"),
             dropped_updates: counter!("configstream.dropped_updates"),
+            unwanted_snapshots: counter!("configstream.unwanted_snapshots"),
             refused_handshakes: counter!("configstream.refused_handshakes"),
             refused_connections: counter!("configstream.refused_connections"),
         }

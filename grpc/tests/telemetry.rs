@@ -11,6 +11,8 @@ use configstream_engine::{Epoch, Sequence};
 use configstream_grpc::{
     AdminBackend, AdminError, Applied, ChangeRequest, Explanation, HostStatus, Limits,
 };
+use configstream_proto::datadog::api::v1::agent_secure_client::AgentSecureClient;
+use configstream_proto::datadog::model::v1::ConfigStreamRequest;
 use configstream_proto::datadog::remoteagent::v1::remote_agent_client::RemoteAgentClient;
 use configstream_proto::datadog::remoteagent::v1::{Event, ReportRemoteAgentEventRequest};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -168,6 +170,37 @@ async fn a_connection_that_gave_way_is_counted_and_logged() {
     .await;
     log.demand_few("Hung up on a connection for another: ", begun);
     assert_eq!(host.handle.stats().refused_connections, 201);
+}
+
+#[tokio::test]
+async fn a_client_that_refuses_the_snapshot_for_its_size_leaves_a_trace() {
+    let log = Log::default();
+    let _logging = log.install();
+    let (host, snapshotter) = recorded(Limits::default()).await;
+    host.set("large", "x".repeat(5_000_000));
+    let (_client, session) = host.session().await;
+    let tls = host.pem.identity().client_config();
+    // It takes messages of 4 MiB, as all do by default.
+    let mut client = AgentSecureClient::new(host.channel(tls).await.unwrap());
+    let metadata = [("authorization", BEARER), ("session_id", &session.id)];
+    let message = request(ConfigStreamRequest::default(), &metadata);
+    let mut events = client
+        .stream_config_events(message)
+        .await
+        .unwrap()
+        .into_inner();
+    let refused = within_deadline(events.message()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::OutOfRange);
+    drop(events);
+    eventually("it is logged", || {
+        log.text()
+            .contains("Subscriber 'remote' left at its snapshot of 50000")
+    })
+    .await;
+    assert!(has_counted_one(
+        &snapshotter,
+        "configstream.unwanted_snapshots"
+    ));
 }
 
 /// A host whose metrics are recorded: handles to them are taken when its server is built.

@@ -39,6 +39,8 @@ struct Frames<S: Resolution> {
     open: Arc<OpenStream>,
     /// Of the newest frame; `None` before the first snapshot.
     position: Option<Position>,
+    /// Size of the newest snapshot.
+    snapshot_bytes: usize,
     /// Handed out since the metric heard of any: all streams add to that, so not for each.
     updates: u64,
 }
@@ -66,6 +68,7 @@ impl<S: Resolution> EventStream<S> {
                 core,
                 open,
                 position: None,
+                snapshot_bytes: 0,
                 updates: 0,
             },
             number,
@@ -135,6 +138,7 @@ impl<S: Resolution> Frames<S> {
                 }
                 let frame = self.core.encoder.snapshot(snapshot.version())?;
                 self.position = Some(next);
+                self.snapshot_bytes = frame.len();
                 self.report_snapshot(snapshot);
                 Ok(frame)
             }
@@ -177,12 +181,42 @@ impl<S: Resolution> Frames<S> {
     }
 }
 
+impl<S: Resolution> Frames<S> {
+    /// A client that takes smaller messages refuses a snapshot without a word: all that shows here is that its stream is gone,
+    /// with nothing taken since.
+    fn report_unwanted_snapshot(&self) {
+        let figures = self.open.figures();
+        if self.snapshot_bytes <= USUAL_MESSAGE_BYTES
+            || figures.delivered > 0
+            || self.open.has_ended()
+            || self.open.link().hang_up.is_cancelled()
+        {
+            return;
+        }
+        self.core.telemetry.unwanted_snapshots.increment(1);
+        if let Some(unsaid) = self.core.resync_log.admit() {
+            let name = Shown::name(&self.open.name);
+            let bytes = self.snapshot_bytes;
+            tracing::warn!(
+                subscriber = %name,
+                unsaid,
+                "Subscriber '{name}' left at its snapshot of {bytes} bytes: if it comes back and leaves again, \
+                 let it take messages of up to 128 MiB (libraries take 4 MiB unless told otherwise)"
+            );
+        }
+    }
+}
+
+/// What libraries take of a message by default.
+const USUAL_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
 impl<S: Resolution> Drop for EventStream<S> {
     fn drop(&mut self) {
         let Frames { core, open, .. } = &self.frames;
         core.registry.detach(self.number);
         open.progress.finish();
         core.telemetry.subscribers.decrement(1.0);
+        self.frames.report_unwanted_snapshot();
         open.report_dropped(&core.telemetry.dropped_updates);
     }
 }
