@@ -11,7 +11,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use configstream_grpc::safe_file::{self, Demand, directory_of};
+use configstream_grpc::safe_file::{self, Demand, FileId, Removable, directory_of};
+
+use crate::claim::Claim;
 
 /// A point in a write at which a machine can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +30,10 @@ impl Step {
 }
 
 /// Replaces a file, readable by its owner alone. Where that fails, the room that the new content took is free again.
-pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    write_by_steps(path, content, &mut |_| Ok(())).inspect_err(|_| {
-        // It may be no file of ours, or not there: what failed says enough.
-        let _ = fs::remove_file(beside(path));
-    })
+///
+/// With a claim, nothing is replaced in a directory on which it has been lost.
+pub(crate) fn write(path: &Path, content: &[u8], claim: Option<&Claim>) -> io::Result<()> {
+    write_by_steps(path, content, claim, &mut |_| Ok(()))
 }
 
 /// Where the new content is written first.
@@ -44,8 +45,11 @@ fn beside(path: &Path) -> PathBuf {
 pub(crate) fn write_by_steps(
     path: &Path,
     content: &[u8],
+    claim: Option<&Claim>,
     reached: &mut dyn FnMut(Step) -> io::Result<()>,
 ) -> io::Result<()> {
+    let check = || claim.map_or(Ok(()), Claim::check);
+    check()?;
     let new = beside(path);
     // One that was left behind, or a link that was put there: neither is written to.
     match fs::remove_file(&new) {
@@ -53,13 +57,27 @@ pub(crate) fn write_by_steps(
         _ => {}
     }
     let mut file = safe_file::create_new(&new)?;
-    reached(Step::Created)?;
-    file.write_all(content)?;
-    reached(Step::Written)?;
-    file.sync_all()?;
-    reached(Step::Synced)?;
-    fs::rename(&new, path)?;
-    reached(Step::Renamed)?;
+    let written = Removable::at(&new)?;
+    let mut replace = || {
+        reached(Step::Created)?;
+        file.write_all(content)?;
+        reached(Step::Written)?;
+        file.sync_all()?;
+        reached(Step::Synced)?;
+        // Syncing takes its time: another agent may have begun meanwhile.
+        check()?;
+        if !FileId::of(&file.metadata()?).is_at(&new)? {
+            return Err(io::Error::other(
+                "another process has replaced what was written",
+            ));
+        }
+        fs::rename(&new, path)?;
+        reached(Step::Renamed)
+    };
+    replace().inspect_err(|_| {
+        // What failed says enough. In a directory that is another agent's, its own file stays.
+        let _ = written.remove();
+    })?;
     File::open(directory_of(path))?.sync_all()
 }
 
@@ -90,7 +108,7 @@ mod tests {
         for stop in Step::ALL {
             let root = tempfile::tempdir().unwrap();
             let path = root.path().join("file");
-            write(&path, b"old").unwrap();
+            write(&path, b"old", None).unwrap();
             let failing = &mut |step| {
                 if step == stop {
                     Err(io::Error::other("power cut"))
@@ -98,14 +116,14 @@ mod tests {
                     Ok(())
                 }
             };
-            write_by_steps(&path, b"new and longer", failing).unwrap_err();
+            write_by_steps(&path, b"new and longer", None, failing).unwrap_err();
             let expected: &[u8] = if stop == Step::Renamed {
                 b"new and longer"
             } else {
                 b"old"
             };
             assert_eq!(fs::read(&path).unwrap(), expected, "{stop:?}");
-            write(&path, b"next").unwrap();
+            write(&path, b"next", None).unwrap();
             assert_eq!(fs::read(&path).unwrap(), b"next", "{stop:?}");
         }
     }
@@ -115,7 +133,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("file");
         fs::create_dir(&path).unwrap();
-        write(&path, b"it is a directory").unwrap_err();
+        write(&path, b"it is a directory", None).unwrap_err();
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }
 
@@ -126,7 +144,7 @@ mod tests {
         let left = root.path().join("file.new");
         fs::write(&left, "a longer rest").unwrap();
         fs::set_permissions(&left, Permissions::from_mode(0o666)).unwrap();
-        write(&path, b"x").unwrap();
+        write(&path, b"x", None).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"x");
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
@@ -140,8 +158,44 @@ mod tests {
         symlink(&precious, root.path().join("file.new")).unwrap();
         symlink(&precious, &path).unwrap();
         read(&path, 100).unwrap_err();
-        write(&path, b"ours").unwrap();
+        write(&path, b"ours", None).unwrap();
         assert_eq!(fs::read(&precious).unwrap(), b"precious");
         assert_eq!(read(&path, 100).unwrap().unwrap(), b"ours");
+    }
+
+    #[test]
+    fn nothing_is_replaced_once_the_claim_is_lost_not_even_by_a_write_under_way() {
+        let root = tempfile::tempdir().unwrap();
+        let (path, lock) = (root.path().join("file"), root.path().join("lock"));
+        for stop in Step::ALL {
+            let locked = File::create(&lock).unwrap();
+            let claim = Claim::by(&lock, &locked).unwrap();
+            write(&path, b"old", Some(&claim)).unwrap();
+            // Another agent takes over, and is about to write, too.
+            let mut take_over = |step| {
+                if step == stop {
+                    fs::remove_file(&lock)?;
+                    fs::write(&lock, "")?;
+                    if step != Step::Renamed {
+                        fs::remove_file(root.path().join("file.new"))?;
+                        fs::write(root.path().join("file.new"), "the other's")?;
+                    }
+                }
+                Ok(())
+            };
+            let done = write_by_steps(&path, b"new", Some(&claim), &mut take_over);
+            if stop == Step::Renamed {
+                done.unwrap();
+                assert_eq!(fs::read(&path).unwrap(), b"new");
+            } else {
+                let error = done.unwrap_err();
+                assert!(error.to_string().contains("another agent"), "{error}");
+                assert_eq!(fs::read(&path).unwrap(), b"old", "{stop:?}");
+                let others = fs::read(root.path().join("file.new")).unwrap();
+                assert_eq!(others, b"the other's", "{stop:?}");
+            }
+            write(&path, b"late", Some(&claim)).unwrap_err();
+            assert_ne!(fs::read(&path).unwrap(), b"late");
+        }
     }
 }

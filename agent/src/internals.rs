@@ -82,6 +82,7 @@ impl Host {
             resolver: resolver.handle(),
             sources: Vec::new(),
             refused: RefusedSettings::of(&own),
+            problems: crate::problems::Problems::default(),
             server: None,
             recent: RecentChanges::follow(&engine),
             stopping,

@@ -4,6 +4,7 @@
 
 mod atomic_file;
 pub mod backend;
+pub mod claim;
 pub mod cli;
 pub mod command_line;
 pub mod credentials;
@@ -24,6 +25,7 @@ pub mod log;
 mod narration;
 mod open_files;
 pub mod persisted;
+pub mod problems;
 pub mod recent;
 pub mod resolver;
 pub mod run;

@@ -34,6 +34,7 @@ pub use self::error::PersistError;
 
 use self::format::{read, render};
 use crate::atomic_file;
+use crate::claim::Claim;
 
 /// The most changes that persist.
 pub const MAX_CHANGES: usize = 4096;
@@ -50,6 +51,7 @@ pub struct Persisted {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
+    claim: Option<Claim>,
     /// What the file holds. Only the resolver changes it.
     changes: RwLock<Changes>,
 }
@@ -141,11 +143,25 @@ impl Persisted {
     ///
     /// The file cannot be read, or is not as it was written.
     pub fn open(path: &Path) -> Result<Self, PersistError> {
+        Self::open_with(path, None)
+    }
+
+    /// The same in a run directory, where nothing is written once the claim is lost.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is not as it was written.
+    pub fn open_claimed(path: &Path, claim: &Claim) -> Result<Self, PersistError> {
+        Self::open_with(path, Some(claim.clone()))
+    }
+
+    fn open_with(path: &Path, claim: Option<Claim>) -> Result<Self, PersistError> {
         let changes = read(path)?;
         count(&changes);
         Ok(Self {
             shared: Arc::new(Shared {
                 path: path.to_owned(),
+                claim,
                 changes: RwLock::new(changes),
             }),
         })
@@ -210,17 +226,16 @@ impl Persisted {
     }
 
     fn write(&self, before: &Changes, after: Changes) -> Result<(), PersistError> {
-        let path = &self.shared.path;
+        let Shared { path, claim, .. } = &*self.shared;
         let content = render(&after);
-        if let Err(error) = atomic_file::write(path, content.as_bytes()) {
+        let replace = |content: &str| atomic_file::write(path, content.as_bytes(), claim.as_ref());
+        if let Err(error) = replace(&content) {
             // Only if the very last step failed does the file hold the new content. Then it may still be taken back.
             let is_new = || {
                 let found = atomic_file::read(path, MAX_BYTES);
                 found.is_ok_and(|found| found.is_some_and(|found| found == content.as_bytes()))
             };
-            let uncertain = is_new()
-                && atomic_file::write(path, render(before).as_bytes()).is_err()
-                && is_new();
+            let uncertain = is_new() && replace(&render(before)).is_err() && is_new();
             return Err(PersistError::Unwritable {
                 path: path.clone(),
                 error,

@@ -4,6 +4,7 @@
 
 mod layers;
 mod signals;
+mod upkeep;
 mod welcome;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 
 use self::layers::{Layers, restore};
 use self::signals::Signals;
+use self::upkeep::Upkeep;
 use crate::backend::Backend;
 use crate::credentials::Credentials;
 use crate::exit::{Exit, Failure};
@@ -27,6 +29,7 @@ use crate::known::Known;
 use crate::listen::{self, Bound, SocketFile};
 use crate::open_files;
 use crate::persisted::{PersistError, Persisted};
+use crate::problems::Problems;
 use crate::recent::RecentChanges;
 use crate::resolver::Resolver;
 use crate::run_dir::{RunDir, RunDirLock};
@@ -130,6 +133,7 @@ pub struct Agent {
     resolver: Resolver,
     status: Arc<StatusSource>,
     run_dir: RunDir,
+    upkeep: Upkeep,
     _sockets: Vec<SocketFile>,
     _lock: RunDirLock,
 }
@@ -157,7 +161,8 @@ impl Agent {
         let http_listener = listen_http(&options.http).await?;
         let metrics = telemetry::install()?;
         // Only under the lock does nobody else change it.
-        let persisted = Persisted::open(&run_dir.persisted()).map_err(refuse_persisted)?;
+        let persisted = Persisted::open_claimed(&run_dir.persisted(), lock.claim())
+            .map_err(refuse_persisted)?;
         let state = restore(&state, &persisted)?;
         // What persists was taken at run time, where a bad value is told and not taken: no reason not to start.
         own.take(&state);
@@ -165,7 +170,8 @@ impl Agent {
         let credentials = Credentials::open_or_create(&run_dir)?;
         let (identity, token) = trust(&run_dir, &credentials)?;
 
-        let saved = SequenceFile::open(&run_dir.sequence()).map_err(refuse_sequence)?;
+        let saved = SequenceFile::open_claimed(&run_dir.sequence(), lock.claim())
+            .map_err(refuse_sequence)?;
         let engine = Engine::builder(state)
             .start_at(saved.epoch(), saved.start())
             .sequence_limit(saved.limit())
@@ -187,6 +193,7 @@ impl Agent {
             resolver: resolver.handle(),
             sources,
             refused: RefusedSettings::of(&own),
+            problems: Problems::default(),
             server: None,
             recent: RecentChanges::follow(&engine),
             stopping: told_to_stop,
@@ -251,13 +258,15 @@ impl Agent {
             ),
         };
         if let Some(address) = addresses.first()
-            && let Err(error) = run_dir.announce_address(&address.to_string())
+            && let Err(error) = run_dir.announce_address(&address.to_string(), lock.claim())
         {
             tracing::warn!(
                 "cannot write {}: {error}; tools need --address",
                 run_dir.address().display()
             );
         }
+        let upkeep = Upkeep::start(lock.claim().clone(), status.problems.clone());
+        let upkeep = upkeep.map_err(no_thread)?;
         Ok(Self {
             engine,
             addresses,
@@ -270,6 +279,7 @@ impl Agent {
             resolver,
             status,
             run_dir,
+            upkeep,
             _sockets: sockets,
             _lock: lock,
         })
@@ -321,13 +331,14 @@ impl Agent {
             http,
             files,
             resolver,
+            upkeep,
             ..
         } = self;
         let all = async {
             // Files and HTTP are quick; streams get most of the time. Meanwhile HTTP says that the agent is not ready.
             let _ = stopping.send(true);
             let last = tokio::task::spawn_blocking(move || {
-                drop(files);
+                drop((files, upkeep));
                 resolver.stop()
             });
             server.shutdown(STREAMS_DEADLINE).await;

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use configstream_grpc::safe_file::{Demand, OpenError, check_directory};
 
 use crate::atomic_file;
+use crate::claim::{Claim, ClaimLost};
 use crate::exit::{Exit, Failure};
 
 /// The environment variable that names the directory, where `--run-dir` does not.
@@ -179,7 +180,8 @@ impl RunDir {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(unusable)?;
-        Ok(RunDirLock { _file: file })
+        let claim = Claim::by(&path, &file).map_err(unusable)?;
+        Ok(RunDirLock { _file: file, claim })
     }
 
     /// Which process runs an agent here, if one does.
@@ -237,8 +239,9 @@ impl RunDir {
     /// # Errors
     ///
     /// The file cannot be written.
-    pub fn announce_address(&self, address: &str) -> io::Result<()> {
-        atomic_file::write(&self.address(), format!("{address}\n").as_bytes())
+    pub fn announce_address(&self, address: &str, claim: &Claim) -> io::Result<()> {
+        let line = format!("{address}\n");
+        atomic_file::write(&self.address(), line.as_bytes(), Some(claim))
     }
 
     /// The address that the last agent to start here listens on.
@@ -255,6 +258,9 @@ impl RunDir {
 pub(crate) fn mend_write(error: &io::Error) -> String {
     if let Some(hint) = OpenError::hint_of(error) {
         return hint;
+    }
+    if let Some(mend) = ClaimLost::mend(error) {
+        return mend.to_owned();
     }
     let mend = match error.kind() {
         io::ErrorKind::NotFound => {
@@ -308,6 +314,15 @@ fn name_holder(file: File) -> String {
 #[must_use = "dropping the lock lets another agent use the run directory"]
 pub struct RunDirLock {
     _file: File,
+    claim: Claim,
+}
+
+impl RunDirLock {
+    /// What the lock entitles to.
+    #[must_use]
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use configstream_engine::{Epoch, Sequence};
 use configstream_grpc::safe_file::OpenError;
 
 use crate::atomic_file;
+use crate::claim::Claim;
 use crate::run_dir::mend_write;
 
 /// How many sequences are reserved at once. At 100,000 updates a second that is a hundred syncs a second; one crash
@@ -113,6 +114,7 @@ impl Error for SequenceFileError {}
 #[derive(Debug)]
 pub struct SequenceFile {
     path: PathBuf,
+    claim: Option<Claim>,
     epoch: u64,
     /// The first sequence of this run.
     start: u64,
@@ -127,6 +129,19 @@ impl SequenceFile {
     ///
     /// The file is damaged, or cannot be read or written.
     pub fn open(path: &Path) -> Result<Self, SequenceFileError> {
+        Self::open_with(path, None)
+    }
+
+    /// The same in a run directory, where nothing is written once the claim is lost.
+    ///
+    /// # Errors
+    ///
+    /// The file is damaged, or cannot be read or written.
+    pub fn open_claimed(path: &Path, claim: &Claim) -> Result<Self, SequenceFileError> {
+        Self::open_with(path, Some(claim.clone()))
+    }
+
+    fn open_with(path: &Path, claim: Option<Claim>) -> Result<Self, SequenceFileError> {
         let (epoch, start) = match read(path)? {
             Some((epoch, used)) if used < LAST => (epoch, used + 1),
             Some((epoch, _)) => (epoch + 1, 1),
@@ -134,6 +149,7 @@ impl SequenceFile {
         };
         let mut file = Self {
             path: path.to_owned(),
+            claim,
             epoch,
             start,
             reserved: 0,
@@ -200,12 +216,13 @@ impl SequenceFile {
     }
 
     fn write(&mut self, used: u64) -> Result<(), SequenceFileError> {
-        atomic_file::write(&self.path, render(self.epoch, used).as_bytes()).map_err(|error| {
-            SequenceFileError::Unwritable {
+        let content = render(self.epoch, used);
+        atomic_file::write(&self.path, content.as_bytes(), self.claim.as_ref()).map_err(
+            |error| SequenceFileError::Unwritable {
                 path: self.path.clone(),
                 error,
-            }
-        })?;
+            },
+        )?;
         self.reserved = used;
         Ok(())
     }
@@ -403,7 +420,7 @@ mod tests {
                 }
             };
             let content = render(file.epoch, 2 * BLOCK);
-            atomic_file::write_by_steps(&path, content.as_bytes(), failing).unwrap_err();
+            atomic_file::write_by_steps(&path, content.as_bytes(), None, failing).unwrap_err();
             drop(file);
             let file = SequenceFile::open(&path).unwrap();
             assert!(

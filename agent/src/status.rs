@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::granted::{RefusedSetting, RefusedSettings};
 use crate::log;
+use crate::problems::Problems;
 use crate::recent::{ChangeKind, RecentChange, RecentChanges};
 use crate::resolver::ResolverHandle;
 use crate::sources::SourceReport;
@@ -38,6 +39,8 @@ pub struct Status {
     pub sources: Vec<SourceStatus>,
     /// Settings of the agent itself that are not as they have to be, so that what they were before is in force.
     pub refused_settings: Vec<RefusedSetting>,
+    /// What else is wrong, each with the part of the agent that it is about.
+    pub problems: Vec<String>,
     /// Changes that wait for the resolver.
     pub queued_changes: usize,
     /// How many lines of the log have been dropped, since it was not read or could not be written.
@@ -243,6 +246,7 @@ pub struct StatusSource {
     pub(crate) resolver: ResolverHandle,
     pub(crate) sources: Vec<NamedSource>,
     pub(crate) refused: RefusedSettings,
+    pub(crate) problems: Problems,
     pub(crate) server: Option<ServerObserver<Settings>>,
     pub(crate) recent: RecentChanges,
     /// Whether the agent has been told to stop.
@@ -293,6 +297,7 @@ impl StatusSource {
             },
             sources: self.sources.iter().map(NamedSource::status).collect(),
             refused_settings: self.refused.all(),
+            problems: self.problems.all(),
             queued_changes: self.resolver.queued(),
             log_lines_dropped: log::dropped(),
             server,
@@ -326,7 +331,8 @@ impl StatusSource {
             let (key, why) = (setting.key, setting.why);
             format!("{key}: the last good value stays in force: it has to be {why}")
         });
-        sources.chain(settings).collect()
+        let problems = self.problems.all().into_iter();
+        problems.chain(sources).chain(settings).collect()
     }
 
     /// How the agent is doing now, in a line.
@@ -376,6 +382,7 @@ impl StatusSource {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: self.started.elapsed(),
             sources,
+            problems: self.problems.all(),
             queued_changes: self.resolver.queued() as u64,
         }
     }

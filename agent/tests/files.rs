@@ -260,3 +260,89 @@ fn a_stopping_agent_leaves_the_socket_that_another_agent_has_put_in_the_place_of
     assert_eq!(second.wait(), Some(0));
     assert!(!socket.exists());
 }
+
+/// Everything that a directory holds.
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut found: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn an_agent_whose_run_directory_another_agent_has_taken_over_writes_nothing_there() {
+    let root = tempfile::tempdir().unwrap();
+    let run_dir = root.path().join("run");
+    let mut first = Agent::start(&run_dir, &[]);
+    let address = fs::read_to_string(run_dir.join("address")).unwrap();
+    // Its tools need the credentials, which go with the directory.
+    let kept = root.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    for name in ["auth_token", "ipc_cert.pem", "address"] {
+        fs::copy(run_dir.join(name), kept.join(name)).unwrap();
+    }
+    let first_verb = |arguments: &[&str]| {
+        Done::of(
+            configstream()
+                .args(arguments)
+                .args(["--address", address.trim(), "--run-dir"])
+                .arg(&kept),
+        )
+    };
+    fs::remove_dir_all(&run_dir).unwrap();
+    first.until_said("the lock of this agent was removed from the run directory");
+    first_verb(&["set", "mine.number", "1", "--persist"])
+        .demand(10, &["was removed", "restart this agent"]);
+
+    let mut second = Agent::start(&run_dir, &[]);
+    second
+        .verb(&["set", "mine.number", "2", "--persist"])
+        .demand(0, &[]);
+    let before = contents(&run_dir);
+    first.until_said("another agent has taken over the run directory");
+    first_verb(&["set", "mine.number", "3", "--persist"])
+        .demand(10, &["another agent has taken over", "--run-dir"]);
+    // More than is reserved.
+    let batch = root.path().join("batch.yaml");
+    let many = (0..1_100).map(|number| format!("mine.k{number}: {number}\n"));
+    fs::write(&batch, many.collect::<String>()).unwrap();
+    first_verb(&["apply", &batch.display().to_string()])
+        .demand(10, &["another agent has taken over"]);
+
+    let problem = "run directory: another agent has taken over";
+    let status = first.status();
+    let problems = status["problems"].as_array().unwrap();
+    assert!(
+        problems[0].as_str().unwrap().starts_with(problem),
+        "{status}"
+    );
+    assert!(first.page("/readyz").1.contains(problem));
+    assert!(first.metric("configstream_run_directory_healthy") < 0.5);
+    assert!(first_verb(&["status"]).out.contains(problem));
+    let doctor = first_verb(&["doctor"]);
+    assert!(
+        doctor.out.contains(problem) && doctor.code == Some(1),
+        "{doctor:?}"
+    );
+    assert!(second.metric("configstream_run_directory_healthy") > 0.5);
+
+    first.signal(Signal::SIGTERM);
+    assert_eq!(first.wait(), Some(7), "its sequence cannot be saved");
+    let said = first.said().join("\n");
+    assert_eq!(
+        said.matches("ERROR configstream_agent::run::upkeep")
+            .count(),
+        2,
+        "once each: {said}"
+    );
+    assert_eq!(
+        contents(&run_dir),
+        before,
+        "the second agent's files were written to"
+    );
+    second.signal(Signal::SIGTERM);
+    assert_eq!(second.wait(), Some(0));
+}

@@ -116,6 +116,7 @@ impl AdminBackend for Backend {
                 loads: 3,
                 failures: 2,
             }],
+            problems: vec!["run directory: it is gone".to_owned()],
             queued_changes: 4,
         }
     }
@@ -337,6 +338,7 @@ async fn agents_and_status_tell_how_far_everybody_is() {
         (Some(WHEN.into()), Some(WHEN.into()))
     );
     assert_eq!(source.failing_since, None);
+    assert_eq!(status.problems, ["run directory: it is gone"]);
 }
 
 #[tokio::test]

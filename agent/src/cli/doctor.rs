@@ -85,6 +85,11 @@ pub(super) async fn doctor(target: &Target, output: Output) -> Result<ExitCode, 
     if let Some(now) = status.now {
         report.check("clock", clock(now, SystemTime::now()))?;
     }
+    for problem in &status.problems {
+        let (why, mend) = problem.split_once("; ").unwrap_or((problem, ""));
+        let found = Failure::new(Exit::Failed, "the agent is not well", why, mend);
+        report.check("agent", Err(found))?;
+    }
     report.check("session", session(&client, PATIENCE).await)?;
     for source in &status.sources {
         let checked = if source.error.is_empty() {

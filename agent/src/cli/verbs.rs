@@ -227,9 +227,11 @@ pub(super) async fn status(target: &Target, output: Output) -> Result<(), Failur
         ("connections", status.connections.to_string()),
         ("refused handshakes", status.refused_handshakes.to_string()),
     ];
+    let problems = status.problems.into_iter();
+    let problems = problems.map(|problem| ["PROBLEM".to_owned(), problem]);
     output.table(
         ["agent", ""],
-        rows.map(|(name, value)| [name.to_owned(), value]),
+        problems.chain(rows.map(|(name, value)| [name.to_owned(), value])),
     )?;
     let rows = status.sources.into_iter().map(|source| {
         let health = match (
@@ -317,6 +319,7 @@ fn status_json(status: &admin::StatusResponse) -> serde_json::Value {
         "now": moment(status.now.as_ref()),
         "queued_changes": status.queued_changes,
         "sources": sources,
+        "problems": status.problems,
     })
 }
 

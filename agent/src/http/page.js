@@ -91,6 +91,9 @@ function troubles() {
       "; the last good content stays in force. ", code(source.error), ". Mend it: it is read again by itself.",
     ]);
   }
+  for (const problem of status.problems) {
+    found.push([strong("The agent is not well"), ": ", problem, "."]);
+  }
   for (const { key, why, source, provenance } of status.refused_settings) {
     found.push([
       strong(`The value of ${key} is refused`), `: it has to be ${why}. The last good one stays in force. It is set by ${source}${provenance ? ` (${provenance})` : ""}.`,

@@ -74,7 +74,6 @@ fn persist(target: &Target, number: usize) -> Done {
 }
 
 #[test]
-#[ignore = "fails until this is mended: S3 and S6"]
 fn what_is_planted_in_a_run_directory_stops_no_stream_and_is_not_followed() {
     Attack::new().memory_mib(16).run(|target| {
         let victim = target.root.path().join("victim");
@@ -120,7 +119,6 @@ fn what_is_planted_in_a_run_directory_stops_no_stream_and_is_not_followed() {
 
 /// A second agent that is started where a stranger has been: it starts or says why not, and follows nothing.
 #[test]
-#[ignore = "fails until this is mended: S3 and S6"]
 fn an_agent_started_where_files_are_planted_ends_in_time_and_follows_nothing() {
     Attack::new().run(|target| {
         let victim = target.root.path().join("victim");
@@ -197,9 +195,8 @@ fn start_and_stop(run_dir: &Path) -> String {
 }
 
 #[test]
-#[ignore = "fails until this is mended: S7"]
 fn an_agent_whose_run_directory_was_taken_by_another_writes_nothing_there() {
-    let attack = Attack::new().may_refuse_changes();
+    let attack = Attack::new().refuses_changes_for_good(7);
     let (_target, (second, before)) = attack.run_lasting(|target| {
         assert_eq!(persist(target, 0).code, Some(0));
         let first = target.connector.clone();

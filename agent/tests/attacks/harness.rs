@@ -38,6 +38,7 @@ pub(crate) struct Attack {
     configuration: String,
     memory: u64,
     refuses_changes: bool,
+    exit: i32,
     good_client: Box<dyn FnOnce(&Target) -> Address>,
 }
 
@@ -69,6 +70,7 @@ impl Attack {
             configuration: "attacks:\n  base: 1\n".to_owned(),
             memory: 0,
             refuses_changes: false,
+            exit: 0,
             good_client: Box::new(|target| Address::Tcp(target.grpc.to_string())),
         }
     }
@@ -106,6 +108,12 @@ impl Attack {
     pub(crate) fn may_refuse_changes(mut self) -> Self {
         self.refuses_changes = true;
         self
+    }
+
+    /// What changes need is gone for good: the agent goes on streaming, and refuses them until it is stopped, with this code.
+    pub(crate) fn refuses_changes_for_good(mut self, exit: i32) -> Self {
+        self.exit = exit;
+        self.may_refuse_changes()
     }
 
     /// The good client reaches the agent at another address than its own.
@@ -193,11 +201,11 @@ impl Attack {
         if let Some(fault) = entries.fault {
             demand(false, fault);
         }
-        if let Err(fault) = recovery {
-            demand(false, fault);
+        if self.exit == 0 {
+            demand(recovery.is_ok(), recovery.err().unwrap_or_default());
         }
         demand(
-            exit == Some(0),
+            exit == Some(self.exit),
             format!("SIGTERM ended the agent with {exit:?}"),
         );
         drop(record);

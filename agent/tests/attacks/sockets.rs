@@ -7,7 +7,6 @@ use crate::harness::Attack;
 use crate::support::{Agent, Done, configstream};
 
 #[test]
-#[ignore = "fails until this is mended: S15"]
 fn a_unix_socket_that_another_agent_has_taken_stays_when_the_first_one_stops() {
     let place = tempfile::tempdir().unwrap();
     let socket = place.path().join("socket");

@@ -207,6 +207,10 @@ fn every_field_of_the_status_is_documented_with_its_type() {
             && status["sources"][1]["error"].is_string()
             && status["changes_total"] == 3
     });
+    fs::remove_file(agent.run_dir.join("configstream.lock")).unwrap();
+    agent.until("the agent is not well", |agent| {
+        agent.status()["problems"][0].is_string()
+    });
     let mut found = BTreeMap::new();
     flatten("", &agent.status(), &mut found);
 

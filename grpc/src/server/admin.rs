@@ -246,6 +246,7 @@ impl<S: Resolution> ConfigAdmin for AdminService<S> {
             pid: std::process::id(),
             now: Some(SystemTime::now().into()),
             queued_changes: host.queued_changes,
+            problems: host.problems,
             sources: host.sources.iter().map(ToProto::to_proto).collect(),
         }))
     }

@@ -329,6 +329,9 @@ pub struct StatusResponse {
     /// Changes that wait to be made.
     #[prost(uint64, tag = "15")]
     pub queued_changes: u64,
+    /// What else is wrong although the agent serves, for people.
+    #[prost(string, repeated, tag = "16")]
+    pub problems: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// How one place that settings come from is doing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

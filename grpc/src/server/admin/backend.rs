@@ -182,6 +182,8 @@ pub struct HostStatus {
     pub uptime: Duration,
     /// Where its settings come from.
     pub sources: Vec<SourceReport>,
+    /// What else is wrong although it serves, for people.
+    pub problems: Vec<String>,
     /// Changes that wait to be made.
     pub queued_changes: u64,
 }
