@@ -12,7 +12,7 @@ use configstream_engine::settings::{Assignment, Key, Provenance, Value};
 
 use crate::known::Known;
 use crate::scalar::{self, Kind};
-use crate::yaml::{self, Document, FileError};
+use crate::yaml::{self, Budget, Document, FileError};
 
 /// Why a `--set` is refused. Prints what is wrong and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +63,7 @@ pub fn assignments(
     arguments: &[String],
 ) -> Result<Vec<Assignment>, CommandLineError> {
     let mut found: Vec<Assignment> = Vec::new();
+    let mut budget = Budget::default();
     for argument in arguments {
         // The value may be a secret: messages show the key only.
         let name = argument
@@ -77,7 +78,8 @@ pub fn assignments(
             .ok_or_else(|| fail(CommandLineProblem::NoEqualsSign))?;
         let key = Key::parse(key.trim())
             .map_err(|_| fail(CommandLineProblem::BadKey(name.to_owned())))?;
-        let value = value(known, &key, text).map_err(|why| fail(CommandLineProblem::Value(why)))?;
+        let value = value_within(known, &key, text, &mut budget)
+            .map_err(|why| fail(CommandLineProblem::Value(why)))?;
         found.retain(|earlier| earlier.key != key);
         found.push(Assignment {
             key,
@@ -94,6 +96,15 @@ pub fn assignments(
 ///
 /// What is wrong with it, and what to do.
 pub fn value(known: &Known, key: &Key, text: &str) -> Result<Value, String> {
+    value_within(known, key, text, &mut Budget::default())
+}
+
+fn value_within(
+    known: &Known,
+    key: &Key,
+    text: &str,
+    budget: &mut Budget,
+) -> Result<Value, String> {
     let kind = known.kind(key.as_str());
     match kind {
         Some(kind) if !matches!(kind, Kind::List | Kind::Map) => {
@@ -118,7 +129,7 @@ pub fn value(known: &Known, key: &Key, text: &str) -> Result<Value, String> {
             .trim_start_matches(|c: char| c == ':' || c == ' ' || c.is_ascii_digit())
             .to_owned()
     };
-    let document = Document::parse(path, text).map_err(explain)?;
+    let document = Document::parse_within(path, text, budget).map_err(explain)?;
     yaml::lone_value(path, &document, key, known).map_err(explain)
 }
 

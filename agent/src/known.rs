@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use configstream_engine::settings::{Assignment, Key, Provenance, Value};
 
 use crate::scalar::Kind;
-use crate::yaml::{self, Document, FileError};
+use crate::yaml::{self, Budget, Document, FileError};
 
 /// The example configuration that is compiled in, as text.
 pub const EXAMPLE: &str = include_str!("embedded/example.yaml");
@@ -45,7 +45,7 @@ impl Known {
     pub fn parse(name: &str, text: &str) -> Result<Self, FileError> {
         let path = Path::new(name);
         let document = Document::parse(path, text)?;
-        let keys = yaml::settings(path, &document, &Self::nothing())?
+        let keys = yaml::settings(path, &document, &Self::nothing(), &mut Budget::default())?
             .into_iter()
             .map(|(key, typed)| {
                 (

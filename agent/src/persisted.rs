@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Values stand there as they are, secrets too, and so only the owner can read the file. It holds at most
-//! [`MAX_CHANGES`] and [`MAX_BYTES`], is replaced in one step (`atomic_file`), and is written whole each time: a
+//! [`MAX_CHANGES`], [`MAX_VALUES`] and [`MAX_BYTES`], is replaced in one step (`atomic_file`), and is written whole each time: a
 //! persisted change costs a sync of the disk, and time in proportion to all that is persisted.
 //!
 //! A file that is damaged, or not one of these, keeps the agent from starting: to go on without it would silently take
@@ -32,7 +32,7 @@ use parking_lot::RwLock;
 
 pub use self::error::PersistError;
 
-use self::format::{read, render};
+use self::format::{read, render, values_in};
 use crate::atomic_file;
 use crate::claim::Claim;
 
@@ -41,6 +41,9 @@ pub const MAX_CHANGES: usize = 4096;
 
 /// The longest file.
 pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The most values that persist, those of lists and maps included: in memory an item takes many times the bytes it has here.
+pub const MAX_VALUES: u64 = 500_000;
 
 /// The persisted changes of one run directory, whose lock the owner holds. Cloning gives another handle to the same.
 #[derive(Clone, Debug)]
@@ -213,6 +216,14 @@ impl Persisted {
         record(&mut after, change, now)?;
         if after.len() > MAX_CHANGES {
             return Err(PersistError::TooMany);
+        }
+        if after
+            .values()
+            .map(|kept| values_in(&kept.value))
+            .sum::<u64>()
+            > MAX_VALUES
+        {
+            return Err(PersistError::TooManyValues);
         }
         let content = render(&after);
         if content.len() as u64 > MAX_BYTES {
@@ -482,7 +493,23 @@ mod tests {
         let long = "x".repeat(usize::try_from(MAX_BYTES).unwrap());
         let error = try_keep(&persisted, &set("k7", long), at(9)).unwrap_err();
         assert!(matches!(error, PersistError::TooLong), "{error}");
+        let list = |items| Value::list((0..items).map(|_| Value::Int(1))).unwrap();
+        let error = try_keep(&persisted, &set("k7", list(MAX_VALUES)), at(9)).unwrap_err();
+        assert!(matches!(error, PersistError::TooManyValues), "{error}");
         assert_eq!(Persisted::open(&path).unwrap().len(), MAX_CHANGES);
+        // Each of the others is one, and so is a list itself.
+        keep(
+            &persisted,
+            &set("k7", list(MAX_VALUES - MAX_CHANGES as u64)),
+        );
+        assert_eq!(Persisted::open(&path).unwrap().len(), MAX_CHANGES);
+        let mut more = persisted.shared.changes.read().clone();
+        let kept = more[&(Source::AgentRuntime, key("k7"))].clone();
+        more.insert((Source::Unknown, key("k7")), kept);
+        more.remove(&(Source::AgentRuntime, key("k8")));
+        fs::write(&path, render(&more)).unwrap();
+        let error = Persisted::open(&path).unwrap_err().to_string();
+        assert!(error.contains("it holds more than it can"), "{error}");
     }
 
     #[test]

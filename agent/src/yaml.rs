@@ -5,18 +5,21 @@
 //!
 //! # Bounds
 //!
-//! A file is at most [`MAX_FILE_BYTES`] long, nests at most [`MAX_DEPTH`] deep and has at most [`MAX_NODES`] nodes
-//! **with every alias written out**. Aliases share their target, so a small file that stands for billions of nodes is
-//! refused without building them.
+//! A file is at most [`MAX_FILE_BYTES`] long and nests at most [`MAX_DEPTH`] deep. All that is read for one purpose, such as
+//! the files of one reload, shares one [`Budget`] of [`MAX_NODES`] and [`MAX_TEXT_BYTES`], counted **with every alias
+//! written out**. Aliases share their target, so small files that stand for billions of nodes are refused without building
+//! them.
 
+mod budget;
 mod document;
 mod error;
 mod flatten;
 
-pub use document::{Content, Document, MAX_DEPTH, MAX_NODES, Node, Position, Tag};
+pub use budget::{Budget, MAX_NODES, MAX_TEXT_BYTES};
+pub use document::{Content, Document, MAX_DEPTH, Node, Position, Tag};
 pub use error::{FileError, Problem};
-pub use flatten::assignments;
 pub(crate) use flatten::{Typed, lone_value, settings, settings_and_nulls};
+pub use flatten::{assignments, assignments_within};
 
 use std::io::Read;
 use std::path::Path;
@@ -24,7 +27,7 @@ use std::path::Path;
 use configstream_grpc::safe_file::{Demand, OpenError};
 
 /// The longest configuration file that is read.
-pub const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
+pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Reads a whole file, bounded, as UTF-8.
 ///

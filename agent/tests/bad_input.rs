@@ -283,8 +283,8 @@ fn each_bad_text_is_refused_with_place_reason_and_mend() {
         case(
             "alias bomb",
             bomb,
-            "7:",
-            "stands for more than 1000000 values",
+            "6:",
+            "stands for more than 500000 values",
             "fewer aliases",
         ),
         case(
@@ -597,7 +597,7 @@ fn files_that_cannot_be_read_are_named() {
         .unwrap();
     let error = yaml::read(&long).unwrap_err().to_string();
     assert!(
-        error.contains("is longer than 67108864 bytes") && error.contains("split it"),
+        error.contains("is longer than 16777216 bytes") && error.contains("split it"),
         "{error}"
     );
 }

@@ -14,7 +14,7 @@ use super::target::{Target, refused};
 use crate::exit::{Exit, Failure};
 use crate::known::Known;
 use crate::narration::say;
-use crate::yaml::{self, Document, FileError};
+use crate::yaml::{self, Budget, Document, FileError};
 
 /// What `configstream apply` takes.
 #[derive(Clone, Debug, Args)]
@@ -102,8 +102,10 @@ fn read(path: &Path, source: Source) -> Result<Vec<Edit>, FileError> {
 }
 
 fn edits(path: &Path, text: &str, source: Source) -> Result<Vec<Edit>, FileError> {
-    let document = Document::parse(path, text)?;
-    let (settings, nulls) = yaml::settings_and_nulls(path, &document, Known::embedded())?;
+    let mut budget = Budget::default();
+    let document = Document::parse_within(path, text, &mut budget)?;
+    let (settings, nulls) =
+        yaml::settings_and_nulls(path, &document, Known::embedded(), &mut budget)?;
     let unset = |key: Key| Edit::Unset { source, key };
     let set = |(key, typed): (Key, yaml::Typed)| Edit::Set {
         source,

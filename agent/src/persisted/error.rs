@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use configstream_engine::settings::Source;
 use configstream_grpc::safe_file::OpenError;
 
-use super::{MAX_BYTES, MAX_CHANGES};
+use super::{MAX_BYTES, MAX_CHANGES, MAX_VALUES};
 use crate::run_dir::mend_write;
 
 /// Why a change cannot persist, or why those that did cannot be used.
@@ -42,6 +42,8 @@ pub enum PersistError {
     TooMany,
     /// The file would be too long.
     TooLong,
+    /// Its lists and maps would hold too many values.
+    TooManyValues,
     /// The layer is filled from elsewhere at each start.
     Layer(Source),
     /// A layer as a whole was to persist.
@@ -62,7 +64,7 @@ impl PersistError {
             Self::Unwritable { error, .. } => {
                 format!("{}; or do without --persist", mend_write(error))
             }
-            Self::TooMany | Self::TooLong => {
+            Self::TooMany | Self::TooLong | Self::TooManyValues => {
                 "put some of them into a configuration file, and unset them with --persist"
                     .to_owned()
             }
@@ -109,6 +111,10 @@ impl fmt::Display for PersistError {
             }
             Self::TooMany => write!(formatter, "{MAX_CHANGES} changes persist already"),
             Self::TooLong => write!(formatter, "all that persists may take {MAX_BYTES} bytes"),
+            Self::TooManyValues => write!(
+                formatter,
+                "all that persists may hold {MAX_VALUES} values, those of lists and maps included"
+            ),
             Self::Layer(source) => {
                 write!(
                     formatter,

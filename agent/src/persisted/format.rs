@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use configstream_engine::settings::{Key, Source};
+use configstream_engine::settings::{Key, Source, Value};
 use serde::{Deserialize, Serialize};
 
-use super::{Changes, Kept, MAX_BYTES, MAX_CHANGES, PersistError};
+use super::{Changes, Kept, MAX_BYTES, MAX_CHANGES, MAX_VALUES, PersistError};
 use crate::atomic_file;
 use crate::json::{self, Json};
 
@@ -75,6 +75,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Changes, &'static str> {
         return Err("its checksum does not fit its content");
     }
     let mut changes = Changes::new();
+    let mut values = 0;
     for line in lines[..lines.len() - last.len()].lines() {
         let line: Line<Json> = serde_json::from_str(line).map_err(|_| NO_CHANGE)?;
         let source = line.source.parse::<Source>();
@@ -85,14 +86,24 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Changes, &'static str> {
             when: humantime::parse_rfc3339(&line.when).map_err(|_| NO_CHANGE)?,
         };
         let key = Key::parse(&line.key).map_err(|_| NO_CHANGE)?;
+        values += values_in(&kept.value);
+        if values > MAX_VALUES || changes.len() == MAX_CHANGES {
+            return Err("it holds more than it can");
+        }
         if changes.insert((source, key), kept).is_some() {
             return Err("a key is in it twice");
         }
     }
-    if changes.len() > MAX_CHANGES {
-        return Err("it holds more changes than it can");
-    }
     Ok(changes)
+}
+
+/// How many values a value is: itself, and those in it.
+pub(super) fn values_in(value: &Value) -> u64 {
+    1 + match value {
+        Value::List(items) => items.iter().map(values_in).sum(),
+        Value::Map(map) => map.values().map(values_in).sum(),
+        _ => 0,
+    }
 }
 
 const FIRST_LINE: &str = "configstream persisted changes 1";

@@ -7,13 +7,10 @@ use std::sync::Arc;
 
 use serde_saphyr::granit_parser::{self, ErrorKind, Event, Marker, Options, Parser, ScalarStyle};
 
-use super::{FileError, Problem};
+use super::{Budget, FileError, Problem};
 
 /// How deep collections may nest. Far beyond what a setting can carry, far below what a stack can.
 pub const MAX_DEPTH: usize = 128;
-
-/// How many nodes a file may have, with every alias written out.
-pub const MAX_NODES: u64 = 1_000_000;
 
 /// A place in a file, both counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +67,8 @@ pub struct Node {
     pub content: Content,
     /// How many nodes it stands for, itself included.
     nodes: u64,
+    /// How many bytes the texts and keys of these have.
+    text_bytes: u64,
     /// How deep it nests: 0 for a scalar.
     depth: usize,
 }
@@ -114,10 +113,20 @@ impl Document {
     ///
     /// Broken YAML, a second document, a duplicate key, a key that is no text, an unknown tag, or one of the bounds.
     pub fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
+        Self::parse_within(path, text, &mut Budget::default())
+    }
+
+    /// The same, for one text of several that share a budget.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse); the bounds are those of all texts together.
+    pub fn parse_within(path: &Path, text: &str, budget: &mut Budget) -> Result<Self, FileError> {
         let mut options = Options::default();
         options.emit_comments = false;
         let mut builder = Builder {
             path,
+            budget,
             open: Vec::new(),
             anchors: HashMap::new(),
             root: None,
@@ -151,6 +160,7 @@ impl Document {
 /// Builds the tree from events. `open` is the path of collections that have not ended.
 struct Builder<'a> {
     path: &'a Path,
+    budget: &'a mut Budget,
     open: Vec<Open>,
     anchors: HashMap<usize, Arc<Node>>,
     root: Option<Arc<Node>>,
@@ -162,6 +172,7 @@ struct Open {
     tag: Option<Tag>,
     anchor: usize,
     nodes: u64,
+    text_bytes: u64,
     depth: usize,
     collection: Collection,
 }
@@ -186,6 +197,8 @@ impl Builder<'_> {
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
+                let text_bytes = text.len() as u64;
+                self.spend(position, 1, text_bytes)?;
                 let tag = self.tag(position, tag.as_deref())?;
                 let plain = style == ScalarStyle::Plain;
                 let content = Content::Scalar {
@@ -198,13 +211,17 @@ impl Builder<'_> {
                         tag,
                         content,
                         nodes: 1,
+                        text_bytes,
                         depth: 0,
                     },
                     anchor,
                 )?;
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
-                Some(node) => self.place(node, position)?,
+                Some(node) => {
+                    self.spend(position, node.nodes, node.text_bytes)?;
+                    self.place(node, position)?;
+                }
                 None => return Err(self.error(position, Problem::AliasOfItself)),
             },
             Event::SequenceStart(_, anchor, tag) => {
@@ -231,6 +248,7 @@ impl Builder<'_> {
                         position,
                         tag,
                         nodes,
+                        text_bytes,
                         depth,
                         ..
                     } = open;
@@ -240,6 +258,7 @@ impl Builder<'_> {
                             tag,
                             content,
                             nodes,
+                            text_bytes,
                             depth,
                         },
                         open.anchor,
@@ -261,11 +280,13 @@ impl Builder<'_> {
         if self.open.len() >= MAX_DEPTH {
             return Err(self.error(position, Problem::TooDeep { limit: MAX_DEPTH }));
         }
+        self.spend(position, 1, 0)?;
         self.open.push(Open {
             position,
             tag,
             anchor,
             nodes: 1,
+            text_bytes: 0,
             depth: 1,
             collection,
         });
@@ -288,12 +309,11 @@ impl Builder<'_> {
             self.root = Some(node);
             return Ok(());
         };
-        // An alias brings its whole subtree along, which the checks at its opening have not seen here.
-        open.nodes = open.nodes.saturating_add(node.nodes);
+        // What an alias stands for has been spent, so neither sum passes the budget.
+        open.nodes += node.nodes;
+        open.text_bytes += node.text_bytes;
+        // An alias brings its whole subtree along, which the check at its opening has not seen here.
         open.depth = open.depth.max(node.depth + 1);
-        if open.nodes > MAX_NODES {
-            return Err(self.error(position, Problem::TooManyNodes { limit: MAX_NODES }));
-        }
         if depth_above + node.depth > MAX_DEPTH {
             return Err(self.error(position, Problem::TooDeep { limit: MAX_DEPTH }));
         }
@@ -363,6 +383,11 @@ impl Builder<'_> {
             Collection::Mapping { key, .. } => key.as_ref().map(|(key, _)| &**key),
             Collection::Sequence(_) => None,
         })
+    }
+
+    fn spend(&mut self, position: Position, nodes: u64, text_bytes: u64) -> Result<(), FileError> {
+        let spent = self.budget.spend(nodes, text_bytes);
+        spent.map_err(|problem| self.error(position, problem))
     }
 
     fn error(&self, position: Position, problem: Problem) -> FileError {

@@ -119,10 +119,15 @@ pub enum Problem {
         /// The setting.
         key: String,
     },
-    /// Too many nodes, with aliases written out.
+    /// Too many nodes, with aliases written out, together with what was read before for the same purpose.
     TooManyNodes {
         /// The limit.
         limit: u64,
+    },
+    /// Too long texts and keys, likewise.
+    TooMuchText {
+        /// The limit.
+        limit_bytes: u64,
     },
     /// An alias inside what it refers to.
     AliasOfItself,
@@ -228,7 +233,11 @@ impl fmt::Display for Problem {
             ),
             Self::TooManyNodes { limit } => write!(
                 formatter,
-                "stands for more than {limit} values (aliases count each time they are used)"
+                "stands for more than {limit} values, together with what is read before it (aliases count each time they are used)"
+            ),
+            Self::TooMuchText { limit_bytes } => write!(
+                formatter,
+                "stands for more than {limit_bytes} bytes of keys and texts, together with what is read before it (aliases count each time they are used, and keys with their sections)"
             ),
             Self::AliasOfItself => {
                 formatter.write_str("an alias stands inside the node it refers to")
@@ -315,7 +324,9 @@ impl fmt::Display for Mend<'_> {
             }
             Problem::RootIsNoMapping => "write `key: value` lines",
             Problem::TooDeep { .. } | Problem::ValueTooDeep { .. } => "flatten it",
-            Problem::TooManyNodes { .. } => "write less, or use fewer aliases",
+            Problem::TooManyNodes { .. } | Problem::TooMuchText { .. } => {
+                "write less, or use fewer aliases"
+            }
             Problem::AliasOfItself => "write the value out",
             Problem::UnknownTag { .. } => {
                 "quote the text if it starts with `!`, or remove the tag; known are !duration, !map, !!str, !!bool, !!int, \

@@ -12,11 +12,12 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::Arc;
 
 use configstream_engine::settings::{Assignment, Key, Provenance, Value};
 
 use super::document::{Content, Document, Entry, Node, Position, Tag};
-use super::{FileError, Problem};
+use super::{Budget, FileError, Problem};
 use crate::known::Known;
 use crate::scalar::{self, Kind, ScalarError};
 
@@ -29,11 +30,25 @@ pub fn assignments(
     documents: &[(&Path, &Document)],
     known: &Known,
 ) -> Result<Vec<Assignment>, FileError> {
+    assignments_within(documents, known, &mut Budget::default())
+}
+
+/// The same, with what parsing these documents has left of a budget.
+///
+/// # Errors
+///
+/// As [`assignments`]; and the keys are too long, taken together.
+pub fn assignments_within(
+    documents: &[(&Path, &Document)],
+    known: &Known,
+    budget: &mut Budget,
+) -> Result<Vec<Assignment>, FileError> {
     let mut merged: BTreeMap<Key, Placed> = BTreeMap::new();
     for (path, document) in documents {
-        for (key, typed) in settings(path, document, known)? {
+        let shown: Arc<str> = path.display().to_string().into();
+        for (key, typed) in settings(path, document, known, budget)? {
             let place = Place {
-                path: (*path).to_owned(),
+                path: shown.clone(),
                 position: typed.position,
             };
             merged.insert(
@@ -70,10 +85,12 @@ pub(crate) fn settings(
     path: &Path,
     document: &Document,
     known: &Known,
+    budget: &mut Budget,
 ) -> Result<BTreeMap<Key, Typed>, FileError> {
     let mut flattening = Flattening {
         path,
         known,
+        budget,
         found: BTreeMap::new(),
         without_value: None,
     };
@@ -86,10 +103,12 @@ pub(crate) fn settings_and_nulls(
     path: &Path,
     document: &Document,
     known: &Known,
+    budget: &mut Budget,
 ) -> Result<(BTreeMap<Key, Typed>, Vec<Key>), FileError> {
     let mut flattening = Flattening {
         path,
         known,
+        budget,
         found: BTreeMap::new(),
         without_value: Some(BTreeMap::new()),
     };
@@ -125,6 +144,7 @@ pub(crate) fn lone_value(
     let mut flattening = Flattening {
         path,
         known,
+        budget: &mut Budget::default(),
         found: BTreeMap::new(),
         without_value: None,
     };
@@ -138,6 +158,7 @@ pub(crate) fn lone_value(
 struct Flattening<'a> {
     path: &'a Path,
     known: &'a Known,
+    budget: &'a mut Budget,
     found: BTreeMap<Key, Typed>,
     /// Keys that stand without a value, if that may be.
     without_value: Option<BTreeMap<Key, Position>>,
@@ -171,6 +192,9 @@ impl Flattening<'_> {
     /// Recursion is bounded by the depth of the document.
     fn section(&mut self, prefix: &str, entries: &[Entry]) -> Result<(), FileError> {
         for entry in entries {
+            // Its section once more: with deep sections, and aliases of them, keys can be most of what there is.
+            let spent = self.budget.spend(0, prefix.len() as u64 + 1);
+            spent.map_err(|problem| FileError::new(self.path, entry.position, problem))?;
             let path = if prefix.is_empty() {
                 entry.key.to_string()
             } else {
@@ -377,13 +401,13 @@ struct Placed {
 }
 
 struct Place {
-    path: std::path::PathBuf,
+    path: Arc<str>,
     position: Position,
 }
 
 impl Place {
     fn provenance(&self) -> Provenance {
-        Provenance::file(self.path.display().to_string(), self.position.line)
+        Provenance::file(self.path.clone(), self.position.line)
     }
 }
 
@@ -395,9 +419,7 @@ fn check_parents(merged: &BTreeMap<Key, Placed>) -> Result<(), FileError> {
                 let place = &above.place;
                 let other = format!(
                     "{}:{}:{}",
-                    place.path.display(),
-                    place.position.line,
-                    place.position.column
+                    place.path, place.position.line, place.position.column
                 );
                 let problem = Problem::KeyAndParent {
                     key: key.to_string(),
@@ -405,7 +427,7 @@ fn check_parents(merged: &BTreeMap<Key, Placed>) -> Result<(), FileError> {
                     other,
                 };
                 return Err(FileError::new(
-                    &placed.place.path,
+                    Path::new(&*placed.place.path),
                     placed.place.position,
                     problem,
                 ));

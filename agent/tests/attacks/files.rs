@@ -236,7 +236,6 @@ fn files_of(dir: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-#[ignore = "fails until this is mended: S2"]
 fn alias_bombs_over_many_files_are_refused_within_the_budget() {
     // What one reload may hold, by the operating guide.
     Attack::new().memory_mib(256).run(|target| {

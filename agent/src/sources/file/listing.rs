@@ -5,6 +5,7 @@
 //! them what editors and package managers leave behind: `.a.yaml.swp`, `.#a.yaml`, `#a.yaml#`, `a.yaml~`,
 //! `a.yaml.bak`. Folders within a folder are not looked into.
 
+use std::collections::BinaryHeap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -15,13 +16,13 @@ use std::time::{Duration, SystemTime};
 use configstream_engine::settings::Assignment;
 
 use crate::known::Known;
-use crate::yaml::{self, Document, FileError, Problem};
+use crate::yaml::{self, Budget, Document, FileError, Problem};
 
 /// The most files that are read.
 pub const MAX_FILES: usize = 1024;
 
 /// The most bytes that are read from all files together.
-pub const MAX_TOTAL_BYTES: u64 = 4 * yaml::MAX_FILE_BYTES;
+pub const MAX_TOTAL_BYTES: u64 = yaml::MAX_FILE_BYTES;
 
 /// What is in the files, in their order.
 pub(super) type Texts = Vec<(PathBuf, Arc<str>)>;
@@ -33,6 +34,10 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Texts, FileError> {
     for path in paths {
         let in_folder = path.is_dir();
         for file in files_of(path)? {
+            if texts.len() == MAX_FILES {
+                let limit = MAX_FILES;
+                return Err(FileError::whole(&file, Problem::TooManyFiles { limit }));
+            }
             let text = match yaml::read(&file) {
                 Ok(text) => text,
                 // It went after the folder was listed. A link to nothing is still there, and an error.
@@ -40,12 +45,6 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Texts, FileError> {
                 Err(error) => return Err(error),
             };
             total += text.len() as u64;
-            if texts.len() == MAX_FILES {
-                return Err(FileError::whole(
-                    &file,
-                    Problem::TooManyFiles { limit: MAX_FILES },
-                ));
-            }
             if total > MAX_TOTAL_BYTES {
                 let limit_bytes = MAX_TOTAL_BYTES;
                 return Err(FileError::whole(
@@ -61,13 +60,14 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Texts, FileError> {
 
 /// The settings of all files.
 pub(super) fn parse(texts: &Texts, known: &Known) -> Result<Vec<Assignment>, FileError> {
+    let mut budget = Budget::default();
     let documents: Vec<Document> = texts
         .iter()
-        .map(|(path, text)| Document::parse(path, text))
+        .map(|(path, text)| Document::parse_within(path, text, &mut budget))
         .collect::<Result<_, _>>()?;
     let paths = texts.iter().map(|(path, _)| path.as_path());
     let named: Vec<(&Path, &Document)> = paths.zip(&documents).collect();
-    yaml::assignments(&named, known)
+    yaml::assignments_within(&named, known, &mut budget)
 }
 
 /// The path itself, or the files of the folder that it names.
@@ -79,15 +79,18 @@ pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>, FileError> {
         let (kind, reason) = (error.kind(), error.to_string());
         FileError::whole(path, Problem::Unreadable { kind, reason })
     };
-    let mut files = Vec::new();
+    // The first by name, and one more, which tells that there are too many: a folder may hold millions.
+    let mut files = BinaryHeap::new();
     for entry in fs::read_dir(path).map_err(unreadable)? {
         let file = entry.map_err(unreadable)?.path();
         if is_configuration(&file) && !file.is_dir() {
             files.push(file);
+            if files.len() > MAX_FILES + 1 {
+                files.pop();
+            }
         }
     }
-    files.sort_unstable();
-    Ok(files)
+    Ok(files.into_sorted_vec())
 }
 
 /// Whether a file in a folder is one to read, by its name.
