@@ -96,6 +96,16 @@ impl Failure {
         self.exit
     }
 
+    /// The error in a line: what, why, and what to do.
+    #[must_use]
+    pub(crate) fn line(&self) -> String {
+        let parts = [": ", &self.why, "; ", &self.mend];
+        let shown = parts.chunks(2).filter(|part| !part[1].is_empty());
+        shown
+            .flatten()
+            .fold(self.what.clone(), |line, part| line + part)
+    }
+
     /// Writes the error into the log, for programs that read it.
     pub fn log(&self) {
         let Self { why, mend, .. } = self;

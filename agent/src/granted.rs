@@ -16,6 +16,7 @@
 //! | `config_stream.handshake_timeout` | [`Limits::handshake_timeout`] | the next handshake |
 //! | `config_stream.request_timeout` | [`Limits::request_timeout`] | the next request |
 //! | `config_stream.stall_timeout` | [`Limits::stall_timeout`] | all streams |
+//! | `credentials_overlap` | [`Limits::credentials_overlap`] | the next change of certificate or token |
 //! | `config_stream.keepalive_interval`, `.keepalive_timeout` | [`Limits::keepalive`] | the next connection |
 //!
 //! Zero is refused everywhere: a server that grants nothing serves nobody. So is a span of time below 100 ms (for the

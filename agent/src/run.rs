@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use self::layers::{Layers, restore};
 use self::signals::Signals;
-use self::upkeep::Upkeep;
+use self::upkeep::{Keeper, Seen, Upkeep};
 use crate::backend::Backend;
 use crate::credentials::Credentials;
 use crate::exit::{Exit, Failure};
@@ -167,6 +167,8 @@ impl Agent {
         // What persists was taken at run time, where a bad value is told and not taken: no reason not to start.
         own.take(&state);
         own.begin();
+        // Before they are read: what changes from here on is seen.
+        let seen = Seen::now(&run_dir);
         let credentials = Credentials::open_or_create(&run_dir)?;
         let (identity, token) = trust(&run_dir, &credentials)?;
 
@@ -265,7 +267,13 @@ impl Agent {
                 run_dir.address().display()
             );
         }
-        let upkeep = Upkeep::start(lock.claim().clone(), status.problems.clone());
+        let upkeep = Upkeep::start(Keeper {
+            run_dir: run_dir.clone(),
+            claim: lock.claim().clone(),
+            server: server.credentials(),
+            problems: status.problems.clone(),
+            seen,
+        });
         let upkeep = upkeep.map_err(no_thread)?;
         Ok(Self {
             engine,
@@ -308,8 +316,10 @@ impl Agent {
         self.status.line()
     }
 
-    /// Reads the configuration files again, and returns once it is decided what came of it; the log says what.
+    /// Reads certificate, token and configuration files again, and returns once it is decided what came of it; the log
+    /// says what.
     pub async fn reload(&self) {
+        self.upkeep.look().await;
         match &self.files {
             // Fails only if the agent stops meanwhile.
             Some(files) => drop(files.reload().await),

@@ -17,6 +17,7 @@
 //! | `configstream_file_healthy` | gauge | 1 if the newest content of the files is in force, else 0 |
 //! | `configstream_log_lines_dropped_total` | counter | lines of the log that nothing took, or that could not be written |
 //! | `configstream_run_directory_healthy` | gauge | 1 if the run directory is still this agent's, else 0 |
+//! | `configstream_credentials_healthy` | gauge | 1 if the certificate and the token that are on disk are in force, else 0 |
 //! | `configstream_refused_settings` | gauge | settings of the agent itself that are not as they have to be |
 
 use std::sync::OnceLock;
@@ -62,7 +63,7 @@ fn describe() {
     }
 }
 
-const GAUGES: [(&str, &str); 8] = [
+const GAUGES: [(&str, &str); 9] = [
     ("configstream_settings", "settings that win now"),
     ("configstream_sequence_id", "the newest sequence"),
     (
@@ -84,6 +85,10 @@ const GAUGES: [(&str, &str); 8] = [
     (
         "configstream_run_directory_healthy",
         "1 if the run directory is still this agent's, else 0: another agent has it, or it was removed",
+    ),
+    (
+        "configstream_credentials_healthy",
+        "1 if the certificate and the token that are on disk are in force, else 0",
     ),
     (
         "configstream_refused_settings",

@@ -74,9 +74,9 @@ pub use consumer::Consumer;
 pub use printable::{Printable, is_printable, printable};
 pub use server::{
     AUDIT_LOG, AdminBackend, AdminError, AgentReport, Applied, ChangeRequest, Conditions,
-    Difference, Edit, Explanation, HostStatus, Limits, Listener, Registration, Server,
-    ServerBounds, ServerBuilder, ServerHandle, ServerObserver, ServerStats, Sessions, SourceReport,
-    StreamReport, UnixTransport,
+    Difference, Edit, Explanation, HostStatus, Limits, Listener, Registration, Replaced, Server,
+    ServerBounds, ServerBuilder, ServerCredentials, ServerHandle, ServerObserver, ServerStats,
+    Sessions, SourceReport, StreamReport, UnixTransport,
 };
 pub use tls::{Identity, IdentityError};
 pub use token::{Token, TokenError};

@@ -11,6 +11,7 @@ mod builder;
 mod connections;
 mod core;
 mod cork;
+mod credentials;
 mod handle;
 mod handshakes;
 mod limits;
@@ -51,6 +52,7 @@ pub use self::admin::{
 pub use self::bounds::ServerBounds;
 pub use self::builder::ServerBuilder;
 pub use self::core::ServerStats;
+pub use self::credentials::{Replaced, ServerCredentials};
 pub use self::handle::{ServerHandle, ServerObserver};
 pub use self::limits::Limits;
 pub use self::registration::Registration;

@@ -10,6 +10,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, Resumption};
@@ -86,10 +87,17 @@ impl Identity {
     /// How a server with this identity shakes hands: it shows the certificate, and demands it.
     #[must_use]
     pub fn server_config(&self) -> ServerConfig {
+        self.server_config_beside(None)
+    }
+
+    /// The same, but until a moment that is given, clients may show another certificate instead.
+    pub(crate) fn server_config_beside(&self, before: Option<&(Self, Instant)>) -> ServerConfig {
+        let mut pin = self.pin();
+        pin.before = before.map(|(identity, until)| (identity.certificate.clone(), *until));
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .expect("the ring provider has cipher suites for TLS 1.3")
-            .with_client_cert_verifier(Arc::new(self.pin()))
+            .with_client_cert_verifier(Arc::new(pin))
             .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())
             .expect("`new` has checked that the key belongs to the certificate");
         config.alpn_protocols = vec![ALPN_H2.to_vec()];
@@ -121,6 +129,7 @@ impl Identity {
     fn pin(&self) -> Pin {
         Pin {
             certificate: self.certificate.clone(),
+            before: None,
             algorithms: self.provider.signature_verification_algorithms,
         }
     }
@@ -138,12 +147,19 @@ impl fmt::Debug for Identity {
 #[derive(Debug)]
 struct Pin {
     certificate: CertificateDer<'static>,
+    /// Accepted instead, until then.
+    before: Option<(CertificateDer<'static>, Instant)>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Pin {
     fn check(&self, presented: &CertificateDer<'_>) -> Result<(), rustls::Error> {
-        if presented.as_ref() == self.certificate.as_ref() {
+        let is_before = |(before, until): &(CertificateDer<'_>, Instant)| {
+            presented.as_ref() == before.as_ref() && Instant::now() < *until
+        };
+        if presented.as_ref() == self.certificate.as_ref()
+            || self.before.as_ref().is_some_and(is_before)
+        {
             Ok(())
         } else {
             Err(rustls::Error::InvalidCertificate(
@@ -152,7 +168,7 @@ impl Pin {
         }
     }
 
-    /// The proof of possession. `presented` has passed `check`, so its key is the pinned one.
+    /// The proof of possession. `presented` has passed `check`, so its key is one that is pinned.
     fn check_signature(
         &self,
         message: &[u8],

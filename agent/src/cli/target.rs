@@ -1,6 +1,8 @@
 //! The agent that a verb talks to.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use configstream_grpc::{Address, Client, ConnectError, Connector};
 use tonic::{Code, Status};
@@ -62,18 +64,44 @@ impl Target {
         Ok(Connector::new(self.address()?, &identity, token))
     }
 
-    /// Connects to it.
+    /// Connects to it. Credentials that have just been replaced are read again until the agent has taken them, too.
     ///
     /// # Errors
     ///
-    /// Certificate or token cannot be used, or nobody answers.
+    /// Certificate or token cannot be used, or no agent answers.
     pub async fn connect(&self) -> Result<Client, Failure> {
-        self.connector()?
-            .connect()
-            .await
-            .map_err(|error| unreachable(&error))
+        loop {
+            match self.connector()?.connect().await {
+                Err(error) if error.is_untrusted() && self.credentials_are_new() => {}
+                Err(error) => return Err(unreachable(&error)),
+                // Only a call tells whether the token is good.
+                Ok(client) if self.credentials_are_new() => match client.status().await {
+                    Err(status) if status.code() == Code::Unauthenticated => {}
+                    _ => return Ok(client),
+                },
+                Ok(client) => return Ok(client),
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+
+    /// Whether certificate or token were put there so lately that a running agent may not have read them.
+    fn credentials_are_new(&self) -> bool {
+        let Ok(dir) = self.run_dir() else {
+            return false;
+        };
+        [dir.certificate(), dir.token()].iter().any(|path| {
+            let changed = path.metadata().map_or(0, |found| found.ctime());
+            let changed = Duration::from_secs(u64::try_from(changed).unwrap_or(0));
+            let since = (SystemTime::UNIX_EPOCH + changed).elapsed();
+            since.is_ok_and(|since| since < TAKEN_WITHIN)
+        })
     }
 }
+
+/// An agent looks for a new certificate every second; the time of a change counts in seconds here.
+const TAKEN_WITHIN: Duration = Duration::from_secs(3);
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// The failure for an agent that cannot be connected to.
 pub(crate) fn unreachable(error: &ConnectError) -> Failure {
@@ -94,7 +122,7 @@ pub(crate) fn refused(what: &str, status: &Status) -> Failure {
         ),
         Code::Unauthenticated => (
             Exit::Refused,
-            "the token is another agent's; say which run directory with --run-dir",
+            "the token is another agent's, or was replaced this second; try again, or say which run directory with --run-dir",
         ),
         Code::Unavailable | Code::Unknown | Code::Cancelled => (
             Exit::Unreachable,

@@ -23,7 +23,7 @@ pub(super) struct Rule {
 pub(super) const LOG_LEVEL: &str = "log_level";
 
 /// In the order in which they apply: switching the registry off resets the rest of [`Sessions`].
-pub(super) const RULES: [Rule; 16] = [
+pub(super) const RULES: [Rule; 17] = [
     Rule {
         key: LOG_LEVEL,
         holds_for: "the next event",
@@ -151,6 +151,15 @@ pub(super) const RULES: [Rule; 16] = [
         demand: a_span,
         read: |value, mut granted| {
             granted.limits = granted.limits.stall_timeout(span(value)?);
+            Some(granted)
+        },
+    },
+    Rule {
+        key: "credentials_overlap",
+        holds_for: "the next change of certificate or token",
+        demand: a_span,
+        read: |value, mut granted| {
+            granted.limits = granted.limits.credentials_overlap(span(value)?);
             Some(granted)
         },
     },

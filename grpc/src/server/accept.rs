@@ -21,7 +21,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -71,7 +70,6 @@ impl From<UnixListener> for Listener {
 /// What every connection of a server needs.
 pub(crate) struct Acceptor<S: Resolution> {
     pub(crate) core: Arc<Core<S>>,
-    pub(crate) tls: TlsAcceptor,
     pub(crate) routes: Routes,
     /// No new connections; those there are finish their requests.
     pub(crate) closing: CancellationToken,
@@ -158,8 +156,9 @@ impl<S: Resolution> Acceptor<S> {
         handshake: UnderWay,
     ) -> Option<Prefaced<TlsStream<T>>> {
         let limit = self.core.bounds.granted().limits.handshake_timeout;
+        let tls = self.core.credentials.tls();
         let shaken = tokio::select! {
-            shaken = timeout(limit, preface::shake(&self.tls, stream)) => shaken
+            shaken = timeout(limit, preface::shake(&tls, stream)) => shaken
                 .unwrap_or_else(|_| Err(io::Error::other(format!("it took longer than {limit:?}")))),
             () = handshake.given_away() => {
                 Err(io::Error::other("of too many at a time it was the oldest"))
@@ -226,7 +225,7 @@ impl<S: Resolution> Acceptor<S> {
     ) -> impl Future<Output = Result<http::Response<Outgoing<S>>, Infallible>> + Send + use<S> {
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path();
-        let admitted = auth::admit(&self.core.token, path, &parts.headers);
+        let admitted = auth::admit(&self.core.credentials, path, &parts.headers);
         let streams = path == STREAM_CONFIG_EVENTS;
         let limit = self.core.bounds.granted().limits.request_timeout;
         let link = &over.connection.link;

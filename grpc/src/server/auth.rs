@@ -3,17 +3,21 @@
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
+use crate::server::credentials::ServerCredentials;
 use crate::status::Refusal;
-use crate::token::Token;
 
 /// Whether a request for `path` with `headers` may reach a handler.
-pub(crate) fn admit(token: &Token, path: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+pub(crate) fn admit(
+    credentials: &ServerCredentials,
+    path: &str,
+    headers: &HeaderMap,
+) -> Result<(), Refusal> {
     if path == OPEN_TO_ALL {
         return Ok(());
     }
     match headers.get(AUTHORIZATION) {
         None => Err(Refusal::NoToken),
-        Some(value) if token.is_presented_by(value.as_bytes()) => Ok(()),
+        Some(value) if credentials.accept(value.as_bytes()) => Ok(()),
         Some(_) => Err(Refusal::WrongToken),
     }
 }
@@ -23,13 +27,29 @@ const OPEN_TO_ALL: &str = "/datadog.api.v1.Agent/GetHostname";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::bounds::ServerBounds;
+    use crate::tls::Identity;
+    use crate::token::Token;
+    use crate::{Limits, Sessions};
+
+    fn credentials(token: &Token) -> ServerCredentials {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default()
+            .self_signed(&key)
+            .unwrap();
+        let pem = certificate.pem() + &key.serialize_pem();
+        let identity = Identity::from_pem(pem.as_bytes()).unwrap();
+        let bounds = ServerBounds::new(Limits::default(), Sessions::default());
+        ServerCredentials::new(identity, token.clone(), bounds)
+    }
 
     #[test]
     fn only_the_host_name_is_open_to_all() {
         let token = Token::parse(&"ab".repeat(32)).unwrap();
+        let credentials = credentials(&token);
         let nothing = HeaderMap::new();
         assert_eq!(
-            admit(&token, "/datadog.api.v1.Agent/GetHostname", &nothing),
+            admit(&credentials, "/datadog.api.v1.Agent/GetHostname", &nothing),
             Ok(())
         );
         for path in [
@@ -38,18 +58,19 @@ mod tests {
             "/",
             "",
         ] {
-            assert_eq!(admit(&token, path, &nothing), Err(Refusal::NoToken));
+            assert_eq!(admit(&credentials, path, &nothing), Err(Refusal::NoToken));
         }
     }
 
     #[test]
     fn the_first_authorization_counts() {
         let token = Token::parse(&"ab".repeat(32)).unwrap();
+        let credentials = credentials(&token);
         let mut headers = HeaderMap::new();
         headers.append(AUTHORIZATION, token.to_authorization());
-        assert_eq!(admit(&token, "/", &headers), Ok(()));
+        assert_eq!(admit(&credentials, "/", &headers), Ok(()));
         headers.insert(AUTHORIZATION, "Bearer no".parse().unwrap());
         headers.append(AUTHORIZATION, token.to_authorization());
-        assert_eq!(admit(&token, "/", &headers), Err(Refusal::WrongToken));
+        assert_eq!(admit(&credentials, "/", &headers), Err(Refusal::WrongToken));
     }
 }

@@ -29,6 +29,7 @@ use crate::server::session::Sessions;
 /// | [`Limits::streams`] | the next stream |
 /// | [`Limits::stall_timeout`] | all streams and connections, at once; as the time for a ping's answer, as `keepalive` |
 /// | [`Limits::streams_per_connection`], [`Limits::ring_capacity`], [`Limits::keepalive`], [`Limits::header_bytes`], [`Limits::send_buffer_bytes`] | connections whose handshake ends from now on |
+/// | [`Limits::credentials_overlap`] | the next change of certificate or token |
 /// | [`Limits::request_bytes`], [`Limits::event_bytes`] | nobody: stay as the server was built |
 ///
 /// ```no_run

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use configstream_engine::Engine;
 use configstream_engine::settings::Resolution;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +16,7 @@ use crate::server::admin::AdminBackend;
 use crate::server::bounds::ServerBounds;
 use crate::server::budget::{Budget, REPLY_BYTES, REQUEST_BYTES};
 use crate::server::core::Core;
+use crate::server::credentials::ServerCredentials;
 use crate::server::limits::Limits;
 use crate::server::registry::Registry;
 use crate::server::routes::routes;
@@ -90,6 +90,7 @@ impl<S: Resolution> ServerBuilder<S> {
     pub fn build(self) -> Server<S> {
         let telemetry = Arc::new(Telemetry::new());
         let bounds = ServerBounds::new(self.limits.clone(), self.sessions);
+        let credentials = ServerCredentials::new(self.identity, self.token, bounds.clone());
         let core = Arc::new(Core {
             engine: self.engine,
             encoder: Encoder::new(self.origin, self.limits.event_bytes),
@@ -98,7 +99,7 @@ impl<S: Resolution> ServerBuilder<S> {
             admin: self.admin,
             bounds,
             request_bytes: self.limits.request_bytes,
-            token: self.token,
+            credentials,
             hostname: self.hostname,
             handshakes: Default::default(),
             connections: Default::default(),
@@ -115,7 +116,6 @@ impl<S: Resolution> ServerBuilder<S> {
         });
         let (health, routes) = routes(&core);
         let acceptor = Acceptor {
-            tls: TlsAcceptor::from(Arc::new(self.identity.server_config())),
             core,
             routes,
             closing: CancellationToken::new(),

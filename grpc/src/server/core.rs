@@ -14,12 +14,12 @@ use crate::server::admin::AdminBackend;
 use crate::server::bounds::ServerBounds;
 use crate::server::budget::Budget;
 use crate::server::connections::{Connections, Link};
+use crate::server::credentials::ServerCredentials;
 use crate::server::handshakes::Handshakes;
 use crate::server::peer::Peer;
 use crate::server::registry::Registry;
 use crate::server::service::{Connection, Over};
 use crate::server::sparing::Sparing;
-use crate::token::Token;
 
 /// One server, behind all of its connections.
 pub(crate) struct Core<S: Resolution> {
@@ -31,7 +31,7 @@ pub(crate) struct Core<S: Resolution> {
     pub(crate) bounds: ServerBounds,
     /// As large as a request message may be.
     pub(crate) request_bytes: usize,
-    pub(crate) token: Token,
+    pub(crate) credentials: ServerCredentials,
     pub(crate) hostname: String,
     pub(crate) handshakes: Handshakes,
     pub(crate) connections: Connections,

@@ -13,6 +13,7 @@ use tonic_health::server::HealthReporter;
 use crate::server::accept::Acceptor;
 use crate::server::bounds::ServerBounds;
 use crate::server::core::{Core, ServerStats};
+use crate::server::credentials::ServerCredentials;
 use crate::server::routes::services;
 use crate::server::session::AgentReport;
 use crate::status::Refusal;
@@ -92,6 +93,12 @@ impl<S: Resolution> ServerHandle<S> {
     #[must_use]
     pub fn bounds(&self) -> ServerBounds {
         self.acceptor.core.bounds.clone()
+    }
+
+    /// The certificate and the token of the server, to be replaced while it runs.
+    #[must_use]
+    pub fn credentials(&self) -> ServerCredentials {
+        self.acceptor.core.credentials.clone()
     }
 
     /// A view of the figures that can be kept apart from the handle.

@@ -30,6 +30,7 @@ pub struct Limits {
     pub(crate) request_bytes: usize,
     pub(crate) event_bytes: usize,
     pub(crate) send_buffer_bytes: usize,
+    pub(crate) credentials_overlap: Duration,
 }
 
 impl Limits {
@@ -59,6 +60,9 @@ impl Limits {
     pub const DEFAULT_EVENT_BYTES: usize = 128 * 1024 * 1024;
     /// Default of [`send_buffer_bytes`](Self::send_buffer_bytes).
     pub const DEFAULT_SEND_BUFFER_BYTES: usize = 16 * 1024;
+
+    /// Default of [`credentials_overlap`](Self::credentials_overlap).
+    pub const DEFAULT_CREDENTIALS_OVERLAP: Duration = Duration::from_secs(5 * 60);
 
     /// What a stream whose reader has stopped makes the server hold at most, with the default
     /// [`send_buffer_bytes`](Self::send_buffer_bytes) and on a connection of its own: buffers of the transport, and a piece of
@@ -159,6 +163,13 @@ impl Limits {
         self
     }
 
+    /// For how long the certificate and the token before are accepted, too, once a server has been given others: see
+    /// [`ServerCredentials`](crate::ServerCredentials).
+    pub fn credentials_overlap(mut self, overlap: Duration) -> Self {
+        self.credentials_overlap = overlap;
+        self
+    }
+
     /// How much one stream may have waiting in the transport, beyond the frame being handed over. 0 counts as 1, and more than
     /// 4 GiB as that.
     pub fn send_buffer_bytes(mut self, size: usize) -> Self {
@@ -194,6 +205,7 @@ impl Default for Limits {
             request_bytes: Self::DEFAULT_REQUEST_BYTES,
             event_bytes: Self::DEFAULT_EVENT_BYTES,
             send_buffer_bytes: Self::DEFAULT_SEND_BUFFER_BYTES,
+            credentials_overlap: Self::DEFAULT_CREDENTIALS_OVERLAP,
         }
     }
 }
