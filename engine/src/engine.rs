@@ -9,6 +9,7 @@ use crate::{
     mailbox::Mailbox,
     panics::FirstPanic,
     registry::Registry,
+    reservation::Attempts,
     ring::ring,
     sequence::{Epoch, Sequence},
     state::{Replica, State, Transition},
@@ -26,8 +27,9 @@ use crate::{
 /// [`close`](Self::close) does, unless its thread is panicking already.
 ///
 /// # Progress
-/// [`publish`](Self::publish) is lock-free: of publishers that meet, one always commits; one of them distributes for
-/// all, and none waits. [`head`](Self::head) is wait-free.
+/// [`publish`](Self::publish) is lock-free: of publishers that meet, one always commits, and one of them distributes for all.
+/// None waits for another, but for one that has lost attempts worth 256 updates and has reserved the head: the others give it
+/// 250 ms, and up to 4 s if it needs longer than that, and then go on. [`head`](Self::head) is wait-free.
 ///
 /// # Examples
 ///
@@ -115,6 +117,11 @@ impl<S: State> Engine<S> {
     /// # Progress
     /// Lock-free. Costs one `apply` per attempt, and for the thread that distributes, O(subscriptions × updates).
     ///
+    /// Attempts are bounded. One whose change makes n updates computes it at most 256 / (n + 1) times, rounded up, while others
+    /// are faster. Then it reserves the head, and others wait for it: for 250 ms, and for twice as long, up to 4 s, each time
+    /// that this did not suffice. So a change that takes less than 4 s is computed at most five times more. Waiting blocks the
+    /// thread.
+    ///
     /// # Errors
     /// The state's rejection, the sequence limit, or a closed engine; nothing changes then.
     ///
@@ -130,7 +137,8 @@ impl<S: State> Engine<S> {
     /// snapshot ever shows half of it. A round that does not fit a ring whole does not enter it.
     ///
     /// # Progress
-    /// As [`publish`](Self::publish); an attempt applies every change.
+    /// As [`publish`](Self::publish); an attempt applies every change. A batch of 255 or more that loses to another publisher
+    /// reserves the head for its second attempt.
     ///
     /// # Errors
     /// As [`publish`](Self::publish); the first rejection rejects the batch.
@@ -431,8 +439,27 @@ impl<S: State> Core<S> {
         &self,
         draft: impl Fn(&Version<S>) -> Result<Draft<S>, E>,
     ) -> Result<Committed, Refusal<E>> {
+        let mut attempts = Attempts::default();
+        let committed = self.attempt(&mut attempts, draft);
+        if let Some(reserved) = attempts.end() {
+            // It was refused. What is reserved still links to the version before.
+            drop(reserved);
+            self.distributor.distribute(&self.head, None);
+        }
+        committed
+    }
+
+    #[inline]
+    fn attempt<E>(
+        &self,
+        attempts: &mut Attempts,
+        draft: impl Fn(&Version<S>) -> Result<Draft<S>, E>,
+    ) -> Result<Committed, Refusal<E>> {
         loop {
-            let head = self.head.load();
+            let mut head = self.head.load();
+            if head.reservation.is_some() || attempts.must_reserve() {
+                head = self.wait_or_reserve(head, attempts);
+            }
             if head.is_closed() {
                 return Err(Refusal::Closed);
             }
@@ -444,6 +471,8 @@ impl<S: State> Core<S> {
             let next = Version::after(&head, draft, linked);
             let next = Arc::new(next.ok_or(Refusal::Exhausted)?);
             if self.head.compare_exchange(&head, next.clone()) {
+                // Before distribution, which may take long, and needs no reservation.
+                drop(attempts.end());
                 let before = Before {
                     version: head,
                     cut: !linked,
@@ -457,6 +486,33 @@ impl<S: State> Core<S> {
                     position: next.position,
                 });
             }
+            attempts.lose(updates);
+        }
+    }
+
+    /// The head to attempt on: not one that another publisher has reserved, unless patience is over; and reserved by this
+    /// publisher, if it has lost too much. Lock-free, but for the wait.
+    #[cold]
+    fn wait_or_reserve(
+        &self,
+        mut head: Arc<Version<S>>,
+        attempts: &mut Attempts,
+    ) -> Arc<Version<S>> {
+        loop {
+            let theirs = head.reservation.as_ref();
+            let waited = theirs.is_some_and(|theirs| attempts.wait_for(theirs));
+            if !waited {
+                if head.is_closed() || !attempts.must_reserve() {
+                    return head;
+                }
+                let reservation = attempts.reservation();
+                let reserved = Arc::new(head.reserved(reservation.clone()));
+                if self.head.compare_exchange(&head, reserved.clone()) {
+                    attempts.begin(reservation);
+                    return reserved;
+                }
+            }
+            head = self.head.load();
         }
     }
 

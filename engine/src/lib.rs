@@ -75,6 +75,7 @@ pub mod model;
 mod panics;
 mod reader;
 mod registry;
+mod reservation;
 #[allow(unsafe_code)] // the ring itself
 mod ring;
 mod sequence;

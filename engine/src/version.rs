@@ -20,6 +20,7 @@ use smallvec::SmallVec;
 use crate::{
     memo::Memo,
     panics::FirstPanic,
+    reservation::Reservation,
     sequence::{Epoch, Sequence},
     shared::Shared,
     state::State,
@@ -42,6 +43,8 @@ pub struct Version<S: State> {
     /// How many of the ordinals up to this one went to versions that needed a snapshot: nobody gets them as updates.
     pub(crate) forced: u64,
     pub(crate) needs_snapshot: bool,
+    /// Of the publisher that made this version to attempt on it: others wait for the end of that.
+    pub(crate) reservation: Option<Arc<Reservation>>,
     /// Until it is taken: see [`take_step`](Self::take_step).
     step: TryMutex<Step<S>>,
 }
@@ -105,6 +108,7 @@ impl<S: State> Version<S> {
             position: 0,
             forced: 0,
             needs_snapshot: false,
+            reservation: None,
             step: TryMutex::new(Step::default()),
         }
     }
@@ -131,6 +135,7 @@ impl<S: State> Version<S> {
             position: previous.position + spent.max(1),
             forced: previous.forced + if draft.needs_snapshot { spent } else { 0 },
             needs_snapshot: draft.needs_snapshot,
+            reservation: None,
             state: draft.state,
             step: TryMutex::new(Step {
                 previous: linked.then(|| previous.clone()),
@@ -143,6 +148,20 @@ impl<S: State> Version<S> {
             }),
         };
         Some(version)
+    }
+
+    /// This version again, reserved. Subscribers cannot tell the two apart.
+    pub(crate) fn reserved(self: &Arc<Self>, reservation: Arc<Reservation>) -> Self {
+        let draft = Draft {
+            state: self.state.clone(),
+            updates: Vec::new(),
+            needs_snapshot: false,
+            labels: Labels::Next,
+            closed: false,
+        };
+        let mut version = Self::after(self, draft, true).expect("no sequence is spent");
+        version.reservation = Some(reservation);
+        version
     }
 
     /// What led to this version; nothing if it was taken before, or another thread is taking it.

@@ -5,8 +5,10 @@
 //!   to skip looks at that, and drops the subscription.
 //! * **A round that does not fit enters no ring in part.** A batch larger than a ring always costs that subscription a
 //!   snapshot, however empty the ring is. Capacity should exceed the largest batch that is to arrive as updates.
-//! * **Publishing is lock-free, not wait-free.** A publisher may lose the compare-and-swap again and again, while others
-//!   win. And the one that holds the role distributes what others commit meanwhile: under steady contention one
+//! * **Publishing is lock-free, not wait-free.** A publisher may lose the compare-and-swap while others win. How often is
+//!   bounded: once it has lost attempts worth 256 updates, it reserves the head, and others wait for it, by blocking. They wait
+//!   for 250 ms, and for twice as long each time that this does not suffice, up to 4 s: a publisher that is stopped meanwhile
+//!   delays them by that, and a change that takes longer to apply than 4 s may starve. And the one that holds the role distributes what others commit meanwhile: under steady contention one
 //!   publisher's call can go on for as long as the others do. None of the others waits for it. Dropping a subscription can
 //!   be that call: the one that finds that departed subscriptions take more memory than live ones sweeps, which is a round.
 //! * **Departed subscriptions linger until the next round**, but never take more memory than the live ones: rings count in full

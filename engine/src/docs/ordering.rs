@@ -183,6 +183,22 @@
 //! publisher takes neither. What this cannot speak for is foreign code that a publisher runs (wakers, the drops of
 //! states and updates), and the allocator, in whose locks a reader may stop.
 //!
+//! # Race 11: the end of a reservation against a publisher that waits for it
+//!
+//! A publisher that has lost too often makes a version that differs from the head in nothing but a *reservation*, by the usual
+//! compare-and-swap, and attempts on top of it. Who loads that version as the head waits for the end of the reservation.
+//!
+//! *Claim*: the end wakes all who wait, and those who come later do not wait.
+//!
+//! The end stores `over`, then takes the stack of wakers. A publisher pushes its waker, then reads `over`. Push and take are
+//! read-modify-writes of one word, so they have an order. **Push first**: the take finds the waker. **Take first**: the push reads
+//! what the take wrote, Acquire, and so the publisher reads `over` as stored before it, and does not park.
+//!
+//! *What breaks it*: `over` read before the push, or stored after the take; no end when the attempt is refused.
+//!
+//! Attempts that others began before the reservation fail, since it has changed the head. An attempt that outlasts the patience
+//! of others fails as any other does.
+//!
 //! # What is proved, and what is not
 //!
 //! Each claim is a `loom` model that runs this very code (`loom-tests/`), and each "what breaks it" is a seeded fault that
