@@ -52,6 +52,10 @@ const _: () = assert!(
         <= SHUTDOWN_DEADLINE.as_millis()
 );
 
+/// After how many turns of tasks a thread looks which sockets have something, if there is always a task to run. Where peers flood
+/// their connections, a request of another one waits that long to be seen at all: with tokio's 61, a fifth of a second.
+const TURNS_PER_LOOK: u32 = 8;
+
 /// How an agent is to run.
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "programs build it")]
@@ -81,6 +85,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     open_files::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .event_interval(TURNS_PER_LOOK)
         .build()
         .map_err(|error| {
             Failure::new(

@@ -18,9 +18,9 @@ use crate::heartbeat::{Heartbeat, connector, enter};
 use crate::support::{Agent, PATIENCE, program};
 
 /// What the 99th percentile of delays may always be: with two cores for the agent, the attackers, the good client and all
-/// else that runs on the machine, the scheduler alone makes a beat some 100 ms late. What the suite looks for is a stop: an
-/// agent that freezes, or whose changes wait for a peer, is late by seconds.
-pub(crate) const DELAY_FLOOR: Duration = Duration::from_secs(1);
+/// else that runs on the machine, and programs that are not optimised, the scheduler alone makes a beat some 100 ms late, and
+/// under load several times that. What the suite looks for is a stop: an agent that freezes, or whose changes wait for a peer.
+pub(crate) const DELAY_FLOOR: Duration = Duration::from_secs(2);
 
 /// Or so many times the calm one.
 const DELAY_RATIO: u32 = 10;

@@ -158,7 +158,7 @@ impl<S: Resolution> Acceptor<S> {
         let limit = self.core.bounds.granted().limits.handshake_timeout;
         let tls = self.core.credentials.tls();
         let shaken = tokio::select! {
-            shaken = timeout(limit, preface::shake(&tls, stream)) => shaken
+            shaken = timeout(limit, self.core.handshakes.in_turn(preface::shake(&tls, stream))) => shaken
                 .unwrap_or_else(|_| Err(io::Error::other(format!("it took longer than {limit:?}")))),
             () = handshake.given_away() => {
                 Err(io::Error::other("of too many at a time it was the oldest"))

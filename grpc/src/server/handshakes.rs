@@ -3,16 +3,26 @@
 //! When there is no room, the oldest gives way to the newest. To refuse the newest would let peers that connect and say
 //! nothing keep everybody out for as long as a handshake may take, over and over. A good handshake takes milliseconds, so
 //! it is the oldest only where as many strangers as there are places come in that time.
+//!
+//! A handshake costs the server signatures and key exchanges before it knows its peer. Handshakes go on in turn, so few at a
+//! time that there is always a thread for the connections that are trusted, however many strangers knock.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::ready;
+use std::thread;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// Who is shaking hands.
-#[derive(Default)]
-pub(crate) struct Handshakes(Arc<Mutex<Table>>);
+pub(crate) struct Handshakes {
+    table: Arc<Mutex<Table>>,
+    turns: Semaphore,
+}
 
 #[derive(Default)]
 struct Table {
@@ -28,11 +38,40 @@ pub(crate) struct UnderWay {
     given_away: CancellationToken,
 }
 
+impl Default for Handshakes {
+    fn default() -> Self {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        Self::with_turns((threads / 2).max(1))
+    }
+}
+
 impl Handshakes {
+    /// With work on so many handshakes at a time.
+    fn with_turns(turns: usize) -> Self {
+        Self {
+            table: Arc::default(),
+            turns: Semaphore::new(turns),
+        }
+    }
+
+    /// Does the work of a handshake in turn: each time that there is something to do for it, others may have to go first.
+    pub(crate) async fn in_turn<F: Future>(&self, handshake: F) -> F::Output {
+        let mut handshake = pin!(handshake);
+        let mut turn = pin!(self.turns.acquire());
+        poll_fn(|cx| {
+            // Never closed.
+            let _turn = ready!(turn.as_mut().poll(cx));
+            let polled = handshake.as_mut().poll(cx);
+            turn.set(self.turns.acquire());
+            polled
+        })
+        .await
+    }
+
     /// A place among `limit`, but at least one; the oldest handshakes lose theirs if they have to.
     pub(crate) fn begin(&self, limit: usize) -> UnderWay {
         let given_away = CancellationToken::new();
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         while table.under_way.len() >= limit.max(1) {
             if let Some((_, oldest)) = table.under_way.pop_first() {
                 oldest.cancel();
@@ -42,7 +81,7 @@ impl Handshakes {
         table.begun += 1;
         table.under_way.insert(number, given_away.clone());
         UnderWay {
-            table: self.0.clone(),
+            table: self.table.clone(),
             number,
             given_away,
         }
@@ -50,7 +89,7 @@ impl Handshakes {
 
     /// The older half loses its places: something that handshakes take has run out. The answer is how many did.
     pub(crate) fn give_way(&self) -> usize {
-        let mut table = self.0.lock();
+        let mut table = self.table.lock();
         let half = table.under_way.len().div_ceil(2);
         for _ in 0..half {
             if let Some((_, oldest)) = table.under_way.pop_first() {
@@ -62,7 +101,7 @@ impl Handshakes {
 
     /// How many there are now.
     pub(crate) fn count(&self) -> usize {
-        self.0.lock().under_way.len()
+        self.table.lock().under_way.len()
     }
 }
 
@@ -81,12 +120,31 @@ impl Drop for UnderWay {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
+    use std::task::{Context, Poll, Waker};
+
     use futures_util::FutureExt;
 
     use super::*;
 
     fn is_given_away(handshake: &UnderWay) -> bool {
         handshake.given_away().now_or_never().is_some()
+    }
+
+    #[test]
+    fn work_on_handshakes_is_done_in_turn_and_one_that_waits_holds_no_turn() {
+        let handshakes = Handshakes::with_turns(1);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut silent = pin!(handshakes.in_turn(pending::<()>()));
+        assert!(silent.as_mut().poll(&mut cx).is_pending());
+        // While another is worked on, the next one waits; then it has its turn.
+        let mut next = pin!(handshakes.in_turn(ready(2)));
+        let first = handshakes.in_turn(poll_fn(|cx| {
+            assert!(next.as_mut().poll(cx).is_pending());
+            Poll::Ready(1)
+        }));
+        assert_eq!(Box::pin(first).as_mut().poll(&mut cx), Poll::Ready(1));
+        assert_eq!(next.as_mut().poll(&mut cx), Poll::Ready(2));
     }
 
     #[test]
