@@ -44,6 +44,7 @@ pub use self::follow::{RefusedSettings, follow};
 use self::rules::{LOG_LEVEL, RULES, Rule};
 use crate::exit::{Exit, Failure};
 use crate::log;
+use crate::open_files;
 use crate::secrets::{SECRET_KEYS, Secrets};
 
 /// What the agent lives by.
@@ -63,7 +64,7 @@ impl Default for Granted {
     fn default() -> Self {
         Self {
             sessions: Sessions::default(),
-            limits: Limits::default(),
+            limits: Limits::default().descriptors(open_files::for_streams()),
             log_level: LevelFilter::INFO,
             keepalive: (
                 Limits::DEFAULT_KEEPALIVE_INTERVAL,

@@ -38,6 +38,7 @@ use tokio::task::spawn_blocking;
 use crate::status::StatusSource;
 
 pub use guard::Hosts;
+pub(crate) use serve::CONNECTIONS;
 pub use serve::{Grants, serve};
 
 /// The routes of the HTTP port.

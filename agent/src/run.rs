@@ -250,7 +250,10 @@ impl Agent {
             .map_or_else(|_| options.http.clone(), |address| address.to_string());
         let hosts = http::Hosts::of(&http_listener, &options.http);
         let app = http::router(status.clone(), metrics, hosts);
-        let grants = http::Grants::default();
+        let grants = http::Grants {
+            descriptors: open_files::for_http(),
+            ..http::Grants::default()
+        };
         let http = tokio::spawn(http::serve(http_listener, app, grants, flagged(stopped)));
 
         let files = match options.files.as_slice() {

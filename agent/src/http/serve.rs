@@ -4,6 +4,7 @@
 //! has been here longest makes room: an answer takes milliseconds, and who needs longer than 64 others do is in no hurry.
 
 use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ use tokio::time::{sleep, timeout};
 pub struct Grants {
     /// Connections at a time. One more cuts the oldest.
     pub connections: usize,
+    /// Connections are served on file descriptors below this number. One beyond it is hung up on, and the oldest with it.
+    pub descriptors: usize,
     /// How long a connection may take from the first byte asked to the last one answered.
     pub patience: Duration,
 }
@@ -29,11 +32,15 @@ pub struct Grants {
 impl Default for Grants {
     fn default() -> Self {
         Self {
-            connections: 64,
+            connections: CONNECTIONS,
+            descriptors: usize::MAX,
             patience: Duration::from_secs(10),
         }
     }
 }
+
+/// How many connections there may be by default.
+pub(crate) const CONNECTIONS: usize = 64;
 
 /// Answers until `stopped`, then finishes what is under way.
 pub async fn serve(
@@ -55,10 +62,15 @@ pub async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 open.retain(|connection| !connection.is_finished());
-                if open.len() >= grants.connections
+                let descriptor = usize::try_from(stream.as_raw_fd());
+                let fits = descriptor.is_ok_and(|number| number < grants.descriptors);
+                if (open.len() >= grants.connections || !fits)
                     && let Some(oldest) = open.pop_front()
                 {
                     oldest.abort();
+                }
+                if !fits {
+                    continue;
                 }
                 let service = TowerToHyperService::new(app.clone());
                 let connection = http.serve_connection(TokioIo::new(stream), service);
@@ -140,6 +152,7 @@ mod tests {
     async fn those_who_say_nothing_are_cut() {
         let grants = Grants {
             connections: 64,
+            descriptors: usize::MAX,
             patience: Duration::from_millis(50),
         };
         let (address, _stop) = serving(grants).await;
@@ -151,6 +164,7 @@ mod tests {
     async fn who_takes_every_place_keeps_nobody_out() {
         let grants = Grants {
             connections: 2,
+            descriptors: usize::MAX,
             patience: Duration::from_secs(3600),
         };
         let (address, _stop) = serving(grants).await;
@@ -170,9 +184,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_connection_takes_a_descriptor_that_is_not_granted() {
+        let probe = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let grants = Grants {
+            connections: 1_000,
+            // Some beyond those that this process has open, whatever the other tests open meanwhile.
+            descriptors: usize::try_from(probe.as_raw_fd()).unwrap() + 40,
+            patience: Duration::from_secs(3600),
+        };
+        let (address, _stop) = serving(grants).await;
+        let mut taken = Vec::new();
+        // Each is one here, too, so that these alone are more than there may be.
+        for _ in 0..60 {
+            taken.push(silent(address).await);
+        }
+        let newest = taken.last_mut().unwrap();
+        is_cut(newest).await;
+        drop(taken);
+        assert!(ask(address).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
     async fn those_who_do_not_read_their_answer_are_cut() {
         let grants = Grants {
             connections: 64,
+            descriptors: usize::MAX,
             patience: Duration::from_millis(200),
         };
         let (address, _stop) = serving(grants).await;

@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,7 +83,9 @@ impl<S: Resolution> Acceptor<S> {
     /// Accepts until the server closes.
     pub(crate) async fn serve(self: Arc<Self>, listener: Listener) {
         loop {
-            let accepted = self.closing.run_until_cancelled(accept(&listener)).await;
+            let descriptors = self.core.bounds.granted().limits.descriptors;
+            let accepting = accept(&listener, descriptors);
+            let accepted = self.closing.run_until_cancelled(accepting).await;
             match accepted {
                 None => return,
                 Some(Ok((Either::Left(stream), peer))) => self.admit(stream, peer),
@@ -288,16 +291,28 @@ async fn stuck<T: AsyncWrite + Unpin>(
     }
 }
 
-async fn accept(listener: &Listener) -> io::Result<(Either<TcpStream, UnixTransport>, Peer)> {
+/// The next connection, on a descriptor below a number.
+async fn accept(
+    listener: &Listener,
+    descriptors: usize,
+) -> io::Result<(Either<TcpStream, UnixTransport>, Peer)> {
+    let check = |stream: &dyn AsRawFd| match usize::try_from(stream.as_raw_fd()) {
+        Ok(descriptor) if descriptor < descriptors => Ok(()),
+        _ => Err(io::Error::other(
+            "connections hold as many files as they may",
+        )),
+    };
     match listener {
         Listener::Tcp(listener) => {
             let (stream, address) = listener.accept().await?;
+            check(&stream)?;
             // Updates are small and wanted now. Where this fails, the connection is about to fail on its own.
             let _ = stream.set_nodelay(true);
             Ok((Either::Left(stream), Peer::Tcp(address)))
         }
         Listener::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
+            check(&stream)?;
             let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
             Ok((
                 Either::Right(UnixTransport::new(stream)?),

@@ -18,6 +18,7 @@ use crate::client::Client;
 pub struct Limits {
     pub(crate) connections: usize,
     pub(crate) handshakes: usize,
+    pub(crate) descriptors: usize,
     pub(crate) streams_per_connection: u32,
     pub(crate) streams: usize,
     pub(crate) ring_capacity: Option<usize>,
@@ -81,6 +82,14 @@ impl Limits {
     /// counts as refused: so peers that connect and say nothing keep nobody out. 0 counts as 1.
     pub fn handshakes(mut self, count: usize) -> Self {
         self.handshakes = count;
+        self
+    }
+
+    /// Connections are served on file descriptors below this number, so that the rest of what the process may open is left for
+    /// its files: the system gives out the lowest that is free. One more is hung up on, as where the system has none, and the
+    /// oldest handshakes make room. Default: no bound.
+    pub fn descriptors(mut self, below: usize) -> Self {
+        self.descriptors = below;
         self
     }
 
@@ -193,6 +202,7 @@ impl Default for Limits {
         Self {
             connections: Self::DEFAULT_CONNECTIONS,
             handshakes: Self::DEFAULT_HANDSHAKES,
+            descriptors: usize::MAX,
             streams_per_connection: Self::DEFAULT_STREAMS_PER_CONNECTION,
             streams: Self::DEFAULT_STREAMS,
             ring_capacity: None,
