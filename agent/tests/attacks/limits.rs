@@ -87,8 +87,8 @@ fn on_a_full_disk_changes_are_refused_and_what_streams_goes_on() {
     });
 }
 
-/// So few that an agent can just start, and what the attackers open is far more.
-const FEW_DESCRIPTORS: &str = "ulimit -n 96";
+/// Far fewer than what attackers open.
+const FEW_DESCRIPTORS: &str = "ulimit -n 256";
 
 /// Strangers take every descriptor there is, on both ports.
 #[test]
@@ -97,7 +97,7 @@ fn strangers_who_take_every_descriptor_keep_nobody_out_and_stop_no_change() {
     attack.run(|target| {
         let client = target.runtime.block_on(target.connector.connect()).unwrap();
         target.runtime.block_on(many_changes(&client)).unwrap();
-        each(target, 150, |way: Way, _, number| async move {
+        each(target, 400, |way: Way, _, number| async move {
             let port = [way.grpc, way.http][number % 2];
             loop {
                 if let Ok(mut stream) = TcpStream::connect(port).await {
@@ -119,7 +119,8 @@ fn a_client_that_takes_every_descriptor_keeps_nobody_out_and_stops_no_change() {
         let way = Way::to(target);
         let taken = target.runtime.block_on(async {
             let mut taken = Vec::new();
-            for _ in 0..150 {
+            for _ in 0..250 {
+                // Some are hung up on: that is what makes room for others.
                 let speaking = tokio::time::timeout(Duration::from_millis(200), way.speak(&[]));
                 if let Ok(Some(halves)) = speaking.await {
                     taken.push(halves);
@@ -128,6 +129,7 @@ fn a_client_that_takes_every_descriptor_keeps_nobody_out_and_stops_no_change() {
             taken
         });
         println!("{} connections", taken.len());
+        assert!(taken.len() > 60, "the descriptors were not taken");
         target.runtime.block_on(many_changes(&client)).unwrap();
         let edited = target.conf_dir.join("50-edit.yaml");
         fs::write(&edited, "attacks:\n  edited: 1\n").unwrap();

@@ -234,6 +234,7 @@ impl<S: Resolution> Acceptor<S> {
         let link = &over.connection.link;
         let body = Timed::new(body, path, limit, self.core.requests.hold(link));
         let body = Body::new(body);
+        link.begin_request();
         parts.extensions.insert(link.clone());
         let request = http::Request::from_parts(parts, body);
         let (core, mut routes, over) = (self.core.clone(), self.routes.clone(), over.clone());

@@ -3,15 +3,16 @@
 //! # Policy
 //! All peers show one certificate and one token and often one address, so a peer that takes too much is told from the others
 //! by what its connections hold. A new connection gets a place. When none is free, one other connection gives way:
-//! * An eighth of the places is for connections without a stream of events. While more than that have none, the oldest of
-//!   those gives way: an agent opens its stream as soon as it is connected.
+//! * An eighth of the places is for connections without a stream of events. While more than that have none, the one of those
+//!   that has begun no request for longest gives way: an agent opens its stream as soon as it is connected, and a tool that works
+//!   keeps its connection.
 //! * Otherwise a connection with streams gives way. The oldest three quarters of the places are safe; the next oldest goes.
 //!   So agents that were there before a flood stay, and an agent that comes during it gets in at once.
 //! * Where there are fewer than four places and each has a stream, none gives way: the new connection is hung up on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -41,6 +42,8 @@ pub(crate) struct Link {
     sessions: AtomicUsize,
     streams: AtomicUsize,
     gone: AtomicBool,
+    /// When it last did something: it came, or began a request. By the count of [`ACTIVITY`].
+    active: AtomicU64,
     /// When the next registration would be due, if they came at [`REGISTRATIONS_PER_SECOND`].
     due: Mutex<Option<Instant>>,
 }
@@ -102,7 +105,7 @@ impl Table {
         let idle = || others().filter(|(_, link)| link.streams() == 0);
         let mut young = others().skip((limit * 3).div_ceil(4));
         let chosen = if idle().count() > limit / 8 {
-            idle().next()
+            idle().min_by_key(|(_, link)| link.active.load(Ordering::Relaxed))
         } else {
             young
                 .find(|(_, link)| link.streams() > 0)
@@ -124,6 +127,7 @@ impl Link {
             sessions: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             gone: AtomicBool::new(false),
+            active: AtomicU64::new(ACTIVITY.fetch_add(1, Ordering::Relaxed)),
             due: Mutex::default(),
         }
     }
@@ -134,6 +138,12 @@ impl Link {
 
     pub(crate) fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
+    }
+
+    /// It begins a request.
+    pub(crate) fn begin_request(&self) {
+        let now = ACTIVITY.fetch_add(1, Ordering::Relaxed);
+        self.active.store(now, Ordering::Relaxed);
     }
 
     /// Whether the connection has ended.
@@ -189,6 +199,9 @@ impl Drop for Place {
     }
 }
 
+/// Counts what connections do. Relaxed: an order for [`Table::displace`], by which it only chooses.
+static ACTIVITY: AtomicU64 = AtomicU64::new(0);
+
 /// Registrations that one connection may make in a second.
 pub(crate) const REGISTRATIONS_PER_SECOND: u32 = 100;
 
@@ -225,6 +238,19 @@ mod tests {
             assert_eq!(connections.count(), LIMIT);
         }
         assert!(!is_displaced(&streaming));
+    }
+
+    #[test]
+    fn a_connection_that_works_stays_while_others_do_nothing() {
+        let connections = Connections::default();
+        let working = enter(&connections).0;
+        let mut others = Vec::new();
+        for _ in 0..10 * LIMIT {
+            others.push(enter(&connections).0);
+            working.link.begin_request();
+        }
+        assert!(!is_displaced(&working));
+        assert_eq!(connections.count(), LIMIT);
     }
 
     #[test]
