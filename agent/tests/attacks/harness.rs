@@ -25,8 +25,8 @@ pub(crate) const DELAY_FLOOR: Duration = Duration::from_secs(2);
 /// Or so many times the calm one.
 const DELAY_RATIO: u32 = 10;
 
-/// How long a newcomer may take to get in, attempts included: the agent promises five seconds, and the machine is busy.
-pub(crate) const ENTRY_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a newcomer may take to get in, attempts included: the agent promises five seconds, and the machine may be busy.
+pub(crate) const ENTRY_DEADLINE: Duration = PATIENCE;
 
 /// What the agent may take beside the budget of an attack: pages that its allocator spreads over, as it does when calm.
 const MEMORY_SLACK: u64 = 16 << 20;

@@ -111,7 +111,6 @@ async fn fill(target: &Target, sessions: usize) {
 
 /// Pollers of `/status`, with and without a bound, and of `Agents`, while many large registrations are there.
 #[test]
-#[ignore = "fails until this is mended: S4"]
 fn pollers_of_status_and_agents_cost_no_more_than_their_bound() {
     Attack::new().memory_mib(96).run(|target| {
         let sessions = target.scaled(1_000, 4_000);
