@@ -7,8 +7,10 @@
 //!   head. Partner: a round loads the head, passes `fence(SeqCst)` F1, then reads `news` (Acquire), and `flags` if that has
 //!   changed. See the argument in `distribute.rs`.
 //! * G, N: `flags`, gone set by the consumer, before it is counted and `news` raised (see `distribute.rs`).
-//! * S: `started` and `snapshots` around what a snapshot changes in the account: an onlooker that reads the same number in
-//!   both, the second first, has seen all of that snapshot, and nothing of the next.
+//! * S: `snapshots`, stored with Release behind what a snapshot changes in the account, and read with Acquire before and after
+//!   it by an onlooker. A snapshot writes the book that the one before did not, so the other stays whole until the next: an
+//!   onlooker that reads the same number twice has read a whole book. It reads again only when a snapshot has been accounted
+//!   for meanwhile, so it never waits for a consumer that has stopped.
 //! * O: an onlooker loads the head, passes `fence(SeqCst)`, reads `flags`. The argument is case 1 of `distribute.rs`: if
 //!   lagging is still set, the snapshot to come is at that head or beyond, so what it will stand in for is certain.
 //!
@@ -22,7 +24,7 @@ use std::mem::offset_of;
 use crate::ring::LEFT_OF_LINE;
 use crate::{
     stats::SubscriptionStats,
-    sync::{Arc, AtomicU8, AtomicU64, Ordering, fence, pause},
+    sync::{Arc, AtomicU8, AtomicU64, Ordering, fence},
     waiter::Waiter,
 };
 
@@ -71,16 +73,21 @@ pub(crate) struct Account {
     /// One more than the ordinal of the first snapshot; 0 before it.
     first: AtomicU64,
     delivered: AtomicU64,
-    dropped: AtomicU64,
-    forced: AtomicU64,
-    /// Snapshots whose account has begun.
-    started: AtomicU64,
-    /// Snapshots handed out.
-    snapshots: AtomicU64,
     /// Sequence of the last event handed out.
     sequence: AtomicU64,
+    /// Snapshots handed out. Its lowest bit says which of the books is the newest.
+    snapshots: AtomicU64,
     /// [`Version::forced`](crate::Version) of the first snapshot.
     forced_before: AtomicU64,
+    books: [Book; 2],
+}
+
+/// What a later snapshot changes in the account.
+#[derive(Default)]
+#[repr(C)]
+struct Book {
+    dropped: AtomicU64,
+    forced: AtomicU64,
 }
 
 /// [`Account`], read at one moment.
@@ -166,9 +173,14 @@ impl Told {
             // Relaxed: one word, whose own order is all that counts.
             word.fetch_max(now, Ordering::Relaxed).max(now)
         };
+        let dropped = most(&self.dropped, figures.dropped);
+        let forced = most(&self.forced, figures.forced);
+        let before = dropped + forced - figures.dropped - figures.forced;
         SubscriptionStats {
-            dropped: most(&self.dropped, figures.dropped),
-            forced: most(&self.forced, figures.forced),
+            dropped,
+            forced,
+            // What a snapshot is known to stand in for does not come by an update.
+            queued: figures.queued.saturating_sub(before),
             ..figures
         }
     }
@@ -197,34 +209,43 @@ impl Account {
 
     /// The first snapshot was handed out.
     pub(crate) fn start(&self, ordinal: u64, sequence: u64, forced: u64) {
-        self.snapshot(sequence, || {
-            self.forced_before.store(forced, Ordering::Relaxed);
-            self.first.store(ordinal + 1, Ordering::Relaxed);
-        });
+        // Relaxed: handed over by S, and not changed after that.
+        self.forced_before.store(forced, Ordering::Relaxed);
+        self.first.store(ordinal + 1, Ordering::Relaxed);
+        self.snapshot(sequence, 0, 0);
     }
 
     /// A later snapshot was handed out, in place of `missed` updates, and of `forced` ordinals that nobody
     /// gets as updates.
     pub(crate) fn resync(&self, sequence: u64, missed: u64, forced: u64) {
-        self.snapshot(sequence, || {
-            add(&self.dropped, missed);
-            add(&self.forced, forced);
-        });
+        self.snapshot(sequence, missed, forced);
     }
 
-    fn snapshot(&self, sequence: u64, account: impl FnOnce()) {
-        add(&self.started, 1);
-        // Sync point S: whoever reads a word stored below, then passes a fence, sees `started`.
+    fn snapshot(&self, sequence: u64, missed: u64, forced: u64) {
+        // Relaxed, of all: the consumer is the only writer, and reads its own words back.
+        let before = self.snapshots.load(Ordering::Relaxed);
+        let (last, next) = (self.book(before), self.book(before + 1));
+        // Sync point S: who reads a word stored below, then passes a fence, sees `snapshots` as the last one left it.
         fence(Ordering::Release);
-        account();
+        let add = |word: fn(&Book) -> &AtomicU64, more| {
+            word(next).store(word(last).load(Ordering::Relaxed) + more, Ordering::Relaxed);
+        };
+        add(|book| &book.dropped, missed);
+        add(|book| &book.forced, forced);
         self.sequence.store(sequence, Ordering::Relaxed);
-        let snapshots = self.started.load(Ordering::Relaxed);
         // Sync point S: hands over the words above to `read`.
-        self.snapshots.store(snapshots, Ordering::Release);
+        self.snapshots.store(before + 1, Ordering::Release);
     }
 
-    /// All of it, with each snapshot whole or not at all. Tries again while a snapshot is being accounted: a few stores of
-    /// the consumer, which nobody holds up.
+    /// The one that so many snapshots have filled.
+    fn book(&self, snapshots: u64) -> &Book {
+        &self.books[usize::from(snapshots % 2 == 1)]
+    }
+
+    /// All of it, with each snapshot whole or not at all. The sequence may be that of an event after it.
+    ///
+    /// # Progress
+    /// Lock-free: it reads again only when the consumer has accounted for one more snapshot meanwhile.
     pub(crate) fn read(&self) -> Balance {
         loop {
             // Sync point S: pairs with the Release store in `snapshot`.
@@ -232,20 +253,22 @@ impl Account {
             let balance = self.read_words(snapshots);
             // Sync point S: pairs with the Release fence in `snapshot`.
             fence(Ordering::Acquire);
-            if self.started.load(Ordering::Relaxed) == snapshots {
+            if self.snapshots.load(Ordering::Relaxed) == snapshots {
                 return balance;
             }
-            pause();
         }
     }
 
     fn read_words(&self, snapshots: u64) -> Balance {
+        let book = self.book(snapshots);
+        // Not what the first snapshot is about to write.
+        let first = self.first.load(Ordering::Relaxed).checked_sub(1);
         Balance {
-            first: self.first.load(Ordering::Relaxed).checked_sub(1),
+            first: first.filter(|_| snapshots > 0),
             forced_before: self.forced_before.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
-            dropped: self.dropped.load(Ordering::Relaxed),
-            forced: self.forced.load(Ordering::Relaxed),
+            dropped: book.dropped.load(Ordering::Relaxed),
+            forced: book.forced.load(Ordering::Relaxed),
             snapshots,
             sequence: self.sequence.load(Ordering::Relaxed),
         }
@@ -335,6 +358,19 @@ mod tests {
         let balance = account.read();
         assert_eq!((balance.first, balance.forced_before), (Some(10), 2));
         assert_eq!((balance.cursor(), balance.sequence), (Some(21), 121));
+        assert_eq!(balance.snapshots, 2);
+    }
+
+    /// An onlooker reads the account of the snapshot before, whole.
+    #[test]
+    fn a_consumer_stopped_within_a_snapshots_account_delays_no_onlooker() {
+        let account = Account::default();
+        account.start(10, 110, 2);
+        account.resync(120, 8, 1);
+        // What the next snapshot writes before it is said to be there.
+        account.book(3).dropped.store(100, Ordering::Relaxed);
+        let balance = account.read();
+        assert_eq!((balance.cursor(), balance.dropped), (Some(19), 8));
         assert_eq!(balance.snapshots, 2);
     }
 

@@ -17,20 +17,51 @@
 //! there is none and the cursor is before p. Then it takes a snapshot, which is beyond its cursor, since p is. What has left, but
 //! was covered by its last snapshot, it has not missed: then the next update is the one after the cursor, or covered, too.
 //!
-//! **An update is freed.** `left` is the number of readers whose next number is at or before the entry's. Who takes a snapshot or
-//! leaves takes itself off every entry that it passes over.
+//! **An update is freed.** Each reader is counted at the entry that it reads next, or at the end. An entry at the front at which
+//! none is counted has been read by all, or passed over. What a full window pushes out has its readers counted at the next.
+//!
+//! # How long the lock is held
+//! For [`PASS`] steps at most (an update read, skipped, or taken over from the ring), then it is given to the one that has waited
+//! longest. What is freed is taken out of the window under the lock, no more than that at a time, and dropped without it. `take`
+//! runs under the lock, and so does the drop of an update that came straight from the ring.
+//!
+//! A thread that comes back to the subscription from there would wait for itself. `reading` is the thread that has the lock, so
+//! that this is a panic in place of a deadlock. Relaxed suffices: a thread compares with its own mark, which only it stores. A
+//! reader that is dropped there leaves its place in `departed`, for the turn that has the lock.
+//!
+//! # Figures without the lock
+//! Write g for the newest ordinal that has left the window, j for the one of the subscription's last snapshot, b for the position
+//! before that, c for a reader's cursor. A reader that is at or past both g and j comes to p by updates, and then by what the
+//! subscription gets. One that is before either takes a snapshot: what follows it is not there any more. Up to b it still
+//! comes by updates, if those have not left; one before the snapshot before j, up to where the subscription was then. Before yet
+//! another, that says too much, so that too little is counted as dropped in advance, never too much.
+//!
+//! * W: `left`, `jump`, `before` and `position` are stored with Release, and read with Acquire by an onlooker, before the account
+//!   of the reader. So a cursor that the onlooker reads is never before a g that had waited for that reader to pass.
+//! * T: a reader sets `taking`, passes `fence(SeqCst)`, loads the head, accounts for its snapshot, clears `taking` (Release). An
+//!   onlooker loads the head h, passes `fence(SeqCst)` (O), reads `taking` (Acquire), then W. If it reads `taking` as it was before
+//!   it was set, its fence precedes the reader's, whose snapshot then is at h or beyond: what lies between is certain to be
+//!   missed. If it reads it cleared after the snapshot, it reads that account, too. If it reads it set, it counts nothing in
+//!   advance.
+//!
+//! Models: `loom-tests/tests/readers.rs`.
 
-use std::{collections::VecDeque, fmt, ops::ControlFlow};
+use std::{collections::VecDeque, fmt, mem, ops::ControlFlow};
+
+use smallvec::SmallVec;
 
 use crate::{
     engine::Core,
     error::TryNextError,
-    mailbox::{Account, Told},
+    mailbox::{Account, Balance, Told},
     panics::FirstPanic,
     state::State,
     stats::SubscriptionStats,
-    subscription::{Event, Head, Outlook, Snapshot, Subscription},
-    sync::{Arc, Mutex},
+    subscription::{Event, Head, Outlook, Snapshot, Subscription, SubscriptionObserver},
+    sync::{
+        Arc, ArcCell, AtomicBool, AtomicU64, AtomicUsize, ColdMutex, Mutex, MutexGuard, Ordering,
+        fence, this_thread, unlock_fair,
+    },
     version::Update,
     wait_set::WaitSet,
 };
@@ -110,6 +141,30 @@ struct Common<S: State> {
     capacity: usize,
     wait_set: Option<WaitSet>,
     inner: Mutex<Inner<S>>,
+    /// The thread that has the lock for a reader's turn, by its mark; 0 for none.
+    reading: AtomicUsize,
+    /// Places of readers that were dropped by that thread, in its turn.
+    departed: ColdMutex<Vec<u64>>,
+    some_departed: AtomicBool,
+    /// Of the subscription, while there is one.
+    observer: ArcCell<Option<SubscriptionObserver<S>>>,
+    shape: Shape,
+}
+
+/// What onlookers need to know of the window. Written under the lock.
+#[derive(Default)]
+struct Shape {
+    /// The newest ordinal that has left the window.
+    left: AtomicU64,
+    /// Ordinal of the subscription's last snapshot.
+    jump: AtomicU64,
+    /// Up to which ordinal the subscription had handed out before that.
+    before: AtomicU64,
+    /// The same of the snapshot before.
+    older_jump: AtomicU64,
+    older_before: AtomicU64,
+    /// Up to which ordinal the subscription has handed out.
+    position: AtomicU64,
 }
 
 struct Inner<S: State> {
@@ -121,15 +176,20 @@ struct Inner<S: State> {
     start: u64,
     /// Up to which ordinal the subscription has handed out.
     position: u64,
+    /// Readers that have read the whole window.
+    at_end: usize,
 }
 
 /// An update in the window.
 struct Entry<S: State> {
     ordinal: u64,
     event: Event<S>,
-    /// So many readers have yet to pass it.
-    left: usize,
+    /// So many readers read it next.
+    readers: usize,
 }
+
+/// What has left the window, to be dropped without the lock.
+type Freed<S> = SmallVec<[Entry<S>; 4]>;
 
 /// What a reader shares with its observers.
 struct Seat {
@@ -137,6 +197,8 @@ struct Seat {
     name: Arc<str>,
     /// Changed under the lock.
     account: Account,
+    /// A snapshot is being taken and accounted for.
+    taking: AtomicBool,
     told: Told,
 }
 
@@ -170,27 +232,47 @@ impl<S: State> SharedSubscription<S> {
                 window: VecDeque::new(),
                 start: 0,
                 position: 0,
+                at_end: 0,
             }),
+            reading: AtomicUsize::new(0),
+            departed: ColdMutex::new(Vec::new()),
+            some_departed: AtomicBool::new(false),
+            observer: ArcCell::new(Arc::new(None)),
+            shape: Shape::default(),
         }))
     }
 
     /// One more reader, which begins with a snapshot. The first one subscribes. `name` is for people.
+    ///
+    /// # Progress
+    /// Waits for readers of this subscription, each for a bounded number of updates.
+    ///
+    /// # Panics
+    /// When it is called in the `take` of one of them, with an update: see [`Reader::read`].
     pub fn reader(&self, name: impl Into<Arc<str>>) -> Reader<S> {
         let common = &self.0;
-        let mut inner = common.inner.lock();
-        inner.subscription.get_or_insert_with(|| {
+        let name = name.into();
+        let mut inner = common.lock();
+        if inner.subscription.is_none() {
             let wait_set = common.wait_set.clone();
+            let subscription =
+                common
+                    .core
+                    .subscribe(common.name.clone(), common.capacity, wait_set);
             common
-                .core
-                .subscribe(common.name.clone(), common.capacity, wait_set)
-        });
+                .observer
+                .swap(Arc::new(Some(subscription.observer())));
+            inner.subscription = Some(subscription);
+        }
         inner.readers += 1;
+        inner.at_end += 1;
         Reader {
             common: common.clone(),
             seat: Arc::new(Seat {
                 id: common.core.next_id(),
-                name: name.into(),
+                name,
                 account: Account::default(),
+                taking: AtomicBool::new(false),
                 told: Told::default(),
             }),
             place: Place {
@@ -204,70 +286,95 @@ impl<S: State> SharedSubscription<S> {
 }
 
 impl<S: State> Reader<S> {
-    /// Hands events to `take` until that breaks, which is the result, or there is none any more. One lock for all of them, and
-    /// no count of references to an update that others read.
+    /// Hands events to `take` until that breaks, which is the result, or there is none any more. One lock for up to 32 of them,
+    /// and no count of references to an update that others read.
     ///
-    /// With an update, `take` runs under that lock, and so may the drop of an update or a state: these must not touch another
-    /// reader of the same subscription, nor the figures of one. With a snapshot, which may be large, it does not.
+    /// With an update, `take` runs under that lock, so it should be short, and must not wait for a thread that uses the same
+    /// subscription. Figures can be read there, and other readers dropped. With a snapshot, which may be large, there is no lock.
     ///
     /// # Progress
-    /// Waits for other readers of the same subscription. Otherwise as [`Subscription::try_next`], and O(capacity) for who lags.
+    /// Waits for other readers of the same subscription: in turn, each for 32 updates at most. Otherwise as
+    /// [`Subscription::try_next`], and O(capacity) for one that lags. Under a steady publisher it goes on until `take` breaks.
     ///
     /// # Errors
     /// [`TryNextError::Empty`] when there is nothing yet, [`TryNextError::Closed`] when there will be nothing.
     ///
     /// # Panics
-    /// As `take` and the drop of an update do. What `take` was given has been handed out then.
+    /// As `take` and the drop of an update do; what `take` was given has been handed out then. And when it is called in the
+    /// `take` of another reader of the same subscription, with an update, where it would wait for itself.
     pub fn read<B>(
         &mut self,
         mut take: impl FnMut(&Event<S>) -> ControlFlow<B>,
     ) -> Result<B, TryNextError> {
-        let Self {
-            common,
-            seat,
-            place,
-        } = self;
-        let mut inner = common.inner.lock();
+        let mut turn = Turn::begin(&self.common, &mut self.place);
+        let account = &self.seat.account;
+        // So many updates are still taken out of the ring before the snapshot that is due; `None` when none is.
+        let mut due: Option<usize> = None;
         let read = loop {
+            turn.step();
+            let Turn {
+                common,
+                place,
+                inner: Some(inner),
+                ..
+            } = &mut turn
+            else {
+                unreachable!("a turn has the lock")
+            };
             if place.ended {
                 break Err(TryNextError::Closed);
             }
             let own;
-            let event = match place.step(&mut inner) {
+            let next = match due {
+                Some(_) => Step::Snapshot,
+                None => place.step(inner),
+            };
+            let event = match next {
                 Step::Window(entry) => &entry.event,
                 Step::Covered => continue,
-                Step::Ring => match inner.pull() {
-                    // Nobody else wants it.
+                Step::Ring => match inner.pull(&common.shape) {
+                    // No other reader wants it.
                     Ok(update) if inner.readers == 1 && place.is_next(&update) => {
                         place.cursor = Some(update.ordinal());
                         own = Event::Update(update);
                         &own
                     }
                     Ok(update) => {
-                        inner.push(update, common.capacity);
+                        let pushed_out = inner.push(update, common);
+                        turn.freed.extend(pushed_out);
                         continue;
                     }
                     Err(_) if place.is_behind(inner.position) => continue,
                     Err(nothing) => break Err(nothing),
                 },
                 Step::Snapshot => {
-                    inner.empty_ring(common.capacity);
-                    let snapshot = place.resync(&mut inner, &common.core, &seat.account);
-                    inner.let_go();
-                    drop(inner);
+                    // Once more than the ring holds: a subscription that lags takes its snapshot then. What comes meanwhile may
+                    // stay.
+                    let rest = due.unwrap_or(common.capacity + 1);
+                    if rest > 0
+                        && let Ok(update) = inner.pull(&common.shape)
+                    {
+                        let pushed_out = inner.push(update, common);
+                        turn.freed.extend(pushed_out);
+                        due = Some(rest - 1);
+                        continue;
+                    }
+                    due = None;
+                    let snapshot = place.resync(inner, &common.core, &self.seat);
+                    turn.end();
                     if let ControlFlow::Break(result) = take(&Event::Snapshot(snapshot)) {
                         return Ok(result);
                     }
-                    inner = common.inner.lock();
+                    turn = Turn::begin(&self.common, &mut self.place);
                     continue;
                 }
             };
-            seat.account.deliver(event.sequence().get());
+            account.deliver(event.sequence().get());
             if let ControlFlow::Break(result) = take(event) {
                 break Ok(result);
             }
         };
-        inner.let_go();
+        turn.end();
         read
     }
 
@@ -300,18 +407,17 @@ enum Step<'a, S: State> {
 }
 
 impl Place {
-    fn step<'a, S: State>(&mut self, inner: &'a mut Inner<S>) -> Step<'a, S> {
+    fn step<'a, S: State>(&mut self, inner: &'a Inner<S>) -> Step<'a, S> {
         let Some(cursor) = self.cursor else {
             return Step::Snapshot;
         };
         // What has left before its turn is missed only if no snapshot has covered it: what comes next tells.
         self.next = self.next.max(inner.start);
         let nth = usize::try_from(self.next - inner.start).unwrap_or(usize::MAX);
-        match inner.window.get_mut(nth) {
+        match inner.window.get(nth) {
             Some(entry) if entry.ordinal > cursor + 1 => Step::Snapshot,
             Some(entry) => {
                 self.next += 1;
-                entry.left -= 1;
                 if entry.ordinal <= cursor {
                     return Step::Covered;
                 }
@@ -333,21 +439,197 @@ impl Place {
     }
 
     /// The head as a snapshot. All that the ring had has been taken out of it.
-    fn resync<S: State>(
-        &mut self,
-        inner: &mut Inner<S>,
-        core: &Core<S>,
-        account: &Account,
-    ) -> Snapshot<S> {
-        inner.pass(self.next);
+    fn resync<S: State>(&mut self, inner: &Inner<S>, core: &Core<S>, seat: &Seat) -> Snapshot<S> {
         self.next = inner.end();
         let since = self.cursor.map(|cursor| (cursor, self.forced));
-        let snapshot = Snapshot::taken(core.head.load(), since, account);
+        // Relaxed: ordered by the fence. Sync point T: partner of O in `Outlook::of`.
+        seat.taking.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let snapshot = Snapshot::taken(core.head.load(), since, &seat.account);
+        // Sync point T: pairs with the Acquire load in `figures`, which then sees the account.
+        seat.taking.store(false, Ordering::Release);
         let version = snapshot.version();
         self.cursor = Some(version.ordinal);
         self.forced = version.forced;
         self.ended = version.is_closed();
         snapshot
+    }
+}
+
+impl<S: State> Common<S> {
+    /// Waits for the lock, which this thread must not have.
+    fn lock(&self) -> MutexGuard<'_, Inner<S>> {
+        assert!(
+            !self.is_reading(),
+            "a reader of a shared subscription was made or read in the `take` of another: end that read first"
+        );
+        self.inner.lock()
+    }
+
+    /// Whether this thread is in a reader's turn.
+    fn is_reading(&self) -> bool {
+        // Relaxed: only this thread stores its mark, and takes it away.
+        self.reading.load(Ordering::Relaxed) == this_thread()
+    }
+
+    /// A reader leaves from this place. Whether it was the last one.
+    fn depart(inner: &mut Inner<S>, place: u64) {
+        *inner.readers_at(place) -= 1;
+        inner.readers -= 1;
+    }
+
+    /// What a reader with this account is to get.
+    fn outlook(&self, seat: &Seat) -> (Outlook, Balance) {
+        // The head, fence O, and the subscription's flag.
+        let outlook = self
+            .observer
+            .peek(|observer| observer.as_ref().map(SubscriptionObserver::outlook));
+        // Sync point T: pairs with the Release store in `resync`.
+        let taking = seat.taking.load(Ordering::Acquire);
+        // Sync point W: pairs with the Release stores in `pull` and `free`.
+        let shape = &self.shape;
+        let jump = shape.jump.load(Ordering::Acquire);
+        let before = shape.before.load(Ordering::Acquire);
+        let older_jump = shape.older_jump.load(Ordering::Acquire);
+        let older_before = shape.older_before.load(Ordering::Acquire);
+        let left = shape.left.load(Ordering::Acquire);
+        let position = shape.position.load(Ordering::Acquire);
+        let balance = seat.account.read();
+        let cursor = balance.cursor().unwrap_or(0);
+        let Some(outlook) = outlook else {
+            // All readers have left.
+            let head = Head::of(&self.core);
+            let nothing = Outlook {
+                head,
+                filled: cursor,
+                lagging: false,
+            };
+            return (nothing, balance);
+        };
+        let (filled, lagging) = if cursor >= left.max(jump) {
+            (outlook.filled.max(position), outlook.lagging)
+        } else if taking {
+            // All of it may still come.
+            (u64::MAX, true)
+        } else if cursor < left {
+            (cursor, true)
+        } else if cursor < older_jump {
+            (older_before.max(cursor), true)
+        } else {
+            (before.max(cursor), true)
+        };
+        let outlook = Outlook {
+            filled,
+            lagging,
+            ..outlook
+        };
+        (outlook, balance)
+    }
+}
+
+/// A reader's turn: it has the lock.
+struct Turn<'a, S: State> {
+    common: &'a Common<S>,
+    place: &'a mut Place,
+    /// `None` at its end.
+    inner: Option<MutexGuard<'a, Inner<S>>>,
+    /// Where the reader is counted.
+    counted_at: u64,
+    steps: usize,
+    freed: Freed<S>,
+}
+
+impl<'a, S: State> Turn<'a, S> {
+    fn begin(common: &'a Common<S>, place: &'a mut Place) -> Self {
+        let inner = common.lock();
+        common.reading.store(this_thread(), Ordering::Relaxed);
+        Self {
+            common,
+            counted_at: place.next,
+            place,
+            inner: Some(inner),
+            steps: 0,
+            freed: Freed::new(),
+        }
+    }
+
+    /// One more step. Others have their turns first when there were many.
+    #[inline]
+    fn step(&mut self) {
+        self.steps += 1;
+        if self.steps > PASS {
+            self.give_way();
+        }
+    }
+
+    #[inline(never)]
+    fn give_way(&mut self) {
+        self.release();
+        self.inner = Some(self.common.lock());
+        self.common.reading.store(this_thread(), Ordering::Relaxed);
+        self.counted_at = self.place.next;
+        self.steps = 0;
+    }
+
+    /// Goes on until all is dropped that is free.
+    fn end(mut self) {
+        while self.release() {
+            self.inner = Some(self.common.lock());
+        }
+    }
+
+    /// Gives the lock back, and drops what is free, or a part of it. Whether there is more.
+    fn release(&mut self) -> bool {
+        self.settle();
+        let Some(mut inner) = self.inner.take() else {
+            return false;
+        };
+        let more = inner.free(&self.common.shape, &mut self.freed);
+        unlock_fair(inner);
+        if !self.freed.is_empty() {
+            drop_each(&mut self.freed, &mut FirstPanic::default());
+        }
+        more
+    }
+
+    /// Counts the reader where it is, and those out that were dropped in its turn.
+    fn settle(&mut self) {
+        let Some(inner) = &mut self.inner else {
+            return;
+        };
+        if self.counted_at != self.place.next {
+            *inner.readers_at(self.counted_at) -= 1;
+            *inner.readers_at(self.place.next) += 1;
+            self.counted_at = self.place.next;
+        }
+        // Relaxed: set by this thread, in this turn.
+        if self.common.some_departed.load(Ordering::Relaxed) {
+            self.common.some_departed.store(false, Ordering::Relaxed);
+            for place in self.common.departed.lock().drain(..) {
+                Common::depart(inner, place);
+            }
+        }
+        self.common.reading.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Drops what has left the window, one by one: that is foreign code.
+fn drop_each<S: State>(freed: &mut Freed<S>, panics: &mut FirstPanic) {
+    panics.run_through(|| {
+        while let Some(entry) = freed.pop() {
+            drop(entry);
+        }
+    });
+}
+
+/// What `take` was given has been handed out, also when it panics.
+impl<S: State> Drop for Turn<'_, S> {
+    fn drop(&mut self) {
+        self.settle();
+        self.inner = None;
+        if !self.freed.is_empty() {
+            drop_each(&mut self.freed, &mut FirstPanic::default());
+        }
     }
 }
 
@@ -357,92 +639,81 @@ impl<S: State> Inner<S> {
         self.start + self.window.len() as u64
     }
 
+    /// Readers that read the entry with this number next, or the first one that is there.
+    fn readers_at(&mut self, next: u64) -> &mut usize {
+        let nth = usize::try_from(next.saturating_sub(self.start)).unwrap_or(usize::MAX);
+        match self.window.get_mut(nth) {
+            Some(entry) => &mut entry.readers,
+            None => &mut self.at_end,
+        }
+    }
+
     /// The next update in the ring, if there is one now.
-    fn pull(&mut self) -> Result<Update<S>, TryNextError> {
+    fn pull(&mut self, shape: &Shape) -> Result<Update<S>, TryNextError> {
         let Some(subscription) = &mut self.subscription else {
             return Err(TryNextError::Closed);
         };
         loop {
+            // Sync point W, here and below: pairs with the Acquire loads in `outlook`.
             match subscription.try_next()? {
                 Event::Update(update) => {
                     self.position = update.ordinal();
+                    shape.position.store(self.position, Ordering::Release);
                     return Ok(update);
                 }
-                Event::Snapshot(snapshot) => self.position = snapshot.version().ordinal,
+                Event::Snapshot(snapshot) => {
+                    // Each word after the one that bounds what it says.
+                    let [jump, before] =
+                        [&shape.jump, &shape.before].map(|word| word.load(Ordering::Relaxed));
+                    shape.older_before.store(before, Ordering::Release);
+                    shape.older_jump.store(jump, Ordering::Release);
+                    shape.before.store(self.position, Ordering::Release);
+                    self.position = snapshot.version().ordinal;
+                    shape.position.store(self.position, Ordering::Release);
+                    shape.jump.store(self.position, Ordering::Release);
+                }
             }
         }
     }
 
-    /// Puts an update into the window, for all readers.
-    fn push(&mut self, update: Update<S>, capacity: usize) {
-        let full = self.window.len() >= capacity;
+    /// Puts an update into the window, for all readers. What it pushes out.
+    fn push(&mut self, update: Update<S>, common: &Common<S>) -> Option<Entry<S>> {
+        let full = self.window.len() >= common.capacity;
         let oldest = if full { self.pop() } else { None };
+        if let Some(oldest) = &oldest {
+            // Sync point W.
+            common.shape.left.store(oldest.ordinal, Ordering::Release);
+        }
         self.window.push_back(Entry {
             ordinal: update.ordinal(),
             event: Event::Update(update),
-            left: self.readers,
+            readers: mem::take(&mut self.at_end),
         });
-        drop(oldest);
+        oldest
     }
 
-    /// A reader passes over all from number `next` on.
-    fn pass(&mut self, next: u64) {
-        let first = usize::try_from(next.saturating_sub(self.start)).unwrap_or(usize::MAX);
-        for entry in self.window.iter_mut().skip(first) {
-            entry.left -= 1;
+    /// Takes out what all have read, or as much of it as goes at a time. Whether there is more.
+    fn free(&mut self, shape: &Shape, freed: &mut Freed<S>) -> bool {
+        let free = |entry: &Entry<S>| entry.readers == 0;
+        while freed.len() < PASS && self.window.front().is_some_and(free) {
+            freed.extend(self.pop());
         }
-    }
-
-    /// Puts all that is in the ring into the window. What comes meanwhile may stay.
-    fn empty_ring(&mut self, capacity: usize) {
-        // Once more than the ring holds: a subscription that lags takes its snapshot then.
-        for _ in 0..=capacity {
-            match self.pull() {
-                Ok(update) => self.push(update, capacity),
-                Err(_) => return,
-            }
-        }
-    }
-
-    /// Lets go of what all have read.
-    fn let_go(&mut self) {
-        while self.window.front().is_some_and(|entry| entry.left == 0) {
-            drop(self.pop());
+        if let Some(newest) = freed.last() {
+            // Sync point W. Those that a full window pushed out are among them.
+            shape.left.store(newest.ordinal, Ordering::Release);
         }
         if self.window.is_empty() {
             self.window.shrink_to(SMALL_WINDOW);
         }
+        self.window.front().is_some_and(free)
     }
 
     fn pop(&mut self) -> Option<Entry<S>> {
+        let oldest = self.window.pop_front()?;
         self.start += 1;
-        self.window.pop_front()
-    }
-
-    /// What a reader with this cursor is to get. O(window).
-    fn outlook(&self, core: &Core<S>, cursor: u64) -> Outlook {
-        let first = self.window.partition_point(|entry| entry.ordinal <= cursor);
-        let mut reach = cursor;
-        for entry in self.window.range(first..) {
-            if entry.ordinal != reach + 1 {
-                break;
-            }
-            reach += 1;
-        }
-        match &self.subscription {
-            Some(subscription) if reach >= self.position => {
-                let outlook = subscription.outlook();
-                Outlook {
-                    filled: outlook.filled.max(reach),
-                    ..outlook
-                }
-            }
-            lagging => Outlook {
-                head: Head::of(core),
-                filled: reach,
-                lagging: lagging.is_some(),
-            },
-        }
+        // Who has not read it goes on with what follows.
+        *self.readers_at(self.start) += oldest.readers;
+        Some(oldest)
     }
 }
 
@@ -454,15 +725,13 @@ impl<S: State> ReaderObserver<S> {
         self.seat.account.read().lag(head)
     }
 
-    /// The figures now; `capacity` is that of the subscription. O(capacity), under the lock that readers take.
+    /// The figures now; `capacity` is that of the subscription. Without the lock, and O(1).
+    ///
+    /// While a snapshot is due, `queued` may count updates that a second one will stand in for.
     #[must_use]
     pub fn stats(&self) -> SubscriptionStats {
         let Self { common, seat } = self;
-        let inner = common.inner.lock();
-        // The reader, and the subscription's consumer, stand still meanwhile.
-        let balance = seat.account.read();
-        let outlook = inner.outlook(&common.core, balance.cursor().unwrap_or(0));
-        drop(inner);
+        let (outlook, balance) = common.outlook(seat);
         seat.told.at_least(SubscriptionStats {
             id: seat.id,
             name: Some(seat.name.clone()),
@@ -474,15 +743,30 @@ impl<S: State> ReaderObserver<S> {
 
 impl<S: State> Drop for Reader<S> {
     fn drop(&mut self) {
-        let mut inner = self.common.inner.lock();
-        inner.pass(self.place.next);
-        inner.readers -= 1;
+        let common = &self.common;
+        if common.is_reading() {
+            // In the `take` of another one, which is not the last.
+            common.departed.lock().push(self.place.next);
+            common.some_departed.store(true, Ordering::Relaxed);
+            return;
+        }
+        let mut inner = common.inner.lock();
+        Common::depart(&mut inner, self.place.next);
         let last = inner.readers == 0;
         let subscription = inner.subscription.take_if(|_| last);
-        // Drops updates, as the subscription does, and more: foreign code.
+        if last {
+            common.observer.swap(Arc::new(None));
+        }
+        // Drops updates, as the subscription does, and more: foreign code, so not under the lock.
         let mut panics = FirstPanic::default();
-        panics.run_through(|| inner.let_go());
-        drop(inner);
+        let mut inner = Some(inner);
+        while let Some(mut guard) = inner.take() {
+            let mut freed = Freed::new();
+            let more = guard.free(&common.shape, &mut freed);
+            unlock_fair(guard);
+            drop_each(&mut freed, &mut panics);
+            inner = more.then(|| common.inner.lock());
+        }
         panics.run(|| drop(subscription));
     }
 }
@@ -529,6 +813,9 @@ impl<S: State> fmt::Debug for ReaderObserver<S> {
             .finish_non_exhaustive()
     }
 }
+
+/// Steps that a reader goes under one hold of the lock, and updates that are dropped at a time.
+const PASS: usize = 32;
 
 /// Updates that an empty window keeps room for: a burst, in 5 KiB.
 const SMALL_WINDOW: usize = 128;

@@ -381,11 +381,6 @@ impl<S: State> Subscription<S> {
         outcome
     }
 
-    /// What this subscription is to get, as an onlooker sees it.
-    pub(crate) fn outlook(&self) -> Outlook {
-        Outlook::of(&self.core, self.mailbox())
-    }
-
     fn mailbox(&self) -> &Mailbox {
         self.consumer.beside()
     }
@@ -529,6 +524,11 @@ impl<S: State> SubscriptionObserver<S> {
     #[must_use]
     pub fn stats(&self) -> SubscriptionStats {
         observe(&self.core, &self.ring)
+    }
+
+    /// What the subscription is to get.
+    pub(crate) fn outlook(&self) -> Outlook {
+        Outlook::of(&self.core, self.ring.beside())
     }
 }
 

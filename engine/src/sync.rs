@@ -30,8 +30,8 @@ mod primitives;
 
 pub(crate) use primitives::{
     Arc, ArcCell, AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, ColdMutex, ColdU64,
-    Exclusive, HandedArc, Mutex, OnceLock, Ordering, Parker, PointerCell, TryMutex, UnsafeCell,
-    fence, pause, thread_local,
+    Exclusive, HandedArc, Mutex, MutexGuard, OnceLock, Ordering, Parker, PointerCell, TryMutex,
+    UnsafeCell, fence, pause, this_thread, thread_local, unlock_fair,
 };
 
 /// A value that one thread sets, once, and other threads see from then on.

@@ -4,7 +4,12 @@ use std::{
     convert::Infallible,
     ops::ControlFlow::{Break, Continue},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
+    thread,
 };
 
 use configstream_engine::{
@@ -13,7 +18,7 @@ use configstream_engine::{
 use proptest::{collection::vec, prelude::*, sample::Index, test_runner::FileFailurePersistence};
 
 mod ledger;
-use ledger::{Change, Ledger, Replay, Seen, put, snapshot, update};
+use ledger::{Change, DEADLINE, Ledger, Replay, Seen, put, snapshot, update};
 
 /// At most so many events, and what ended it if there were fewer.
 fn read(reader: &mut Reader<Ledger>, count: usize) -> (Vec<Seen>, Option<TryNextError>) {
@@ -239,6 +244,127 @@ fn what_panics_has_been_handed_out_and_the_others_get_it_all_the_same() {
         stats.name = Some("one".into());
         stats
     });
+}
+
+#[test]
+fn a_reader_that_never_runs_out_of_updates_keeps_no_other_from_its_turn() {
+    let (engine, shared) = shared(8);
+    let [begun, stop] = [(); 2].map(|()| AtomicBool::new(false));
+    let (done, came) = mpsc::channel();
+    let in_time = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut busy = shared.reader("busy");
+            // There is always one more: each event taken publishes the next.
+            let end = busy.read(|_| {
+                put(&engine, [1]);
+                begun.store(true, SeqCst);
+                if stop.load(SeqCst) {
+                    Break(())
+                } else {
+                    Continue(())
+                }
+            });
+            // Unless the other one has taken it over.
+            assert!(matches!(end, Ok(()) | Err(TryNextError::Empty)));
+        });
+        while !begun.load(SeqCst) {
+            thread::yield_now();
+        }
+        scope.spawn(|| {
+            let mut other = shared.reader("other");
+            for _ in 0..100 {
+                // Something or nothing: it had its turn.
+                let _ = other.read(|_| Break(()));
+                done.send(()).unwrap();
+            }
+        });
+        let in_time = (0..100).all(|_| came.recv_timeout(DEADLINE).is_ok());
+        stop.store(true, SeqCst);
+        in_time
+    });
+    assert!(in_time, "a turn for the other");
+}
+
+#[test]
+fn figures_of_readers_are_read_without_their_lock() {
+    let (engine, shared) = shared(8);
+    let [mut one, two] = two(&shared);
+    let [mine, others] = [one.observer(), two.observer()];
+    put(&engine, [1, 2]);
+    let mut figures = Vec::new();
+    let end = one.read(|_| {
+        // In `take` this thread has the lock.
+        figures.push((mine.stats().queued, others.stats().queued));
+        Continue::<()>(())
+    });
+    assert_eq!(end, Err(TryNextError::Empty));
+    assert_eq!(figures, [(1, 2), (0, 2)]);
+}
+
+/// What `f` panics with.
+fn panic_text(f: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(f)).expect_err("a panic");
+    *panic
+        .downcast::<String>()
+        .unwrap_or_else(|panic| Box::new(String::from(*panic.downcast::<&'static str>().unwrap())))
+}
+
+#[test]
+fn a_reader_that_would_wait_for_itself_panics_and_says_why() {
+    let (engine, shared) = shared(8);
+    let [mut one, mut two] = two(&shared);
+    put(&engine, [1, 2]);
+    let _ = one.read(|_| {
+        for text in [
+            panic_text(|| drop(shared.reader("new"))),
+            panic_text(|| assert_eq!(two.read(|_| Break(())), Ok(()))),
+        ] {
+            assert!(text.contains("in the `take` of another"), "{text}");
+        }
+        Break(())
+    });
+    // Neither has done any harm.
+    assert_eq!(read_all(&mut one), [update(2, 2)]);
+    assert_eq!(read_all(&mut two), [update(1, 1), update(2, 2)]);
+    assert_eq!(engine.stats().subscriptions, 1);
+}
+
+#[test]
+fn in_the_take_of_a_snapshot_readers_come_and_read() {
+    let (engine, shared) = shared(8);
+    let mut one = shared.reader("one");
+    let mut new = None;
+    let _ = one.read(|_| {
+        let mut reader = shared.reader("new");
+        let first = snapshot(0, Ledger::default(), SnapshotReason::First, 0);
+        assert_eq!(read_all(&mut reader), [first]);
+        new = Some(reader);
+        Continue::<()>(())
+    });
+    put(&engine, [1]);
+    assert_eq!(read_all(&mut new.unwrap()), [update(1, 1)]);
+}
+
+#[test]
+fn a_reader_dropped_in_the_take_of_another_has_left() {
+    let engine = Engine::builder(Witnessed).ring_capacity(4).build().unwrap();
+    let shared = engine.subscription().share();
+    let mut readers = ["one", "two", "three"].map(|name| Some(shared.reader(name)));
+    readers.iter_mut().flatten().for_each(pass);
+    let witness = Arc::new(());
+    for witness in [&witness, &Arc::new(())] {
+        engine.publish(witness).unwrap();
+    }
+    let [one, two, three] = &mut readers;
+    pass(three.as_mut().unwrap());
+    let read = one.as_mut().unwrap().read(|_| {
+        *two = None;
+        Continue::<()>(())
+    });
+    assert_eq!(read, Err(TryNextError::Empty));
+    assert_eq!(Arc::strong_count(&witness), 1);
+    drop(readers);
+    assert_eq!(engine.stats().subscriptions, 0);
 }
 
 #[derive(Clone, Debug)]

@@ -17,8 +17,7 @@ use loom::thread;
 
 /// The reader polls, stores its waker, parks and is woken, by updates and by being set lagging.
 ///
-/// Weakened: a lock around the look for a wake and the park; the slot's lock waited for; the slot tried until it is free: each
-/// fails.
+/// Weakened: a lock around the look for a wake and the park; the slot's lock waited for: each fails.
 #[test]
 fn a_reader_that_blocks_delays_no_publisher() {
     check(|| {

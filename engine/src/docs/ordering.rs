@@ -146,8 +146,14 @@
 //! not looked up but noted by the round that set the flag, so that a consumer who drains meanwhile changes nothing.
 //!
 //! The consumer clears the flag before it accounts for its snapshot. An onlooker in between finds less than was counted in
-//! advance, and so keeps the most that any onlooker was told. A snapshot's account is several words: `started` goes before
-//! them and `snapshots` behind, and an onlooker reads them the other way round, until both agree.
+//! advance, and so keeps the most that any onlooker was told. A snapshot's account is several words, of which there are two
+//! books: a snapshot writes the one that its predecessor did not, then the number of snapshots, which says which book is the
+//! newest. An onlooker reads that number, the book, and the number again. It reads again only when a snapshot has been
+//! accounted for meanwhile, so that a consumer that has stopped delays no onlooker.
+//!
+//! Of the readers of a shared subscription no round sets a flag. What a reader can still get by updates follows from where the
+//! window begins and where the subscription last had to jump, and that its snapshot is to come from a flag of its own, set before
+//! it loads the head, by the same two fences. The argument stands in `reader.rs`; the lock of the readers plays no part in it.
 //!
 //! # Race 9: waiting for distribution against a round
 //!

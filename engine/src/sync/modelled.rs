@@ -5,12 +5,12 @@ use std::{cell::Cell, sync::PoisonError, time::Duration};
 pub(crate) use loom::{
     cell::UnsafeCell,
     sync::{
-        Arc as HandedArc,
+        Arc as HandedArc, MutexGuard,
         atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence},
     },
 };
 use loom::{
-    sync::{MutexGuard, Notify, atomic::AtomicPtr},
+    sync::{Notify, atomic::AtomicPtr},
     thread::{self, ThreadId},
 };
 pub(crate) use std::sync::{Arc, OnceLock, atomic::AtomicU64 as ColdU64};
@@ -53,6 +53,19 @@ impl<T> Mutex<T> {
         may_wait("a lock");
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// To whom a lock is given next is for the model to choose.
+pub(crate) fn unlock_fair<T>(guard: MutexGuard<'_, T>) {
+    drop(guard);
+}
+
+/// A number that no other thread has while this one lives; never 0.
+pub(crate) fn this_thread() -> usize {
+    loom::thread_local! {
+        static MARK: Box<u8> = Box::new(0);
+    }
+    MARK.with(|mark| std::ptr::from_ref::<u8>(mark).addr())
 }
 
 /// A lock that is only ever tried.

@@ -13,8 +13,7 @@ use std::{
 pub(crate) use std::{thread::yield_now as pause, thread_local};
 
 use arc_swap::ArcSwap;
-use parking_lot::MutexGuard;
-pub(crate) use parking_lot::{Mutex, Mutex as ColdMutex};
+pub(crate) use parking_lot::{Mutex, Mutex as ColdMutex, MutexGuard};
 
 /// `std::cell::UnsafeCell` with the face of `loom`'s.
 #[derive(Debug)]
@@ -58,6 +57,19 @@ impl<T> PointerCell<T> {
     pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut *mut T) -> R) -> R {
         f(self.0.as_ptr())
     }
+}
+
+/// Gives a lock back to the thread that has waited longest for it, if one waits.
+pub(crate) fn unlock_fair<T>(guard: MutexGuard<'_, T>) {
+    MutexGuard::unlock_fair(guard);
+}
+
+/// A number that no other thread has while this one lives; never 0.
+pub(crate) fn this_thread() -> usize {
+    thread_local! {
+        static MARK: u8 = const { 0 };
+    }
+    MARK.with(|mark| std::ptr::from_ref(mark).addr())
 }
 
 /// A lock that is only ever tried, so no thread waits for it, neither to take it nor to give it back.
