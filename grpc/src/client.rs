@@ -2,6 +2,7 @@
 
 mod connector;
 mod events;
+mod received;
 
 use std::time::Duration;
 
@@ -19,11 +20,13 @@ use tonic::metadata::MetadataValue;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
+use tower::util::MapResponse;
 
 pub use self::connector::{ConnectError, Connector};
 pub use self::events::{ConfigEvent, ConfigSnapshot, ConfigUpdate, Events, StreamError};
 
 pub(crate) use self::events::Progress;
+pub(crate) use self::received::Received;
 
 use self::connector::Bearer;
 use crate::convert::ToProto;
@@ -99,8 +102,14 @@ impl Client {
         let session_id = MetadataValue::try_from(session_id)
             .map_err(|_| Status::invalid_argument("a session id is visible ASCII"))?;
         request.metadata_mut().insert("session_id", session_id);
-        let stream = self.agent_secure().stream_config_events(request).await?;
-        Ok(Events::new(stream.into_inner()))
+        let received = Received::start();
+        let stamping = received.clone();
+        let channel = MapResponse::new(self.channel.clone(), |response| stamping.watch(response));
+        let stream = AgentSecureClient::new(channel)
+            .max_decoding_message_size(Self::MESSAGE_BYTES)
+            .stream_config_events(request)
+            .await?;
+        Ok(Events::new(stream.into_inner(), received))
     }
 
     /// The name of the agent's host.

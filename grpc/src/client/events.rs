@@ -10,6 +10,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use configstream_engine::settings::{Key, Setting, SettingUpdate, Source};
 use configstream_engine::{Epoch, Sequence};
@@ -18,6 +19,7 @@ use configstream_proto::datadog::model::v1::config_event::Event;
 use futures_util::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
+use crate::client::received::Received;
 use crate::convert::value_from_proto;
 
 /// The events of one stream.
@@ -25,6 +27,7 @@ use crate::convert::value_from_proto;
 #[must_use = "dropping the events ends the stream"]
 pub struct Events {
     messages: Streaming<proto::ConfigEvent>,
+    received: Received,
     progress: Progress,
     over: bool,
 }
@@ -105,9 +108,10 @@ pub enum StreamError {
 }
 
 impl Events {
-    pub(crate) fn new(messages: Streaming<proto::ConfigEvent>) -> Self {
+    pub(crate) fn new(messages: Streaming<proto::ConfigEvent>, received: Received) -> Self {
         Self {
             messages,
+            received,
             progress: Progress::default(),
             over: false,
         }
@@ -124,6 +128,19 @@ impl Events {
         StreamExt::next(self)
             .await
             .unwrap_or(Err(StreamError::EndedQuietly))
+    }
+
+    /// How long ago bytes of the stream last arrived, or since when it is open. One event can be
+    /// many megabytes, which a slow link takes minutes for: a timeout on an event had better
+    /// measure this than the wait. Bytes arrive in pieces of up to 16 KiB, and are seen only while
+    /// [`next`](Self::next) is polled.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        self.received.silence()
+    }
+
+    pub(crate) fn received(&self) -> &Received {
+        &self.received
     }
 }
 

@@ -110,7 +110,7 @@ impl Attempts {
         match self.connect(connector).await {
             Ok((client, session, events, begun)) => tokio::select! {
                 end = self.follow(events, begun) => end,
-                refused = keep_alive(&client, &session, limit) => refused.into(),
+                refused = keep_alive(connector, client, &session, limit) => refused.into(),
             },
             Err(cause) => cause.into(),
         }
@@ -166,7 +166,12 @@ impl Attempts {
         let mut due = Some("first snapshot");
         loop {
             let event = match due {
-                Some(awaited) => within(self.options.answer_timeout, awaited, events.next()).await,
+                Some(awaited) => {
+                    let received = events.received().clone();
+                    let limit = self.options.answer_timeout;
+                    let event = received.within(limit, events.next()).await;
+                    event.map_err(|_| silent(awaited, limit))
+                }
                 None => Ok(events.next().await),
             };
             let event = event.and_then(|event| event.map_err(Disconnection::Stream));
@@ -260,19 +265,39 @@ impl From<Disconnection> for End {
     }
 }
 
-/// Refreshes a session as often as the server asked for, until it refuses.
-async fn keep_alive(client: &Client, session: &Session, limit: Duration) -> Disconnection {
+/// Refreshes a session as often as the server asked for, until it refuses twice in a row: the second
+/// time over a connection of its own. A proxy may send the first connection away, or a large
+/// snapshot may be in front of the answer, and neither says anything about the stream. What the
+/// second attempt connected with is what refreshes from then on; the stream stays where it is.
+async fn keep_alive(
+    connector: &Connector,
+    mut client: Client,
+    session: &Session,
+    limit: Duration,
+) -> Disconnection {
     let period = session.refresh_interval.max(SHORTEST_REFRESH_INTERVAL);
     let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match within(limit, "answer to refreshing", client.refresh(&session.id)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(status)) => return Disconnection::Refresh(status),
-            Err(silent) => return silent,
+        let Err(first) = refresh(&client, session, limit).await else {
+            continue;
+        };
+        tracing::debug!(cause = %first, "refreshing again, over another connection");
+        client = match connector.connect().await {
+            Ok(another) => another,
+            Err(error) => return Disconnection::Connect(error),
+        };
+        if let Err(second) = refresh(&client, session, limit).await {
+            return second;
         }
     }
+}
+
+async fn refresh(client: &Client, session: &Session, limit: Duration) -> Result<(), Disconnection> {
+    within(limit, "answer to refreshing", client.refresh(&session.id))
+        .await?
+        .map_err(Disconnection::Refresh)
 }
 
 async fn within<T>(
@@ -282,10 +307,11 @@ async fn within<T>(
 ) -> Result<T, Disconnection> {
     timeout(limit, answer)
         .await
-        .map_err(|_| Disconnection::Silent {
-            awaited,
-            waited: limit,
-        })
+        .map_err(|_| silent(awaited, limit))
+}
+
+fn silent(awaited: &'static str, waited: Duration) -> Disconnection {
+    Disconnection::Silent { awaited, waited }
 }
 
 async fn open_stream(

@@ -5,6 +5,7 @@ mod credentials;
 mod proxy;
 mod scripted;
 mod silence;
+mod slow;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -134,7 +135,7 @@ async fn a_session_that_a_restarted_server_does_not_know_takes_one_connection() 
 #[tokio::test]
 async fn a_session_that_refreshing_finds_lost() {
     let server = Scripted::start([hang([snapshot(1, 1)]), hang([snapshot(2, 2)])]).await;
-    server.told.forget.store(1, Ordering::Relaxed);
+    server.told.forget.store(2, Ordering::Relaxed);
     let pause = Duration::from_secs(3600);
     let consumer = builder(server.connector.clone())
         .backoff(pause, pause)

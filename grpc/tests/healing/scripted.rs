@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::collections::VecDeque;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -23,6 +23,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -65,6 +66,9 @@ pub struct Told {
     pub ignore: AtomicU64,
     /// Refreshes that get no answer.
     pub ignore_refreshes: AtomicU64,
+    pub refreshed: AtomicU64,
+    /// Counts the times that all connections are sent a GOAWAY.
+    pub go_away: watch::Sender<u64>,
     pub connections: AtomicU64,
     pub registered: AtomicU64,
     pub streams: AtomicU64,
@@ -87,14 +91,21 @@ impl Scripted {
                 let (socket, _) = listener.accept().await.unwrap();
                 counted.connections.fetch_add(1, Ordering::Relaxed);
                 let (tls, routes) = (tls.clone(), routes.clone());
+                let mut go_away = counted.go_away.subscribe();
                 tokio::spawn(async move {
                     let Ok(socket) = tls.accept(socket).await else {
                         return;
                     };
                     let service = service_fn(|request| routes.clone().call(request));
-                    let _ = http2::Builder::new(TokioExecutor::new())
-                        .serve_connection(TokioIo::new(socket), service)
-                        .await;
+                    let mut connection = pin!(
+                        http2::Builder::new(TokioExecutor::new())
+                            .serve_connection(TokioIo::new(socket), service)
+                    );
+                    tokio::select! {
+                        _ = connection.as_mut() => return,
+                        _ = go_away.changed() => connection.as_mut().graceful_shutdown(),
+                    }
+                    let _ = connection.await;
                 });
             }
         });
@@ -184,6 +195,7 @@ impl AgentSecure for Agent {
         if take(&self.0.forget) {
             return Err(Status::not_found("no remote agent found with session ID"));
         }
+        self.0.refreshed.fetch_add(1, Ordering::Relaxed);
         Ok(Response::new(RefreshRemoteAgentResponse {}))
     }
 

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ struct Shared {
     mode: watch::Sender<Mode>,
     cuts: watch::Sender<u64>,
     closed: [watch::Sender<u64>; 2],
+    to_client: AtomicU64,
 }
 
 impl Proxy {
@@ -52,6 +54,7 @@ impl Proxy {
             mode: watch::Sender::new(Mode::Pass),
             cuts: watch::Sender::new(0),
             closed: [watch::Sender::new(0), watch::Sender::new(0)],
+            to_client: AtomicU64::new(0),
         });
         tokio::spawn(accept(listener, shared.clone()));
         Self { address, shared }
@@ -64,6 +67,11 @@ impl Proxy {
 
     pub fn set(&self, mode: Mode) {
         self.shared.mode.send_replace(mode);
+    }
+
+    /// Bytes that clients have been sent, on all connections.
+    pub fn bytes_to_clients(&self) -> u64 {
+        self.shared.to_client.load(Ordering::Relaxed)
     }
 
     /// Closes all connections that there are.
@@ -101,9 +109,11 @@ async fn forward(client: TcpStream, shared: &Shared) -> io::Result<()> {
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
     let mode = || shared.mode.subscribe();
+    let uncounted = AtomicU64::new(0);
+    let count = &shared.to_client;
     tokio::try_join!(
-        pump(client_read, server_write, mode(), to_server),
-        pump(server_read, client_write, mode(), to_client),
+        pump(client_read, server_write, mode(), to_server, &uncounted),
+        pump(server_read, client_write, mode(), to_client, count),
     )?;
     Ok(())
 }
@@ -114,6 +124,7 @@ async fn pump(
     mut to: OwnedWriteHalf,
     mut mode: watch::Receiver<Mode>,
     mut closed: watch::Receiver<u64>,
+    forwarded: &AtomicU64,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -130,5 +141,6 @@ async fn pump(
             return to.shutdown().await;
         }
         to.write_all(&buffer[..count]).await?;
+        forwarded.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
