@@ -147,7 +147,7 @@ struct RunOptions {
     #[arg(long, value_name = "ADDR", default_value = listen::DEFAULT_ADDRESS, value_parser = listen::parse)]
     listen: Vec<Address>,
     /// Where to listen for HTTP: a status page, health and metrics, without values, for anybody who can reach it.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5002")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5002", value_parser = listen::parse_http)]
     http: String,
     /// What the names of environment variables start with.
     #[arg(long, value_name = "PREFIX", default_value = "DD")]
@@ -366,6 +366,7 @@ mod tests {
                 "HOST:PORT",
             ),
             (vec!["configstream", "run", "--listen", "5001"], "HOST:PORT"),
+            (vec!["configstream", "run", "--http", "21504"], "HOST:PORT"),
             (
                 vec!["configstream", "set", "a", "1", "--wait", "5"],
                 "such as 5s",

@@ -8,7 +8,7 @@
 //! | 3 | [`Configuration`](Exit::Configuration) | a configuration file, an environment variable or a `--set` is wrong |
 //! | 4 | [`RunDir`](Exit::RunDir) | the run directory cannot be used |
 //! | 5 | [`Running`](Exit::Running) | another agent runs in this run directory |
-//! | 6 | [`Credentials`](Exit::Credentials) | certificate or token are missing, damaged, or open to others |
+//! | 6 | [`Credentials`](Exit::Credentials) | certificate or token are missing, damaged, or open to others; or the agent at the address has another certificate |
 //! | 7 | [`Sequence`](Exit::Sequence) | the saved sequence is damaged or cannot be written |
 //! | 8 | [`Listen`](Exit::Listen) | an address is in use or cannot be listened on |
 //! | 9 | [`Unreachable`](Exit::Unreachable) | no agent answers at the address |
@@ -39,7 +39,8 @@ pub enum Exit {
     RunDir = 4,
     /// Another agent runs in this run directory.
     Running = 5,
-    /// Certificate or token are missing, damaged, or open to others.
+    /// Certificate or token are missing, damaged, or open to others; or the agent at the address has
+    /// another certificate.
     Credentials = 6,
     /// The saved sequence is damaged or cannot be written.
     Sequence = 7,

@@ -29,7 +29,28 @@ pub fn parse(text: &str) -> Result<Address, String> {
     // Fails only for an empty path, or if there is no current directory.
     let path = std::path::absolute(path)
         .map_err(|error| format!("{error}; write HOST:PORT or unix:PATH"))?;
+    let bytes = path.as_os_str().len();
+    if bytes > LONGEST_SOCKET_PATH {
+        return Err(format!(
+            "the path of the socket has {bytes} bytes, and the system allows {LONGEST_SOCKET_PATH}; \
+             choose a shorter one: {}",
+            path.display()
+        ));
+    }
     Ok(Address::Unix(path))
+}
+
+/// Reads the HTTP address of `run`: HOST:PORT, never a Unix socket.
+///
+/// # Errors
+///
+/// What is wrong with it, and what to write.
+pub fn parse_http(text: &str) -> Result<String, String> {
+    match text.parse() {
+        Ok(Address::Tcp(address)) => Ok(address),
+        Ok(_) => Err("HTTP is served over TCP only; write HOST:PORT".to_owned()),
+        Err(error) => Err(format!("{error}; write HOST:PORT, such as 127.0.0.1:5002")),
+    }
 }
 
 /// Listens at an address.
@@ -50,6 +71,9 @@ pub async fn listen(address: &Address) -> Result<Bound, Failure> {
 pub(crate) fn refused(address: &Address, error: &io::Error) -> Failure {
     let is_unix = matches!(address, Address::Unix(_));
     let mend = match error.kind() {
+        io::ErrorKind::AddrInUse if is_unix && !is_socket(address) => {
+            "what is at that path is no socket: move it away, or choose another path with --listen"
+        }
         io::ErrorKind::AddrInUse => {
             "stop what listens there, or choose another address with --listen (gRPC) or --http"
         }
@@ -69,6 +93,15 @@ pub(crate) fn refused(address: &Address, error: &io::Error) -> Failure {
         error,
         mend,
     )
+}
+
+/// Whether a Unix socket is at the path of `address`; never for TCP.
+pub(crate) fn is_socket(address: &Address) -> bool {
+    let Address::Unix(path) = address else {
+        return false;
+    };
+    path.metadata()
+        .is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 /// A socket that listens.
@@ -162,6 +195,9 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
 /// finds no room hears nothing, and tries again after one second, then two, then four.
 const WAITING_CONNECTIONS: u32 = 1_024;
 
+/// `sun_path` of Linux holds 108 bytes, the last of which is a NUL.
+const LONGEST_SOCKET_PATH: usize = 107;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +222,18 @@ mod tests {
             );
         }
         assert!(matches!(parse("unix:here/socket"), Ok(Address::Unix(path)) if path.is_absolute()));
+        let longest = format!("unix:/{}", "a".repeat(106));
+        assert!(parse(&longest).is_ok());
+        let error = parse(&format!("{longest}a")).unwrap_err();
+        assert!(
+            error.contains("108 bytes") && error.contains("107"),
+            "{error}"
+        );
+        for text in ["21504", "unix:/socket", "", "localhost:70000"] {
+            let error = parse_http(text).unwrap_err();
+            assert!(error.contains("HOST:PORT"), "{error}");
+        }
+        assert_eq!(parse_http("[::1]:80").as_deref(), Ok("[::1]:80"));
         for text in [
             "",
             "5001",
@@ -199,6 +247,19 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains("HOST:PORT"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_at_the_path_of_the_socket_is_not_taken_for_a_listener() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let address = Address::Unix(file.path().to_owned());
+        let error = listen(&address).await.unwrap_err();
+        assert_eq!(error.exit(), Exit::Listen);
+        assert!(
+            error.to_string().contains("is no socket: move it away"),
+            "{error}"
+        );
+        assert!(file.path().exists());
     }
 
     #[tokio::test]

@@ -16,8 +16,10 @@ use configstream_proto::datadog::model::v1::{ConfigStreamRequest, HostnameReques
 use configstream_proto::datadog::remoteagent::v1::{
     RefreshRemoteAgentRequest, RegisterRemoteAgentRequest,
 };
+use http::Response;
+use tonic::body::Body;
 use tonic::metadata::MetadataValue;
-use tonic::service::interceptor::InterceptedService;
+use tonic::service::interceptor::{InterceptedService, ResponseBody};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tower::util::MapResponse;
@@ -35,8 +37,14 @@ use crate::server::{ChangeRequest, Registration};
 /// A connection to an agent. Cheap to clone; clones share it. It dials again when a call finds it broken.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: InterceptedService<Channel, Bearer>,
+    channel: Checked,
 }
+
+/// A channel whose answers are all gRPC.
+type Checked = MapResponse<
+    InterceptedService<Channel, Bearer>,
+    fn(Response<ResponseBody<Body>>) -> Response<Body>,
+>;
 
 /// What registering gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +61,9 @@ impl Client {
     pub const MESSAGE_BYTES: usize = 128 * 1024 * 1024;
 
     pub(crate) fn new(channel: InterceptedService<Channel, Bearer>) -> Self {
-        Self { channel }
+        Self {
+            channel: MapResponse::new(channel, check),
+        }
     }
 
     /// Registers a remote agent.
@@ -251,11 +261,33 @@ impl Client {
             .into_inner())
     }
 
-    fn agent_secure(&self) -> AgentSecureClient<InterceptedService<Channel, Bearer>> {
+    fn agent_secure(&self) -> AgentSecureClient<Checked> {
         AgentSecureClient::new(self.channel.clone()).max_decoding_message_size(Self::MESSAGE_BYTES)
     }
 
-    fn admin(&self) -> ConfigAdminClient<InterceptedService<Channel, Bearer>> {
+    fn admin(&self) -> ConfigAdminClient<Checked> {
         ConfigAdminClient::new(self.channel.clone()).max_decoding_message_size(Self::MESSAGE_BYTES)
     }
 }
+
+/// Turns an answer that is not gRPC, such as the page of an HTTP proxy, into a status that says so.
+fn check(response: Response<ResponseBody<Body>>) -> Response<Body> {
+    let kind = response.headers().get(http::header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+        return response.map(Body::new);
+    }
+    let kind = match kind.and_then(|kind| kind.to_str().ok()) {
+        Some(kind) if kind.len() <= LONGEST_CONTENT_TYPE => kind,
+        Some(_) => "a long content type",
+        None => "no content type",
+    };
+    let status = response.status();
+    Status::unknown(format!(
+        "what answered is no gRPC server: HTTP {status} with {kind}, as an HTTP proxy or a web server \
+         answers; give the agent's own address, or let the proxy pass gRPC over HTTP/2"
+    ))
+    .into_http()
+}
+
+/// Of an answer that is not gRPC: a longer one is not repeated.
+const LONGEST_CONTENT_TYPE: usize = 100;

@@ -105,10 +105,19 @@ const AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// The failure for an agent that cannot be connected to.
 pub(crate) fn unreachable(error: &ConnectError) -> Failure {
-    let mend = if error.is_untrusted() {
-        "name the run directory of the agent at that address with --run-dir; or bring its newest ipc_cert.pem and auth_token here"
-    } else {
-        "start it with `configstream run`, or say where it is with --run-dir or --address"
+    if error.is_untrusted() {
+        return Failure::new(
+            Exit::Credentials,
+            "the agent there has another certificate",
+            error,
+            "name the run directory of the agent at that address with --run-dir; or bring its newest ipc_cert.pem and auth_token here",
+        );
+    }
+    let mend = match error.address() {
+        Address::Unix(path) if path.exists() && !listen::is_socket(error.address()) => {
+            "what is at that path is no socket: say where the agent listens with --address"
+        }
+        _ => "start it with `configstream run`, or say where it is with --run-dir or --address",
     };
     Failure::new(Exit::Unreachable, "cannot reach the agent", error, mend)
 }
@@ -146,6 +155,8 @@ pub(crate) fn refused(what: &str, status: &Status) -> Failure {
     let message = status.message();
     let parts = match status.code() {
         Code::InvalidArgument => message.rsplit_once("; "),
+        // What answered is no agent, and the client says what to do.
+        Code::Unknown => message.rsplit_once("; "),
         Code::FailedPrecondition | Code::ResourceExhausted => message.split_once("; "),
         _ => None,
     };
@@ -156,4 +167,32 @@ pub(crate) fn refused(what: &str, status: &Status) -> Failure {
         format_args!("{why} ({:?})", status.code()),
         mend,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use configstream_grpc::{Identity, Token};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_at_the_path_of_the_socket_is_not_taken_for_an_agent_that_is_down() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let pem = parameters.self_signed(&key).unwrap().pem() + &key.serialize_pem();
+        let identity = Identity::from_pem(pem.as_bytes()).unwrap();
+        for (path, advice) in [
+            (file, "is no socket: say where"),
+            (root.path().join("nothing"), "start it with"),
+        ] {
+            let token = Token::parse(&"ab".repeat(32)).unwrap();
+            let connector = Connector::new(Address::Unix(path), &identity, token);
+            let failure = unreachable(&connector.connect().await.unwrap_err());
+            assert_eq!(failure.exit(), Exit::Unreachable);
+            assert!(failure.to_string().contains(advice), "{failure}");
+        }
+    }
 }

@@ -151,6 +151,12 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
+    /// Where it went.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// Whether somebody answered who has another certificate than the one that is trusted, or not the key to it.
     #[must_use]
     pub fn is_untrusted(&self) -> bool {
