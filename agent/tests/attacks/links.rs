@@ -61,7 +61,6 @@ fn large_configuration(kib: usize) -> String {
 
 /// The first snapshot takes several times as long as an answer may, and bytes keep coming.
 #[test]
-#[ignore = "fails until this is mended: S11"]
 fn clients_on_slow_links_get_their_snapshot_and_hold_up_nobody() {
     let (kib, bytes_per_second) = (1_500, 500_000);
     let attack = Attack::new().configuration(large_configuration(kib));
@@ -185,7 +184,6 @@ fn goodbye_proxy(target: &Target, requests: usize) -> Address {
 
 /// The good client is behind it, refreshes each second, and keeps its stream.
 #[test]
-#[ignore = "fails until this is mended: S14"]
 fn a_proxy_that_says_goodbye_ends_no_stream() {
     let attack = Attack::new().set("remote_agent.registry.recommended_refresh_interval=1s");
     let attack = attack.good_client_at(|target| goodbye_proxy(target, 2));
