@@ -71,7 +71,8 @@ fn the_account_of_a_snapshot_is_seen_whole() {
 
 /// Two snapshots while the figures are read once: the second writes the book that was the newest before the first.
 ///
-/// Weakened: either fence of S removed; read only once: each fails.
+/// Weakened: S's fence of the onlooker removed; read only once: each fails. That of the consumer cannot be shown: the fence F2 before
+/// each snapshot does its work, too.
 #[test]
 fn two_snapshots_accounts_are_not_mixed() {
     check(|| {
