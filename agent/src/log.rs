@@ -51,7 +51,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use configstream_grpc::{AUDIT_LOG, Printable, printable};
+use configstream_grpc::{AUDIT_LOG, Printable, lock, printable};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -283,6 +283,7 @@ struct Lines {
 
 impl io::Write for Lines {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        lock::assert_none_held();
         let text = String::from_utf8_lossy(event);
         let text = text.strip_suffix('\n').unwrap_or(&text);
         let mut line = match self.style {

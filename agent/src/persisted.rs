@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use configstream_engine::settings::{Change, Key, Provenance, Source, Value};
-use parking_lot::RwLock;
+use configstream_grpc::lock::RwLock;
 
 pub use self::error::PersistError;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use configstream_grpc::lock::RwLock;
 
 /// What is wrong now, by the part of the agent that it is about.
 #[derive(Clone, Debug, Default)]

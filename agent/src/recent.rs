@@ -15,7 +15,7 @@ use configstream_engine::settings::{
     Key, Resolved, ResolvedChange, SettingUpdate, Settings, Source,
 };
 use configstream_engine::{Engine, Epoch, Event, Replica, Sequence, State, Subscription};
-use parking_lot::Mutex;
+use configstream_grpc::lock::Mutex;
 
 /// How many changes are kept.
 pub const MAX_CHANGES: usize = 100;

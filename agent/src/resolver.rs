@@ -34,8 +34,8 @@ use std::time::Duration;
 use configstream_engine::settings::{Change, Key, Rejection, Settings, Source};
 use configstream_engine::{Committed, Engine, Epoch, Sequence};
 use configstream_grpc::Conditions;
+use configstream_grpc::lock::RwLock;
 use crossbeam_channel::{Sender, TrySendError};
-use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
 pub use crate::last_changed::Conflict;

@@ -5,7 +5,7 @@ pub mod file;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use parking_lot::RwLock;
+use configstream_grpc::lock::RwLock;
 
 /// How one source is doing, for people: shared by who feeds it and who shows it.
 #[derive(Clone, Debug, Default)]

@@ -57,6 +57,8 @@ mod encode;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
+#[doc(hidden)]
+pub mod lock;
 mod metrics;
 mod printable;
 pub mod safe_file;

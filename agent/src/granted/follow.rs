@@ -6,7 +6,7 @@ use std::sync::Arc;
 use configstream_engine::settings::Settings;
 use configstream_engine::{Engine, Event};
 use configstream_grpc::ServerBounds;
-use parking_lot::RwLock;
+use configstream_grpc::lock::RwLock;
 
 use super::rules::{LOG_LEVEL, RULES};
 use super::{Outcome, OwnSettings, RefusedSetting};

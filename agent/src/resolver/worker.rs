@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use configstream_engine::settings::{Change, Settings};
 use configstream_engine::{Engine, PublishError, Sequence, State};
+use configstream_grpc::lock::RwLock;
 use crossbeam_channel::Receiver;
-use parking_lot::RwLock;
 
 use super::{Answer, Outcome, Request, ResolveError, Wish};
 use crate::last_changed::LastChanged;

@@ -51,8 +51,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use configstream_engine::settings::{Assignment, Change, Source};
+use configstream_grpc::lock::Mutex;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use self::listing::{Looks, Texts};

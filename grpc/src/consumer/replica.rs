@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use configstream_engine::settings::Resolved;
 use configstream_engine::{Engine, Epoch, Sequence};
-use parking_lot::Mutex;
 
 use crate::consumer::state::{ConsumerState, Current, Disconnection, NotReady};
+use crate::lock::Mutex;
 use crate::server::Server;
 
 /// The local engine, and how the consumer is.

@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+
+use crate::lock::Mutex;
 
 /// One of two handles: HTTP/2's, and that of whoever [lets go](Self::release). Both are used by one task, so the
 /// lock is never contended.

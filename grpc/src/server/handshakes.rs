@@ -14,9 +14,10 @@ use std::sync::Arc;
 use std::task::ready;
 use std::thread;
 
-use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+use crate::lock::Mutex;
 
 /// Who is shaking hands.
 pub(crate) struct Handshakes {

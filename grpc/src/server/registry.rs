@@ -35,9 +35,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use configstream_proto::datadog::remoteagent::v1::RegisterRemoteAgentRequest;
-use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::lock::Mutex;
 use crate::metrics::Telemetry;
 use crate::server::bounds::{Granted, ServerBounds};
 use crate::server::connections::{Held, Link, REGISTRATIONS_PER_SECOND};

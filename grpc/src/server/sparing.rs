@@ -3,9 +3,9 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::lock::Mutex;
 use crate::printable::printable;
 
 /// Lets so many lines through in a second, and counts the others.

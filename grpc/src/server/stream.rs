@@ -16,8 +16,9 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use configstream_engine::settings::Resolution;
-use configstream_engine::{Event, Reader, Snapshot, SnapshotReason, TryNextError};
+use configstream_engine::{Event, Reader, Sequence, Snapshot, SnapshotReason, TryNextError};
 
+use crate::lock::Held;
 use crate::server::core::Core;
 use crate::server::open_stream::OpenStream;
 use crate::server::progress::Position;
@@ -43,6 +44,12 @@ struct Frames<S: Resolution> {
     snapshot_bytes: usize,
     /// Handed out since the metric heard of any: all streams add to that, so not for each.
     updates: u64,
+}
+
+/// A snapshot that stands in for updates.
+struct Resync {
+    missed: u64,
+    sequence: Sequence,
 }
 
 impl<S: Resolution> EventStream<S> {
@@ -100,10 +107,17 @@ impl<S: Resolution> EventStream<S> {
             return self.end(reason);
         }
         let frames = &mut self.frames;
-        let read = self.reader.read(|event| match frames.frame(event) {
-            Ok(frame) => take(&frame).map_break(Ok),
-            Err(reason) => ControlFlow::Break(Err(reason)),
+        let mut resyncs = Vec::new();
+        let read = self.reader.read(|event| {
+            let _under_the_lock_of_the_connection = Held::begin();
+            match frames.frame(event, &mut resyncs) {
+                Ok(frame) => take(&frame).map_break(Ok),
+                Err(reason) => ControlFlow::Break(Err(reason)),
+            }
         });
+        for resync in &resyncs {
+            frames.log_resync(resync);
+        }
         match read {
             Ok(Ok(())) => Poll::Ready(Some(Ok(()))),
             Ok(Err(reason)) => self.end(reason),
@@ -121,7 +135,12 @@ impl<S: Resolution> EventStream<S> {
 }
 
 impl<S: Resolution> Frames<S> {
-    fn frame<'e>(&mut self, event: &'e Event<S>) -> Result<Cow<'e, Bytes>, Refusal> {
+    /// Also adds to what is to be logged after the lock.
+    fn frame<'e>(
+        &mut self,
+        event: &'e Event<S>,
+        resyncs: &mut Vec<Resync>,
+    ) -> Result<Cow<'e, Bytes>, Refusal> {
         match event {
             Event::Snapshot(snapshot) => {
                 let next = Position {
@@ -139,7 +158,7 @@ impl<S: Resolution> Frames<S> {
                 let frame = self.core.encoder.snapshot(snapshot.version())?;
                 self.position = Some(next);
                 self.snapshot_bytes = frame.len();
-                self.report_snapshot(snapshot);
+                resyncs.extend(self.report_snapshot(snapshot));
                 Ok(frame)
             }
             Event::Update(update) => {
@@ -154,15 +173,22 @@ impl<S: Resolution> Frames<S> {
         }
     }
 
-    fn report_snapshot(&self, snapshot: &Snapshot<S>) {
+    fn report_snapshot(&self, snapshot: &Snapshot<S>) -> Option<Resync> {
         self.core.telemetry.snapshots_sent.increment(1);
         if snapshot.reason() != SnapshotReason::Lagged {
-            return;
+            return None;
         }
-        let (missed, sequence) = (snapshot.missed(), snapshot.sequence());
         self.core.telemetry.discontinuities.increment(1);
         self.open
             .report_dropped(&self.core.telemetry.dropped_updates);
+        Some(Resync {
+            missed: snapshot.missed(),
+            sequence: snapshot.sequence(),
+        })
+    }
+
+    fn log_resync(&self, resync: &Resync) {
+        let &Resync { missed, sequence } = resync;
         let Some(unsaid) = self.core.resync_log.admit() else {
             return;
         };

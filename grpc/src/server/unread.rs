@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use parking_lot::Mutex;
 use tokio::time::Instant;
 use tonic::Status;
 
+use crate::lock::Mutex;
 use crate::server::body::PIECE_BYTES;
 use crate::server::budget::Hold;
 

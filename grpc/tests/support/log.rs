@@ -47,6 +47,7 @@ impl Log {
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        configstream_grpc::lock::assert_none_held();
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
     }
