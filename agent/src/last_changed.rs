@@ -4,11 +4,11 @@
 //!
 //! # Bounds
 //!
-//! An entry for each key that has changed and still streams. Of keys that are gone one sequence is kept for all: whoever
-//! asks for a key that is not there may be told a later one than its own, and so be refused without need, never let
-//! through by mistake.
+//! An entry for each key that has changed and still streams, and for the [`MAX_GONE`] that have vanished last. For other keys
+//! that are not there, the newest sequence of those forgotten stands in: a change on condition of such a key may be refused
+//! without need, and is never made by mistake. What vanishes moves the sequence of no other key that streams.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use configstream_engine::settings::{Change, Key, Resolved, Settings};
@@ -19,10 +19,17 @@ use configstream_grpc::Conditions;
 #[derive(Debug)]
 pub(crate) struct LastChanged {
     epoch: Epoch,
-    /// All keys without an entry are as they were here, or gone since.
-    others: Sequence,
+    /// All keys that stream and have no entry are as they were here.
+    since: Sequence,
+    /// No key that is not there and has no entry has vanished later.
+    forgotten: Sequence,
     keys: BTreeMap<Key, Sequence>,
+    /// The entries of keys that have vanished, oldest first.
+    gone: BTreeSet<(Sequence, Key)>,
 }
+
+/// How many keys that have vanished keep an entry.
+const MAX_GONE: usize = 1_024;
 
 /// Why a condition does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,14 +59,17 @@ impl LastChanged {
     pub(crate) fn since(head: &Version<Settings>) -> Self {
         Self {
             epoch: head.epoch(),
-            others: head.sequence(),
+            since: head.sequence(),
+            forgotten: head.sequence(),
             keys: BTreeMap::new(),
+            gone: BTreeSet::new(),
         }
     }
 
-    /// When what wins for `key` last changed.
-    pub(crate) fn of(&self, key: &str) -> (Epoch, Sequence) {
-        let sequence = self.keys.get(key).copied().unwrap_or(self.others);
+    /// When what wins for `key` last changed, if anything does, which `streams` says.
+    pub(crate) fn of(&self, key: &str, streams: bool) -> (Epoch, Sequence) {
+        let unknown = if streams { self.since } else { self.forgotten };
+        let sequence = self.keys.get(key).copied().unwrap_or(unknown);
         (self.epoch, sequence)
     }
 
@@ -99,15 +109,31 @@ impl LastChanged {
     }
 
     fn note_key(&mut self, (before, after): (&Resolved, &Resolved), sequence: Sequence, key: &Key) {
-        match (before.get(key.as_str()), after.get(key.as_str())) {
-            (before, after) if before == after => {}
-            (_, Some(_)) => {
-                self.keys.insert(key.clone(), sequence);
+        let (before, after) = (before.get(key.as_str()), after.get(key.as_str()));
+        if before == after {
+            return;
+        }
+        let earlier = self.keys.insert(key.clone(), sequence);
+        match (before, after, earlier) {
+            (_, None, _) => {
+                self.gone.insert((sequence, key.clone()));
+                self.forget();
             }
-            (_, None) => {
-                self.keys.remove(key.as_str());
-                self.others = sequence;
+            (None, Some(_), Some(vanished)) => {
+                self.gone.remove(&(vanished, key.clone()));
             }
+            _ => {}
+        }
+    }
+
+    /// Forgets the keys that have vanished longest ago.
+    fn forget(&mut self) {
+        while self.gone.len() > MAX_GONE {
+            let Some((vanished, key)) = self.gone.pop_first() else {
+                return;
+            };
+            self.keys.remove(&key);
+            self.forgotten = vanished;
         }
     }
 
@@ -139,7 +165,10 @@ impl LastChanged {
         }
         for (key, expected) in &conditions.keys {
             reached(*expected)?;
-            let found = match self.of(key.as_str()) {
+            let found = match self.of(
+                key.as_str(),
+                head.state().resolved().get(key.as_str()).is_some(),
+            ) {
                 (epoch, found) if epoch == head.epoch() => found,
                 // Nothing has been committed in this epoch yet.
                 _ => head.sequence(),
@@ -188,8 +217,8 @@ impl fmt::Display for Conflict {
 
 #[cfg(test)]
 mod tests {
-    use configstream_engine::Engine;
     use configstream_engine::settings::{Assignment, Source, Value};
+    use configstream_engine::{Engine, State};
 
     use super::*;
 
@@ -208,8 +237,75 @@ mod tests {
         Engine::builder(Settings::new()).build().unwrap()
     }
 
-    fn of(last: &LastChanged, name: &str) -> u64 {
-        last.of(name).1.get()
+    fn of(engine: &Engine<Settings>, last: &LastChanged, name: &str) -> u64 {
+        let streams = engine.head().state().resolved().get(name).is_some();
+        last.of(name, streams).1.get()
+    }
+
+    fn unset(name: &str) -> Change {
+        Change::unset(Source::Cli, key(name))
+    }
+
+    fn set(name: &str, value: i64) -> Change {
+        Change::set(Source::Cli, key(name), Value::Int(value))
+    }
+
+    #[test]
+    fn a_key_that_comes_and_goes_moves_the_sequence_of_no_other() {
+        let state = Settings::new();
+        let state = state.apply(&set("from.the.start", 1)).unwrap().state;
+        let engine = Engine::builder(state).build().unwrap();
+        let mut last = LastChanged::since(&engine.head());
+        let start = engine.head().sequence().get();
+        publish(&engine, &mut last, &set("foo.bar", 1));
+        publish(&engine, &mut last, &unset("foo.bar"));
+        assert_eq!(of(&engine, &last, "from.the.start"), start);
+        assert_eq!(
+            of(&engine, &last, "foo.bar"),
+            engine.head().sequence().get()
+        );
+        assert_eq!(of(&engine, &last, "never.there"), start);
+    }
+
+    proptest::proptest! {
+        /// Against a list of what won for each key at each sequence.
+        #[test]
+        fn the_sequence_of_each_key_is_the_one_that_last_changed_it(
+            steps in proptest::collection::vec((0..4_u8, 0..6_usize, 0..6_usize, 0..3_i64), 0..60),
+        ) {
+            let names = ["a", "b.c", "b.d", "e", "f", "g"];
+            let state = Settings::new();
+            let state = state.apply(&set("a", 0)).unwrap().state;
+            let engine = Engine::builder(state).build().unwrap();
+            let start = engine.head().sequence().get();
+            let mut last = LastChanged::since(&engine.head());
+            let mut expected = names.map(|_| start);
+            for (kind, one, two, value) in steps {
+                let (one_name, two_name) = (names[one], names[two]);
+                let change = match kind {
+                    0 => set(one_name, value),
+                    1 => unset(one_name),
+                    2 => Change::batch([set(one_name, value), unset(two_name)]),
+                    _ => Change::replace_layer(
+                        Source::File,
+                        [Assignment::new(key(one_name), Value::Int(value))],
+                    ),
+                };
+                let won = |engine: &Engine<Settings>| {
+                    let head = engine.head();
+                    names.map(|name| head.state().resolved().get(name).cloned())
+                };
+                let before = won(&engine);
+                publish(&engine, &mut last, &change);
+                let now = engine.head().sequence().get();
+                for (index, (before, after)) in before.into_iter().zip(won(&engine)).enumerate() {
+                    if before != after {
+                        expected[index] = now;
+                    }
+                }
+                proptest::prop_assert_eq!(names.map(|name| of(&engine, &last, name)), expected);
+            }
+        }
     }
 
     #[test]
@@ -218,13 +314,13 @@ mod tests {
         let mut last = LastChanged::since(&engine.head());
         let set = |source, value: i64| Change::set(source, key("a"), Value::Int(value));
         publish(&engine, &mut last, &set(Source::Cli, 1));
-        assert_eq!(of(&last, "a"), 1);
+        assert_eq!(of(&engine, &last, "a"), 1);
         for (source, value) in [(Source::Cli, 1), (Source::File, 7)] {
             publish(&engine, &mut last, &set(source, value));
-            assert_eq!(of(&last, "a"), 1, "{source}");
+            assert_eq!(of(&engine, &last, "a"), 1, "{source}");
         }
         publish(&engine, &mut last, &Change::unset(Source::Cli, key("a")));
-        assert_eq!(of(&last, "a"), 2);
+        assert_eq!(of(&engine, &last, "a"), 2);
     }
 
     #[test]
@@ -238,20 +334,27 @@ mod tests {
             )
         };
         publish(&engine, &mut last, &layer([("a", 1), ("b", 1)]));
-        assert_eq!((of(&last, "a"), of(&last, "b")), (2, 2));
+        assert_eq!((of(&engine, &last, "a"), of(&engine, &last, "b")), (2, 2));
         let batch = Change::batch([
             layer([("a", 1), ("b", 2)]),
             Change::set(Source::Cli, key("c"), Value::Int(1)),
         ]);
         publish(&engine, &mut last, &batch);
-        assert_eq!((of(&last, "a"), of(&last, "b"), of(&last, "c")), (2, 4, 4));
+        assert_eq!(
+            (
+                of(&engine, &last, "a"),
+                of(&engine, &last, "b"),
+                of(&engine, &last, "c")
+            ),
+            (2, 4, 4)
+        );
     }
 
     #[test]
-    fn keys_that_are_gone_take_no_room_and_let_nobody_through_by_mistake() {
+    fn keys_that_are_gone_take_bounded_room_and_no_condition_holds_by_mistake() {
         let engine = engine();
         let mut last = LastChanged::since(&engine.head());
-        for round in 0..1000 {
+        for round in 0..=MAX_GONE {
             let name = key(&format!("k{round}"));
             publish(
                 &engine,
@@ -260,16 +363,16 @@ mod tests {
             );
             publish(&engine, &mut last, &Change::unset(Source::Cli, name));
         }
-        assert!(last.keys.is_empty());
+        assert_eq!((last.keys.len(), last.gone.len()), (MAX_GONE, MAX_GONE));
         let head = engine.head();
         let conditions = |sequence| Conditions {
-            keys: vec![(key("k999"), Sequence::new(sequence))],
+            keys: vec![(key("k0"), Sequence::new(sequence))],
             ..Conditions::default()
         };
-        let now = head.sequence().get();
-        assert_eq!(last.check(&head, &conditions(now)), Ok(()));
+        // The first is forgotten.
+        assert_eq!(last.check(&head, &conditions(2)), Ok(()));
         assert!(matches!(
-            last.check(&head, &conditions(now - 1)),
+            last.check(&head, &conditions(1)),
             Err(Conflict::Key { .. })
         ));
     }
@@ -354,7 +457,7 @@ mod tests {
         assert_eq!(last.check(&engine.head(), &conditions(1)), Ok(()));
         assert!(last.check(&engine.head(), &conditions(0)).is_err());
         publish(&engine, &mut last, &set(3));
-        assert_eq!(last.of("a"), (epoch, Sequence::new(2)));
-        assert_eq!(last.of("b"), (epoch, Sequence::new(1)));
+        assert_eq!(last.of("a", true), (epoch, Sequence::new(2)));
+        assert_eq!(last.of("b", false), (epoch, Sequence::new(1)));
     }
 }

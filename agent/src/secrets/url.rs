@@ -8,7 +8,9 @@
 //!
 //! A password in front of the host is hidden whatever the list says. A parameter is, if its name is on the list.
 //!
-//! Where a text is no good URL, more is hidden rather than less: the password reaches to the last `@` in front of the path.
+//! A password may hold what should be escaped there: `/`, `?`, `#`, `@`, a blank. So it reaches to the last `@` of the text. It
+//! starts at the first colon, of a text that starts with a scheme, or with `//`, the first behind that. More is hidden rather
+//! than less, such as what stands between a port and an `@` of the path, or between the passwords of two URLs.
 
 use std::sync::LazyLock;
 
@@ -18,13 +20,12 @@ use super::REDACTED;
 
 /// The text with what is secret in its URLs masked; none if nothing is. `is_secret` knows the name of a parameter.
 pub(super) fn masked(text: &str, is_secret: impl Fn(&str) -> bool) -> Option<String> {
-    if !text.contains("://") {
+    let without_password = without_password(text);
+    let shown = without_password.as_deref().unwrap_or(text);
+    if !shown.contains("//") && without_password.is_none() {
         return None;
     }
-    let without_password = PASSWORD.replace_all(text, |parts: &Captures<'_>| {
-        format!("{}{REDACTED}@", &parts["before"])
-    });
-    let shown = PARAMETER.replace_all(&without_password, |parts: &Captures<'_>| {
+    let shown = PARAMETER.replace_all(shown, |parts: &Captures<'_>| {
         let (whole, before, name) = (&parts[0], &parts["before"], &parts["name"]);
         match is_secret(name) {
             true => format!("{before}{name}={REDACTED}"),
@@ -34,13 +35,21 @@ pub(super) fn masked(text: &str, is_secret: impl Fn(&str) -> bool) -> Option<Str
     (shown != text).then(|| shown.into_owned())
 }
 
-/// What stands between the first colon and the last `@` of an authority.
-static PASSWORD: LazyLock<Regex> =
-    LazyLock::new(|| compiled(r"(?<before>://[^/?#\s:]*:)[^/?#\s]+@"));
+/// The text with what may be a password in front of a host masked.
+fn without_password(text: &str) -> Option<String> {
+    let end = text.rfind('@')?;
+    let authority = SCHEME.find(text).map_or(0, |scheme| scheme.end());
+    let password = authority + text.get(authority..end)?.find(':')? + 1;
+    (password < end).then(|| format!("{}{REDACTED}{}", &text[..password], &text[end..]))
+}
+
+/// What stands in front of an authority at the start of a text.
+static SCHEME: LazyLock<Regex> =
+    LazyLock::new(|| compiled(r"^(?:(?:(?:jdbc|r2dbc):)?[A-Za-z][A-Za-z0-9+.-]*:)?//"));
 
 /// A parameter of a query, or of the list behind `;` that some databases have.
 static PARAMETER: LazyLock<Regex> =
-    LazyLock::new(|| compiled(r"(?<before>[?&;])(?<name>[^=?&;#\s]+)=[^&;#\s]+"));
+    LazyLock::new(|| compiled(r"(?<before>[?&;])(?<name>[^=?&;#\s]+)=[^&;]+"));
 
 fn compiled(pattern: &str) -> Regex {
     // Both stand above, and the tests use both.
@@ -75,11 +84,23 @@ mod tests {
             ),
             (
                 "http://a:wonder@h/, https://b:wonder@h",
-                "http://a:********@h/, https://b:********@h",
+                "http://a:********@h",
             ),
             (
                 "cannot reach \"ftp://a:wonder@h\"!",
-                "cannot reach \"ftp://a:********@h\"!",
+                "cannot reach \"ftp:********@h\"!",
+            ),
+            (
+                "postgres://shop:won/der@db/x",
+                "postgres://shop:********@db/x",
+            ),
+            ("redis://:won?d#e r@db", "redis://:********@db"),
+            ("//u:p@h", "//u:********@h"),
+            ("u:p@h:1/db", "u:********@h:1/db"),
+            ("jdbc:oracle:thin:a/p@//h:1/x", "jdbc:********@//h:1/x"),
+            (
+                "docker://registry:5000/image@sha256:abc",
+                "docker://registry:********@sha256:abc",
             ),
             (
                 "http://me@example.org:wonder@h",
@@ -103,7 +124,8 @@ mod tests {
                 "jdbc:sqlserver://h:1433;user=a;password=wonder",
                 "jdbc:sqlserver://h:1433;user=a;password=********",
             ),
-            ("x://h?password=wonder#part", "x://h?password=********#part"),
+            ("x://h?password=won der#part", "x://h?password=********"),
+            ("//h?password=wonder", "//h?password=********"),
             (
                 "x://a:b@h?password=wonder",
                 "x://a:********@h?password=********",
@@ -118,17 +140,35 @@ mod tests {
         for text in [
             "",
             "wonder",
-            "https://example.org:443/path@2x?user=a:b@c#d:e@f",
             "https://alice@example.org/",
-            "http://[2001:db8::1]:80/a@b",
-            "docker://registry:5000/image@sha256:abc",
-            "mailto:alice@example.org",
+            "https://example.org:443/path?user=a:b#d:e",
+            "http://[2001:db8::1]:80/a",
+            "alice@example.org",
+            "10:30, at the door",
             "x://h?passwords=wonder&password=",
             "what?password=wonder",
             "://",
             "a://:@",
         ] {
             assert_eq!(masked(text, |name| name == "password"), None, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_part_of_a_password_shows_whatever_it_holds(
+            scheme in "(|//|[a-z][a-z0-9+.-]{0,8}://|jdbc:[a-z]{1,8}://)",
+            user in r"[a-z0-9._~%+/?# -]{0,8}",
+            password in proptest::collection::vec(r"(\PC|[:/?#@ &;=])", 0..6),
+            host in r"([a-z]{1,9}|\[::1\])",
+            rest in r"(|:[0-9]{1,5})(|/[a-z]{0,5})(|\?[a-z]{1,3}=[a-z]{0,3})",
+        ) {
+            // Parts of it that stand nowhere else.
+            let password = format!("ÄÖ{}ÜÄ", password.join("ÄÜ"));
+            let text = format!("{scheme}{user}:{password}@{host}{rest}");
+            let shown = shown(&text);
+            proptest::prop_assert!(!shown.contains(['Ä', 'Ö', 'Ü']), "{} shows as {}", text, shown);
+            proptest::prop_assert!(shown.ends_with(&format!("{REDACTED}@{host}{rest}")), "{} shows as {}", text, shown);
         }
     }
 }
