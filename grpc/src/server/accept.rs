@@ -30,6 +30,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
 
+use crate::server::admin::{Audited, is_change, tell_unread};
 use crate::server::auth;
 use crate::server::bounds::ServerBounds;
 use crate::server::connections::{Link, Place};
@@ -231,13 +232,18 @@ impl<S: Resolution> Acceptor<S> {
         let admitted = auth::admit(&self.core.credentials, path, &parts.headers);
         let streams = path == STREAM_CONFIG_EVENTS;
         let limit = self.core.bounds.granted().limits.request_timeout;
+        let audited = is_change(path).then(|| (Audited::default(), path.to_owned()));
         let link = &over.connection.link;
         let body = Timed::new(body, path, limit, self.core.requests.hold(link));
         let body = Body::new(body);
         link.begin_request();
+        if let Some((audited, _)) = &audited {
+            parts.extensions.insert(audited.clone());
+        }
         parts.extensions.insert(link.clone());
         let request = http::Request::from_parts(parts, body);
         let (core, mut routes, over) = (self.core.clone(), self.routes.clone(), over.clone());
+        let (refusals, peer) = (self.core.clone(), over.connection.link.peer);
         // In a box, or a stream would keep the room for it.
         Box::pin(async move {
             let unread = over.connection.unread.clone();
@@ -251,6 +257,12 @@ impl<S: Resolution> Acceptor<S> {
                 // Always ready: each route is a service of its own, and none of ours waits.
                 Ok(()) => routes.call(request).await?,
             };
+            if let Some((audited, path)) = audited
+                && audited.lacks_line(&reply)
+                && let Some(unsaid) = refusals.refused_change_log.admit()
+            {
+                tell_unread(&path, &peer, &reply, unsaid);
+            }
             Ok(reply.map(|body| Outgoing::Reply(Reply::new(body, unread, held))))
         })
     }

@@ -22,7 +22,9 @@ pub use self::backend::{
 
 pub use self::change::AUDIT_LOG;
 
-use self::change::{Audit, admin_setting, parse_key, parse_source};
+pub(crate) use self::change::{Audited, is_change, tell_unread};
+
+use self::change::{Audit, Given, admin_setting, parse_key, parse_source};
 use crate::convert::ToProto;
 use crate::server::core::Core;
 use crate::server::progress::Position;
@@ -130,7 +132,9 @@ impl<S: Resolution> ConfigAdmin for AdminService<S> {
         &self,
         request: Request<proto::SetRequest>,
     ) -> Result<Response<proto::Committed>, Status> {
-        let request = ChangeRequest::from_set(request.into_inner())?;
+        let (audited, request) = opened(request);
+        let given = Given::set(&request);
+        let request = given.check(ChangeRequest::from_set(request), &audited)?;
         let applied = self.apply_audited(request).await?;
         Ok(Response::new(applied.committed()))
     }
@@ -139,11 +143,11 @@ impl<S: Resolution> ConfigAdmin for AdminService<S> {
         &self,
         request: Request<proto::UnsetRequest>,
     ) -> Result<Response<proto::Committed>, Status> {
-        let request = request.into_inner();
-        let (source, key) = (parse_source(&request.source)?, request.key.clone());
-        let applied = self
-            .apply_audited(ChangeRequest::from_unset(request)?)
-            .await?;
+        let (audited, request) = opened(request);
+        let given = Given::unset(&request);
+        let (source, key) = (parse_source(&request.source), request.key.clone());
+        let request = given.check(ChangeRequest::from_unset(request), &audited)?;
+        let (source, applied) = (source?, self.apply_audited(request).await?);
         if applied.differences.is_empty() && !applied.persisted {
             let source = source.to_string();
             return Err(Refusal::NotHeld { key, source }.into());
@@ -155,7 +159,9 @@ impl<S: Resolution> ConfigAdmin for AdminService<S> {
         &self,
         request: Request<proto::ApplyRequest>,
     ) -> Result<Response<proto::ApplyResponse>, Status> {
-        let request = ChangeRequest::from_apply(request.into_inner())?;
+        let (audited, request) = opened(request);
+        let given = Given::apply(&request);
+        let request = given.check(ChangeRequest::from_apply(request), &audited)?;
         let applied = self.apply_audited(request).await?;
         Ok(Response::new(applied.to_proto()))
     }
@@ -250,6 +256,12 @@ impl<S: Resolution> ConfigAdmin for AdminService<S> {
             sources: host.sources.iter().map(ToProto::to_proto).collect(),
         }))
     }
+}
+
+/// A request to change something, and what is to know that it has left its line.
+fn opened<T>(request: Request<T>) -> (Audited, T) {
+    let audited = request.extensions().get::<Audited>().cloned();
+    (audited.unwrap_or_default(), request.into_inner())
 }
 
 impl ToProto for SourceReport {

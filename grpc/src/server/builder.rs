@@ -112,6 +112,7 @@ impl<S: Resolution> ServerBuilder<S> {
             stream_log: Sparing::many(),
             subscriber_log: Sparing::many(),
             resync_log: Sparing::many(),
+            refused_change_log: Sparing::few(),
             refused_connections: Default::default(),
         });
         let (health, routes) = routes(&core);

@@ -48,6 +48,8 @@ pub(crate) struct Core<S: Resolution> {
     pub(crate) subscriber_log: Sparing,
     /// Snapshots for subscribers that fell behind.
     pub(crate) resync_log: Sparing,
+    /// Changes that are refused before they are read.
+    pub(crate) refused_change_log: Sparing,
     pub(crate) refused_connections: AtomicU64,
 }
 

@@ -3,6 +3,8 @@
 //! The log names keys and layers, who asked and what came of it; never a value, since a value can be private.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use configstream_engine::settings::{Key, Setting, Source, Value};
 use configstream_engine::{Epoch, Sequence};
@@ -11,6 +13,8 @@ use tonic::Status;
 
 use super::backend::{Applied, ChangeRequest, Conditions, Difference, Edit};
 use crate::convert::{ToProto, value_from_proto};
+use crate::server::peer::Peer;
+use crate::server::sparing::Shown;
 use crate::status::Refusal;
 
 impl ChangeRequest {
@@ -229,6 +233,108 @@ fn line(name: &str) -> String {
     const LONGEST: usize = 200;
     let plain = |letter: char| if letter.is_control() { ' ' } else { letter };
     name.chars().take(LONGEST).map(plain).collect()
+}
+
+/// Whether a request to change something has left its line in the log. Goes with it; what is refused before or in front of the
+/// handler has left none.
+#[derive(Clone, Default)]
+pub(crate) struct Audited(Arc<AtomicBool>);
+
+impl Audited {
+    fn mark(&self) {
+        // Relaxed: read by the task that has waited for the handler.
+        self.0.store(true, Relaxed);
+    }
+
+    /// Whether a line is missing for this reply.
+    pub(crate) fn lacks_line<B>(&self, reply: &http::Response<B>) -> bool {
+        !self.0.load(Relaxed) && Status::from_header_map(reply.headers()).is_some()
+    }
+}
+
+/// Whether requests for this path change something, and so leave a line.
+pub(crate) fn is_change(path: &str) -> bool {
+    let method = path.strip_prefix("/configstream.admin.v1.ConfigAdmin/");
+    matches!(method, Some("Set" | "Unset" | "Apply"))
+}
+
+/// The line for a request that was refused before it could be read.
+pub(crate) fn tell_unread<B>(path: &str, peer: &Peer, reply: &http::Response<B>, unsaid: u64) {
+    let verb = path.rsplit('/').next().unwrap_or_default();
+    let Some(status) = Status::from_header_map(reply.headers()) else {
+        return;
+    };
+    tracing::warn!(
+        target: AUDIT_LOG,
+        %peer,
+        code = ?status.code(),
+        unsaid,
+        "Configuration change refused: {verb} was not read: {}",
+        Shown::message(status.message())
+    );
+}
+
+/// A request as it was given, for the line that it leaves if it makes no sense. Bounded like that.
+pub(super) struct Given(Audit);
+
+impl Given {
+    pub(super) fn set(request: &proto::SetRequest) -> Self {
+        let edits = vec![name_edit("set", &request.key, &request.source)];
+        Self::of(&request.requested_by, edits, request.persist, false)
+    }
+
+    pub(super) fn unset(request: &proto::UnsetRequest) -> Self {
+        let edits = vec![name_edit("unset", &request.key, &request.source)];
+        Self::of(&request.requested_by, edits, request.persist, false)
+    }
+
+    pub(super) fn apply(request: &proto::ApplyRequest) -> Self {
+        let edits = request.edits.iter().take(NAMED).map(|edit| {
+            let verb = match edit.edit {
+                Some(proto::edit::Edit::Set(_)) => "set",
+                Some(proto::edit::Edit::Unset(true)) => "unset",
+                Some(proto::edit::Edit::Unset(false)) | None => "leave",
+            };
+            name_edit(verb, &edit.key, &edit.source)
+        });
+        let mut edits: Vec<_> = edits.collect();
+        if request.edits.len() > NAMED {
+            edits.push(format!("and {} more", request.edits.len() - NAMED));
+        }
+        Self::of(
+            &request.requested_by,
+            edits,
+            request.persist,
+            request.dry_run,
+        )
+    }
+
+    fn of(requested_by: &str, edits: Vec<String>, persist: bool, dry_run: bool) -> Self {
+        Self(Audit {
+            requested_by: line(requested_by),
+            edits: edits.join(", "),
+            persist,
+            dry_run,
+        })
+    }
+
+    /// The request as it was understood; what was not leaves its line.
+    pub(super) fn check(
+        self,
+        understood: Result<ChangeRequest, Refusal>,
+        audited: &Audited,
+    ) -> Result<ChangeRequest, Refusal> {
+        audited.mark();
+        understood.inspect_err(|refusal| self.0.tell(&Err(refusal.clone())))
+    }
+}
+
+fn name_edit(verb: &str, key: &str, source: &str) -> String {
+    let source = match source {
+        "" => Source::AgentRuntime.as_str(),
+        source => source,
+    };
+    format!("{verb} {} in {}", Shown::name(key), Shown::name(source))
 }
 
 /// What the log will say about a request, once it is known what came of it.
