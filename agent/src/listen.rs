@@ -114,6 +114,31 @@ pub enum Bound {
 }
 
 impl Bound {
+    /// The address that it is bound to, with the port that the system chose.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => address.to_string(),
+                Err(error) => error.to_string(),
+            },
+            Self::Unix(_, file) => Address::Unix(file.0.path().to_owned()).to_string(),
+        }
+    }
+
+    /// Warns if other machines can reach it.
+    pub fn warn_if_open(&self) {
+        if let Self::Tcp(listener) = self
+            && let Ok(address) = listener.local_addr()
+            && !address.ip().to_canonical().is_loopback()
+        {
+            tracing::warn!(
+                "gRPC at {address} is open to the network: other machines can connect, and read every setting with the \
+                 certificate, its key and the token; listen on 127.0.0.1 unless that is meant"
+            );
+        }
+    }
+
     /// The address that others reach it at: with the port that the system chose, and this machine for "any".
     ///
     /// # Errors

@@ -105,11 +105,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let status = agent.status.clone();
         manager.watch(agent.resolver.handle(), move || status.line());
         signals.until_stop(&agent, &manager).await;
+        let asked = Instant::now();
         manager.stopping();
         // A second signal means: now.
         let stopped = tokio::select! {
             stopped = agent.stop() => stopped,
-            () = signals.second() => Err(Failure::new(
+            () = signals.second(asked) => Err(Failure::new(
                 Exit::Failed,
                 "stopped at once",
                 "a second signal came before the clean stop was done",
@@ -129,6 +130,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 pub struct Agent {
     engine: Engine<Settings>,
     addresses: Vec<Address>,
+    /// As they are bound, for people: an address for tools is one that they can reach.
+    listening: Vec<String>,
     http_address: String,
     server: ServerHandle<Settings>,
     stopping: watch::Sender<bool>,
@@ -231,6 +234,8 @@ impl Agent {
                     "",
                 )
             })?;
+        let listening = bound.iter().map(Bound::shown).collect();
+        bound.iter().for_each(Bound::warn_if_open);
         let mut sockets = Vec::new();
         let server = server.serve(bound.into_iter().map(|bound| match bound {
             Bound::Tcp(listener) => Listener::from(listener),
@@ -286,6 +291,7 @@ impl Agent {
         Ok(Self {
             engine,
             addresses,
+            listening,
             http_address,
             server,
             stopping,

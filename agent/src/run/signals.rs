@@ -1,5 +1,7 @@
 //! What a running agent does on a signal: SIGTERM and SIGINT stop it, SIGHUP reloads the files.
 
+use std::time::{Duration, Instant};
+
 use nix::sys::signal::Signal::SIGXFSZ as FILE_SIZE;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -49,10 +51,20 @@ impl Signals {
         }
     }
 
-    pub(super) async fn second(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Returns when another signal asks for the stop, after [`REPEAT`] since the first. What comes before is the same one again:
+    /// `timeout` signals the program and its process group, and so do terminals and supervisors.
+    pub(super) async fn second(&mut self, first: Instant) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if first.elapsed() >= REPEAT {
+                return;
+            }
         }
     }
 }
+
+/// Within this time a repeated signal counts as one.
+const REPEAT: Duration = Duration::from_millis(500);

@@ -1,7 +1,5 @@
 //! What an agent says once it serves.
 
-use configstream_grpc::Address;
-
 use super::{Agent, Options};
 use crate::log;
 use crate::narration::say;
@@ -9,8 +7,7 @@ use crate::narration::say;
 impl Agent {
     /// Says that it serves, and where.
     pub(super) fn announce(&self, options: &Options) {
-        let listening: Vec<String> = self.addresses.iter().map(Address::to_string).collect();
-        let listening = listening.join(", ");
+        let listening = self.listening.join(", ");
         if log::is_for_people() {
             say(format_args!("{}", self.welcome(options, &listening)));
         } else {

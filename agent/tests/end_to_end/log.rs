@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use configstream_engine::settings::{Key, Source, Value};
 use configstream_grpc::{ChangeRequest, Conditions, Edit, Registration};
+use configstream_proto::configstream::admin::v1 as proto;
+use configstream_proto::configstream::admin::v1::config_admin_client::ConfigAdminClient;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use serde_json::Value as Json;
 
-use crate::peer::{Credentials, runtime, set};
+use crate::peer::{Credentials, request, runtime, set};
 use crate::support::{Agent, Done, PATIENCE, configstream};
 use crate::view::Watch;
 
@@ -88,6 +90,93 @@ fn who_changed_what_is_logged_at_every_level_and_nothing_beside_it_at_off() {
         assert!(logged[1].contains(refused), "{logged:?}");
         assert!(!logged.iter().any(|line| line.contains("hush-hush")));
     }
+}
+
+#[test]
+fn each_change_that_is_refused_leaves_one_line_wherever_it_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let mut agent = Agent::start(root.path(), &["--set", "log_level=off"]);
+    let credentials = Credentials::of(&agent);
+    let bearer = format!("Bearer {}", credentials.token);
+    let set = |key: &str, source: &str, value: Option<&str>| proto::SetRequest {
+        key: key.to_owned(),
+        source: source.to_owned(),
+        value: value.map(|value| prost_types::Value {
+            kind: Some(prost_types::value::Kind::StringValue(value.to_owned())),
+        }),
+        requested_by: "me".to_owned(),
+        ..Default::default()
+    };
+    let unset = |key: &str, source: &str| proto::UnsetRequest {
+        key: key.to_owned(),
+        source: source.to_owned(),
+        ..Default::default()
+    };
+    let apply = |edits: Vec<proto::Edit>| proto::ApplyRequest {
+        edits,
+        ..Default::default()
+    };
+    let edit = |key: &str, source: &str| proto::Edit {
+        key: key.to_owned(),
+        source: source.to_owned(),
+        edit: None,
+    };
+    let refusals = runtime().block_on(async {
+        let mut admin = ConfigAdminClient::new(credentials.channel().await);
+        let mut refusals = 0;
+        for (token, message) in [
+            (&*bearer, set("Bad..key", "cli", Some("hush"))),
+            (&bearer, set("a", "nowhere", Some("hush"))),
+            (&bearer, set("a", "cli", None)),
+            (&bearer, set("a", "cli", Some(&"hush".repeat(2_000_000)))),
+            ("Bearer no", set("a", "cli", Some("hush"))),
+        ] {
+            let request = request(message, &[("authorization", token)]);
+            admin.set(request).await.unwrap_err();
+            refusals += 1;
+        }
+        for (token, message) in [
+            (&*bearer, unset("Bad..key", "cli")),
+            (&bearer, unset("a", "nowhere")),
+            ("", unset("a", "cli")),
+        ] {
+            let request = request(message, &[("authorization", token)]);
+            admin.unset(request).await.unwrap_err();
+            refusals += 1;
+        }
+        for message in [
+            apply(vec![]),
+            apply(vec![edit("a", "cli")]),
+            apply(vec![edit("Bad..key", "nowhere")]),
+        ] {
+            let request = request(message, &[("authorization", &*bearer)]);
+            admin.apply(request).await.unwrap_err();
+            refusals += 1;
+        }
+        refusals
+    });
+    agent.signal(Signal::SIGTERM);
+    let said = agent.said();
+    let lines: Vec<_> = said
+        .iter()
+        .filter(|line| {
+            line.contains("WARN configstream_grpc::audit: Configuration change refused: ")
+        })
+        .collect();
+    assert_eq!(lines.len(), refusals, "{lines:#?}");
+    for (index, part) in [
+        (0, "set Bad..key in cli requested_by=\"me\""),
+        (1, "set a in nowhere"),
+        (2, "set a in cli"),
+        (3, "Set was not read"),
+        (4, "Set was not read"),
+        (5, "unset Bad..key in cli"),
+        (7, "Unset was not read"),
+        (9, "leave a in cli"),
+    ] {
+        assert!(lines[index].contains(part), "{part}: {}", lines[index]);
+    }
+    assert!(!said.iter().any(|line| line.contains("hush")), "{said:?}");
 }
 
 #[test]
