@@ -27,6 +27,7 @@ use tracing::level_filters::LevelFilter;
 use crate::exit::{Exit, Failure};
 use crate::listen;
 use crate::log::{self, Style};
+use crate::narration;
 use crate::run;
 use crate::run_dir::RUN_DIR;
 use crate::service_manager;
@@ -172,7 +173,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Err(error) => {
             // Help and version are no errors; clap knows.
             let code = error.exit_code();
-            let _ = error.print();
+            narration::complain(&error);
             return if code == 0 {
                 ExitCode::SUCCESS
             } else {

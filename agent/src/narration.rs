@@ -8,3 +8,13 @@ use crate::log;
 pub(crate) fn say(lines: fmt::Arguments<'_>) {
     log::print(&lines.to_string());
 }
+
+/// Says what is wrong with a command line, or prints the help that it asks for.
+pub(crate) fn complain(error: &clap::Error) {
+    if error.use_stderr() {
+        // It quotes the argument as it is.
+        log::print(&error.render().to_string());
+    } else {
+        let _ = error.print();
+    }
+}

@@ -25,7 +25,7 @@ use crate::duration;
 use crate::exit::{Exit, Failure};
 use crate::json;
 use crate::listen;
-use crate::narration::say;
+use crate::narration::{complain, say};
 use crate::secrets::{SECRET_KEYS, Secrets};
 
 /// The command line of `config-stream-client`.
@@ -68,7 +68,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let code = error.exit_code();
-            let _ = error.print();
+            complain(&error);
             return if code == 0 {
                 ExitCode::SUCCESS
             } else {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use clap::Args;
 use configstream_engine::settings::{Key, Source};
 use configstream_engine::{Epoch, Sequence};
-use configstream_grpc::{ChangeRequest, Client, Conditions, Edit};
+use configstream_grpc::{ChangeRequest, Client, Conditions, Edit, printable};
 use configstream_proto::configstream::admin::v1 as admin;
 use serde_json::{Value as Json, json};
 
-use super::output::{Output, printable};
+use super::output::Output;
 use super::shown::Shown;
 use super::target::{Target, refused};
 use super::verbs::{agent_json, streams_table};
@@ -169,7 +169,7 @@ pub(super) async fn finish(
     let names: Vec<String> = spread
         .behind
         .iter()
-        .map(|agent| printable(&agent.display_name))
+        .map(|agent| printable(&agent.display_name).into_owned())
         .collect();
     Err(Failure::new(
         Exit::Behind,
@@ -242,7 +242,7 @@ pub(super) fn differences(
     for difference in differences {
         let key = &difference.key;
         let text = |setting: &admin::Setting| {
-            let value = printable(&shown.text(key, setting.value.as_ref()));
+            let value = printable(&shown.text(key, setting.value.as_ref())).into_owned();
             let source = output.dim(&format!("(source: {})", setting.source));
             format!("{value} {source}")
         };

@@ -6,11 +6,13 @@ use std::thread;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
+use configstream_grpc::printable;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value as Json;
 
 use crate::exit::{Exit, Failure};
+use crate::json;
 
 /// Writes data for a person or for a program.
 #[derive(Clone, Copy, Debug)]
@@ -60,16 +62,35 @@ impl Output {
     ///
     /// Nobody takes it.
     pub fn object(self, object: &Json) -> Result<(), Failure> {
-        self.raw(format!("{object}\n").as_bytes())
+        self.raw(format!("{}\n", json::printable(&object.to_string())).as_bytes())
     }
 
-    /// One line of text.
+    /// A line of text, or several. Nothing in it moves or hides what a terminal shows, but for styles of ours.
     ///
     /// # Errors
     ///
     /// Nobody takes it.
-    pub fn line(self, line: &str) -> Result<(), Failure> {
-        self.raw(format!("{line}\n").as_bytes())
+    pub fn line(self, lines: &str) -> Result<(), Failure> {
+        let mut safe = String::with_capacity(lines.len() + 1);
+        for line in lines.split('\n') {
+            safe += &self.safe(line);
+            safe.push('\n');
+        }
+        self.raw(safe.as_bytes())
+    }
+
+    fn safe(self, line: &str) -> String {
+        let style = STYLES
+            .iter()
+            .filter(|_| self.style)
+            .filter_map(|style| Some((line.find(style)?, style.len())))
+            .min();
+        let Some((at, length)) = style else {
+            return printable(line).into_owned();
+        };
+        let (before, rest) = line.split_at(at);
+        let (style, rest) = rest.split_at(length);
+        format!("{}{style}{}", printable(before), self.safe(rest))
     }
 
     /// A table with a header.
@@ -93,7 +114,7 @@ impl Output {
         }
         for row in rows {
             // A control character in a value must not reach the terminal.
-            table.add_row(row.map(|cell| printable(&cell)));
+            table.add_row(row.map(|cell| printable(&cell).into_owned()));
         }
         self.line(&table.to_string())
     }
@@ -194,18 +215,15 @@ impl Output {
 /// Ends every style.
 const OFF: &str = "\u{1b}[0m";
 
-/// A text without what a terminal would act upon.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|letter| {
-            if letter.is_control() {
-                letter.escape_debug().collect::<Vec<_>>()
-            } else {
-                vec![letter]
-            }
-        })
-        .collect()
-}
+/// What starts and ends each style.
+const STYLES: [&str; 6] = [
+    OFF,
+    "\u{1b}[1m",
+    "\u{1b}[2m",
+    "\u{1b}[31m",
+    "\u{1b}[32m",
+    "\u{1b}[33m",
+];
 
 #[cfg(test)]
 mod tests {

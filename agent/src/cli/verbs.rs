@@ -1,12 +1,12 @@
 //! The verbs that ask one question.
 
 use configstream_engine::settings::Key;
-use configstream_grpc::Client;
+use configstream_grpc::{Client, printable};
 use configstream_proto::configstream::admin::v1 as admin;
 use serde_json::json;
 use tonic::{Code, Status};
 
-use super::output::{Output, printable};
+use super::output::Output;
 use super::shown::Shown;
 use super::target::{Target, refused};
 use crate::exit::{Exit, Failure};

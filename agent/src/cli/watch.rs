@@ -10,12 +10,12 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use clap::Args;
-use configstream_grpc::Registration;
 use configstream_grpc::consumer::{Access, Consumer, ConsumerState};
+use configstream_grpc::{Registration, printable};
 
 use self::exec::Exec;
 use self::view::View;
-use super::output::{Output, printable};
+use super::output::Output;
 use super::target::Target;
 use crate::exit::{Exit, Failure};
 use crate::narration::say;
@@ -144,7 +144,7 @@ impl Narrator {
             .to_string()
             .lines()
             .take(2)
-            .map(|line| printable(line.trim()))
+            .map(|line| printable(line.trim()).into_owned())
             .collect();
         let why = why.join("; ");
         if why == self.said {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use configstream_engine::settings::{Key, Source, Value};
-use configstream_grpc::{ChangeRequest, Conditions, Edit, Registration};
+use configstream_grpc::{ChangeRequest, Conditions, Edit, Registration, is_printable};
 use configstream_proto::configstream::admin::v1 as proto;
 use configstream_proto::configstream::admin::v1::config_admin_client::ConfigAdminClient;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -274,7 +274,7 @@ fn the_journal_gets_priorities_and_no_times() {
 
 #[test]
 fn no_peer_can_forge_a_line() {
-    const FORGED: &str = "me\n2026-11-25T00:00:00Z ERROR all is lost\r\u{1b}[2K\u{9b}31m";
+    const FORGED: &str = "me\n2026-11-25T00:00:00Z ERROR all is lost\r\u{1b}[2K\u{9b}31m\u{7f}\u{202e}\u{2028}\u{200b}";
     for (arguments, escape) in [(&[][..], "\\"), (&["--log-json"], "\\\\")] {
         let root = tempfile::tempdir().unwrap();
         let mut agent = Agent::start(root.path(), arguments);
@@ -294,7 +294,7 @@ fn no_peer_can_forge_a_line() {
         agent.signal(Signal::SIGTERM);
         for line in agent.said() {
             assert!(!line.starts_with("2026-11-25T00:00:00Z"), "{line}");
-            assert!(!line.contains(char::is_control), "{line:?}");
+            assert!(line.chars().all(is_printable), "{line:?}");
         }
     }
 }

@@ -607,3 +607,48 @@ fn no_verb_shows_a_password_within_a_url_and_the_stream_carries_it() {
     seen += &agent.said().join("\n");
     assert!(!seen.contains("wonder"), "{seen}");
 }
+
+#[test]
+fn no_verb_shows_a_character_that_hides_moves_or_controls() {
+    const EVIL: &str = "a\u{1b}[2Jb\u{7f}c\u{9b}31md\u{202e}e\u{2028}f\u{200b}g\u{feff}h\u{2066}i";
+    let root = tempfile::tempdir().unwrap();
+    let config = root.path().join("core.yaml");
+    std::fs::write(&config, "mine: 1\n").unwrap();
+    let arguments = ["--config", &config.display().to_string()];
+    let mut agent = Agent::start(&root.path().join("run"), &arguments);
+    // As YAML and JSON both write it.
+    let letters = EVIL
+        .chars()
+        .map(|letter| format!("\\u{:04x}", u32::from(letter)));
+    let quoted = format!("\"{}\"", letters.collect::<String>());
+    agent.verb(&["set", "other.text", &quoted]).json();
+    std::fs::write(&config, format!("? {quoted}\n: 1\n? {quoted}\n: 2\n")).unwrap();
+    agent.signal(nix::sys::signal::Signal::SIGHUP);
+    agent.until_said("last good");
+    for verb in [
+        &["get", "other.text"][..],
+        &["list"],
+        &["explain", "other.text"],
+        &["agents"],
+        &["status"],
+        &["doctor"],
+        &["unset", EVIL],
+        &["get", EVIL],
+        &["set", EVIL, EVIL],
+        &["apply", EVIL],
+        &["watch", "--events", "1"],
+    ] {
+        for more in [&[][..], &["--json"], &["--color", "always"]] {
+            let done = agent.verb(&[verb, more].concat());
+            for line in (done.out + &done.err).lines() {
+                let plain = ["0", "1", "2", "31", "32", "33"]
+                    .iter()
+                    .fold(line.to_owned(), |line, code| {
+                        line.replace(&format!("\u{1b}[{code}m"), "")
+                    });
+                let all = plain.chars().all(configstream_grpc::is_printable);
+                assert!(all, "{verb:?} {more:?}: {line:?}");
+            }
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! What of a stream is shown, and how.
 
+use configstream_grpc::printable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use configstream_engine::settings::{Resolved, Setting};
 use configstream_engine::{Event, Snapshot, Update};
 use serde_json::{Value as Json, json};
 
-use super::super::output::{Output, printable};
+use super::super::output::Output;
 use super::exec::{Changed, Exec};
 use crate::exit::Failure;
 use crate::json;
