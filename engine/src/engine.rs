@@ -115,7 +115,8 @@ impl<S: State> Engine<S> {
     /// subscribers could not tell spends no sequence.
     ///
     /// # Progress
-    /// Lock-free. Costs one `apply` per attempt, and for the thread that distributes, O(subscriptions × updates).
+    /// Lock-free, but for the bounded time that it may wait for another publisher's reservation. Costs one `apply` per attempt,
+    /// and for the thread that distributes, O(subscriptions × updates).
     ///
     /// Attempts are bounded. One whose change makes n updates computes it at most 256 / (n + 1) times, rounded up, while others
     /// are faster. Then it reserves the head, and others wait for it: for 250 ms, and for twice as long, up to 4 s, each time
@@ -128,7 +129,7 @@ impl<S: State> Engine<S> {
     /// # Panics
     /// If a subscriber's waker, or the drop of an update or of a state, panics: with the first such panic, after the
     /// change has been committed and everybody served. Nothing has been committed if `apply` panics, or the drop of what an
-    /// attempt made that somebody else was faster than. If called from within [`State::apply`], which then could never commit.
+    /// attempt made that lost to another publisher. If called from within [`State::apply`], which then could never commit.
     pub fn publish(&self, change: &S::Change) -> Result<Committed, PublishError<S::Rejection>> {
         self.publish_draft(|head| head.state().apply(change))
     }

@@ -103,7 +103,7 @@ impl Attempts {
         self.reserved.take()
     }
 
-    /// Waits for the end of somebody else's reservation; once. Whether it was the first time.
+    /// Waits for the end of another publisher's reservation; once. Returns whether this was the first time.
     pub(crate) fn wait_for(&mut self, theirs: &Arc<Reservation>) -> bool {
         let waited = self.waited_for.as_ref();
         if waited.is_some_and(|waited| Arc::ptr_eq(waited, theirs)) {

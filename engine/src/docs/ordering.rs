@@ -185,7 +185,7 @@
 //! * what led to a version, the table and the joiners: one thread at a time has them, which is not a reader;
 //! * the thread that waits: `unpark` is an exchange of one word, and a system call if the thread is parked.
 //!
-//! The lock of a shared subscription and that of the list of subscriptions are taken by those who read, come and go. A
+//! The lock of a shared subscription and that of the list of subscriptions are taken by readers, and by those that join and leave. A
 //! publisher takes neither. What this cannot speak for is foreign code that a publisher runs (wakers, the drops of
 //! states and updates), and the allocator, in whose locks a reader may stop.
 //!
