@@ -230,7 +230,7 @@ fn tools_say_what_is_wrong_with_an_exit_code() {
     let stranger = Agent::start(&other, &[]);
     let theirs = fs::read_to_string(run_dir.join("address")).unwrap();
     let wrong = stranger.verb(&["--address", theirs.trim(), "status"]);
-    wrong.demand(9, &["to do:", "--run-dir"]);
+    wrong.demand(6, &["to do:", "--run-dir"]);
     fs::copy(run_dir.join("ipc_cert.pem"), other.join("ipc_cert.pem")).unwrap();
     stranger
         .verb(&["--address", theirs.trim(), "status"])

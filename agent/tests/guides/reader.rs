@@ -122,8 +122,8 @@ impl Reader {
                     "{place}: not right below a command, so nobody can say what prints it; mark it `text watch`, \
                      `text agent`, `text program`, `text elsewhere`, or `text picture` if nothing prints it"
                 ),
-                "text picture" | "text elsewhere" | "toml" | "yaml" | "rust" | "rust,no_run"
-                | "python" => {}
+                "text picture" | "text elsewhere" | "toml" | "yaml" | "nginx" | "rust"
+                | "rust,no_run" | "python" => {}
                 other => panic!("{place}: no block is marked {other:?}; commands are `sh`"),
             }
         }
