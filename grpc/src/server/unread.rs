@@ -149,7 +149,14 @@ impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Reply<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.first.is_none() && self.body.is_end_stream()
+        // A reply that is headers alone must say so before it is polled: clients take a frame without data behind the
+        // headers for the loss of the trailers.
+        self.rest.is_empty()
+            && match &self.first {
+                Some(Some(_)) => false,
+                Some(None) => true,
+                None => self.body.is_end_stream(),
+            }
     }
 }
 
@@ -179,6 +186,16 @@ mod tests {
             let trailers = || Frame::trailers(HeaderMap::new());
             Poll::Ready(Some(Ok(self.0.take().map_or_else(trailers, Frame::data))))
         }
+    }
+
+    #[test]
+    fn a_reply_of_headers_alone_says_that_nothing_follows() {
+        let link = Arc::new(Link::new(Peer::OfTheHost, CancellationToken::new()));
+        let reply = |body| Reply::new(body, Unread::default(), Budget::new(0).hold(&link));
+        assert!(reply(tonic::body::Body::empty()).is_end_stream());
+        let whole = http_body_util::Full::new(Bytes::from_static(b"x"));
+        let whole = http_body_util::BodyExt::map_err(whole, |never| match never {});
+        assert!(!reply(tonic::body::Body::new(whole)).is_end_stream());
     }
 
     #[tokio::test(start_paused = true)]
