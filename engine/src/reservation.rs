@@ -51,6 +51,11 @@ pub(crate) struct Attempts {
 impl Reservation {
     /// Waits until it has ended, or for as long as patience lasts.
     fn wait(&self) {
+        // Relaxed: once over, it stays so. The holder takes no wakers after that: a head that stays
+        // reserved, since every change on top of it is refused, must not gather them.
+        if self.over.load(Ordering::Relaxed) {
+            return;
+        }
         let blocking = Blocking::new();
         self.waiting.push(blocking.waker().clone());
         // Relaxed: E, ordered by the push.
@@ -136,3 +141,19 @@ const MAX_PATIENCE: Duration = Duration::from_secs(4);
 /// As above.
 #[cfg(loom)]
 const MAX_PATIENCE: Duration = Duration::MAX;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reservation_that_is_over_gathers_no_wakers() {
+        let reservation = Attempts::default().reservation();
+        drop(Reserved(reservation.clone()));
+        for _ in 0..3 {
+            // Each publish whose change is refused leaves the head as it is, and the next one meets it.
+            assert!(Attempts::default().wait_for(&reservation));
+        }
+        assert!(reservation.waiting.is_empty());
+    }
+}
