@@ -94,9 +94,12 @@ impl<S: Resolution> Acceptor<S> {
                 // Whoever knocked has gone again.
                 Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Some(Err(error)) => {
-                    // Out of descriptors, mostly. Strangers hold some as long as they may shake hands, and what the limits
-                    // grant may be more than the system does. Trying again at once would only burn the processor.
-                    tracing::warn!(%error, "cannot accept a connection");
+                    // Out of descriptors, mostly: peers that are not trusted hold them for as long as they may shake
+                    // hands. Trying again at once would only burn the processor, and would take the place of a handshake
+                    // that has just begun.
+                    if let Some(unsaid) = self.core.accept_log.admit() {
+                        tracing::warn!(%error, unsaid, "cannot accept a connection");
+                    }
                     if self.core.handshakes.give_way() == 0
                         && let Some(link) = self.core.connections.give_way()
                     {
@@ -143,7 +146,7 @@ impl<S: Resolution> Acceptor<S> {
 
     /// A place for one more connection.
     fn enter(&self, peer: Peer) -> Place {
-        let limit = self.core.bounds.granted().limits.connections;
+        let limit = self.core.bounds.granted().limits.trusted_connections();
         let hang_up = self.abort.child_token();
         let (place, displaced) = self.core.connections.enter(peer, hang_up, limit);
         if let Some(link) = displaced {
@@ -335,7 +338,9 @@ async fn accept(
     }
 }
 
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Some handshakes' time. As many as wait in the system's queue, about a thousand, are accepted or
+/// hung up on within two seconds, since several fit between two pauses.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
 const SHORTEST_LOOK: Duration = Duration::from_millis(10);
 

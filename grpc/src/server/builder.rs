@@ -107,6 +107,7 @@ impl<S: Resolution> ServerBuilder<S> {
             replies: Budget::new(REPLY_BYTES),
             refused_handshakes: Default::default(),
             handshake_log: Sparing::few(),
+            accept_log: Sparing::few(),
             connection_log: Sparing::few(),
             report_log: Sparing::few(),
             stream_log: Sparing::many(),

@@ -40,6 +40,7 @@ pub(crate) struct Core<S: Resolution> {
     pub(crate) replies: Budget,
     pub(crate) refused_handshakes: AtomicU64,
     pub(crate) handshake_log: Sparing,
+    pub(crate) accept_log: Sparing,
     pub(crate) connection_log: Sparing,
     /// What remote agents report goes to the log.
     pub(crate) report_log: Sparing,
@@ -115,7 +116,8 @@ impl<S: Resolution> Core<S> {
     /// Says that a connection has given way to another, and counts it.
     pub(crate) fn tell_displaced(&self, link: &Link) {
         if let Some(unsaid) = self.connection_log.admit() {
-            let (peer, limit) = (link.peer, self.bounds.granted().limits.connections);
+            let limit = self.bounds.granted().limits.trusted_connections();
+            let peer = link.peer;
             tracing::warn!(%peer, unsaid, "Hung up on a connection for another: there are {limit} already");
         }
         self.refused_connections.fetch_add(1, Ordering::Relaxed);

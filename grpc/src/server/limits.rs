@@ -85,9 +85,11 @@ impl Limits {
         self
     }
 
-    /// Connections are served on file descriptors below this number, so that the rest of what the process may open is left for
-    /// its files: the system gives out the lowest that is free. One more is hung up on, as where the system has none, and the
-    /// oldest handshakes make room. Default: no bound.
+    /// Connections are served on file descriptors below this number, so that the rest of what the
+    /// process may open is left for its files: the system gives out the lowest that is free. Trusted
+    /// connections may take three quarters of them, so that some are left for handshakes. One more is
+    /// hung up on, as where the system has none, and the oldest handshakes make room. Default: no
+    /// bound.
     pub fn descriptors(mut self, below: usize) -> Self {
         self.descriptors = below;
         self
@@ -185,6 +187,13 @@ impl Limits {
         self.send_buffer_bytes = size;
         self
     }
+
+    /// How many trusted connections there may be: as many as are granted, in their share of the
+    /// descriptors. A peer that is not trusted takes none of that share, so it displaces none of them.
+    pub(crate) fn trusted_connections(&self) -> usize {
+        let share = self.descriptors - self.descriptors / 4;
+        self.connections.min(share)
+    }
 }
 
 // A state as large as an engine takes by default reaches every client: on the wire it is smaller than the largest event, which
@@ -217,5 +226,22 @@ impl Default for Limits {
             send_buffer_bytes: Self::DEFAULT_SEND_BUFFER_BYTES,
             credentials_overlap: Self::DEFAULT_CREDENTIALS_OVERLAP,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trusted_connections_leave_descriptors_for_handshakes() {
+        let granted = |connections, descriptors| {
+            let limits = Limits::default().connections(connections);
+            limits.descriptors(descriptors).trusted_connections()
+        };
+        assert_eq!(granted(1_024, usize::MAX), 1_024);
+        assert_eq!(granted(1_024, 160), 120);
+        assert_eq!(granted(100, 160), 100);
+        assert_eq!(granted(1_024, 1), 1);
     }
 }
