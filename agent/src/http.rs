@@ -8,6 +8,8 @@
 //! | `/readyz` | 200 `ready`, and a line per source whose last good content stays in force; 503 and why not |
 //! | `/metrics` | Prometheus text |
 //!
+//! Texts that peers and files choose are shown with every character that hides, moves or controls escaped.
+//!
 //! Nothing here shows the value of a setting, and nothing changes anything: there is GET and HEAD.
 //!
 //! Who asks needs no credentials, so little is granted: one request per connection, in so much [time](Grants::patience),
@@ -35,6 +37,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
+use crate::json;
 use crate::status::StatusSource;
 
 pub use guard::Hosts;
@@ -110,6 +113,8 @@ async fn show_status(
                 if agents.is_some() || status.agents.len() > MOST_AGENTS {
                     status.keep_agents(agents.unwrap_or(MOST_AGENTS).min(MOST_AGENTS));
                 }
+                let mut status = serde_json::to_value(&status)?;
+                json::make_printable(&mut status);
                 serde_json::to_vec(&status)
             });
             let Ok(Ok(json)) = gathered.await else {

@@ -89,6 +89,21 @@ pub fn value(text: &str) -> Result<Value, JsonError> {
         .map_err(|error| JsonError(error.to_string()))
 }
 
+/// Makes every text in a JSON value [`printable`](configstream_grpc::printable), for a page that shows
+/// them as they are. Names of fields are left alone.
+pub fn make_printable(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => {
+            if let Cow::Owned(shown) = configstream_grpc::printable(text) {
+                *text = shown;
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(make_printable),
+        serde_json::Value::Object(fields) => fields.values_mut().for_each(make_printable),
+        _ => {}
+    }
+}
+
 /// A value as JSON.
 #[must_use]
 pub fn of(value: &Value) -> serde_json::Value {

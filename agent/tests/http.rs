@@ -459,6 +459,30 @@ fn a_name_that_is_markup_stays_text() {
 }
 
 #[test]
+fn no_text_of_a_peer_or_a_file_hides_moves_or_controls() {
+    let root = tempfile::tempdir().unwrap();
+    let config = root.path().join("core\u{202e}.yaml");
+    fs::write(&config, "mine: 1\n").unwrap();
+    let config = config.display().to_string();
+    let agent = Agent::start(&root.path().join("run"), &["--config", &config]);
+    let remote = remote_agent(&agent, "a\u{9b}2J\u{202e}\u{200b}b");
+    agent.until("it is there", |agent| {
+        agent.status()["agents"][0].is_object()
+    });
+    // The page shows what it reads of this.
+    let status = agent.status();
+    let name = status["agents"][0]["display_name"].as_str().unwrap();
+    assert_eq!(name, r"a\u{9b}2J\u{202e}\u{200b}b");
+    let shown = status.to_string();
+    assert!(shown.contains(r"core\\u{202e}.yaml"), "{shown}");
+    assert!(
+        shown.chars().all(configstream_grpc::is_printable),
+        "{shown}"
+    );
+    drop(remote);
+}
+
+#[test]
 fn the_page_needs_nothing_from_elsewhere_and_nothing_that_its_policy_forbids() {
     let root = tempfile::tempdir().unwrap();
     let agent = Agent::start(root.path(), &[]);

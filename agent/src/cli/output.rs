@@ -80,17 +80,23 @@ impl Output {
     }
 
     fn safe(self, line: &str) -> String {
-        let style = STYLES
-            .iter()
-            .filter(|_| self.style)
-            .filter_map(|style| Some((line.find(style)?, style.len())))
-            .min();
-        let Some((at, length)) = style else {
+        if !self.style {
             return printable(line).into_owned();
-        };
-        let (before, rest) = line.split_at(at);
-        let (style, rest) = rest.split_at(length);
-        format!("{}{style}{}", printable(before), self.safe(rest))
+        }
+        let mut safe = String::with_capacity(line.len());
+        let mut rest = line;
+        while let Some(escape) = rest.find('\u{1b}') {
+            let (before, from) = rest.split_at(escape);
+            safe += &printable(before);
+            let style = STYLES.iter().find(|style| from.starts_with(**style));
+            let (shown, after) = from.split_at(style.map_or(1, |style| style.len()));
+            safe += &match style {
+                Some(_) => shown.into(),
+                None => printable(shown),
+            };
+            rest = after;
+        }
+        safe + &printable(rest)
     }
 
     /// A table with a header.
@@ -228,6 +234,17 @@ const STYLES: [&str; 6] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_with_any_number_of_escapes_is_made_safe() {
+        let coloured = Output::new(false, Color::Always);
+        let styles = "\u{1b}[1mx\u{1b}[0m".repeat(200_000);
+        assert_eq!(coloured.safe(&styles), styles);
+        let other = "\u{1b}[2J\u{9b}";
+        assert_eq!(coloured.safe(other), r"\u{1b}[2J\u{9b}");
+        let plain = Output::new(false, Color::Never);
+        assert_eq!(plain.safe("\u{1b}[1m"), r"\u{1b}[1m");
+    }
 
     #[test]
     fn a_style_goes_on_behind_a_part_that_has_its_own() {
