@@ -362,6 +362,7 @@ impl<S: State> Reader<S> {
                     due = None;
                     let snapshot = place.resync(inner, &common.core, &self.seat);
                     turn.end();
+                    drop(turn);
                     if let ControlFlow::Break(result) = take(&Event::Snapshot(snapshot)) {
                         return Ok(result);
                     }
@@ -572,7 +573,7 @@ impl<'a, S: State> Turn<'a, S> {
     }
 
     /// Goes on until all is dropped that is free.
-    fn end(mut self) {
+    fn end(&mut self) {
         while self.release() {
             self.inner = Some(self.common.lock());
         }
@@ -584,11 +585,14 @@ impl<'a, S: State> Turn<'a, S> {
         let Some(mut inner) = self.inner.take() else {
             return false;
         };
+        if self.freed.is_empty() && !inner.has_free() {
+            // The common case: other readers have yet to read what this one has.
+            unlock_fair(inner);
+            return false;
+        }
         let more = inner.free(&self.common.shape, &mut self.freed);
         unlock_fair(inner);
-        if !self.freed.is_empty() {
-            drop_each(&mut self.freed, &mut FirstPanic::default());
-        }
+        drop_each(&mut self.freed, &mut FirstPanic::default());
         more
     }
 
@@ -694,8 +698,7 @@ impl<S: State> Inner<S> {
 
     /// Takes out what all have read, or as much of it as goes at a time. Whether there is more.
     fn free(&mut self, shape: &Shape, freed: &mut Freed<S>) -> bool {
-        let free = |entry: &Entry<S>| entry.readers == 0;
-        while freed.len() < PASS && self.window.front().is_some_and(free) {
+        while freed.len() < PASS && self.has_free() {
             freed.extend(self.pop());
         }
         if let Some(newest) = freed.last() {
@@ -705,7 +708,12 @@ impl<S: State> Inner<S> {
         if self.window.is_empty() {
             self.window.shrink_to(SMALL_WINDOW);
         }
-        self.window.front().is_some_and(free)
+        self.has_free()
+    }
+
+    /// Whether all have read the oldest entry.
+    fn has_free(&self) -> bool {
+        self.window.front().is_some_and(|entry| entry.readers == 0)
     }
 
     fn pop(&mut self) -> Option<Entry<S>> {
