@@ -1,4 +1,5 @@
-//! What lies in a run directory, put there by others than the agent: links, pipes, files of other users.
+//! What lies in a run directory, put there by others than the agent: links, pipes, files of other
+//! users.
 
 mod support;
 
@@ -11,6 +12,15 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{geteuid, mkfifo};
 use support::{Agent, Done, configstream};
+
+/// The files that a start reads, each with the exit code of a start that refuses it.
+const READ_AT_START: [(&str, i32); 5] = [
+    ("configstream.lock", 4),
+    ("persisted", 4),
+    ("auth_token", 6),
+    ("ipc_cert.pem", 6),
+    ("sequence", 7),
+];
 
 /// A start that is not meant to succeed.
 fn start(run_dir: &Path) -> Done {
@@ -132,13 +142,7 @@ fn what_a_planted_link_leads_to_is_never_written() {
     drop(agent);
     assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
 
-    for (name, exit) in [
-        ("configstream.lock", 4),
-        ("persisted", 4),
-        ("auth_token", 6),
-        ("ipc_cert.pem", 6),
-        ("sequence", 7),
-    ] {
+    for (name, exit) in READ_AT_START {
         let path = run_dir.join(name);
         let kept = run_dir.join("kept");
         fs::rename(&path, &kept).unwrap();
@@ -157,13 +161,7 @@ fn what_a_planted_link_leads_to_is_never_written() {
 #[test]
 fn a_named_pipe_keeps_no_start_waiting() {
     let (root, run_dir) = used();
-    for (name, exit) in [
-        ("configstream.lock", 4),
-        ("persisted", 4),
-        ("auth_token", 6),
-        ("ipc_cert.pem", 6),
-        ("sequence", 7),
-    ] {
+    for (name, exit) in READ_AT_START {
         let path = run_dir.join(name);
         let kept = run_dir.join("kept");
         fs::rename(&path, &kept).unwrap();
@@ -204,7 +202,8 @@ fn a_named_pipe_keeps_no_tool_and_no_writer_waiting() {
     let address = fs::read_to_string(run_dir.join("address")).unwrap();
     fs::remove_file(run_dir.join("address")).unwrap();
     pipe(&run_dir.join("address"));
-    // It has to end: nothing says where the agent listens, and most likely none listens at the default address.
+    // It has to end: nothing says where the agent listens, and most likely none listens at the
+    // default address.
     let _ended = agent.verb(&["status"]);
     fs::remove_file(run_dir.join("persisted")).unwrap();
     for name in ["persisted", "persisted.new"] {

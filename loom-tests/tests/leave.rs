@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use configstream_engine::{Engine, State, Transition};
+use configstream_engine::{Engine, State, Subscription, Transition};
 use configstream_loom_tests::check;
 use loom::thread;
 
@@ -99,45 +99,38 @@ fn one_that_leaves_during_a_round_does_not_linger() {
     });
 }
 
-/// Under `loom` every version is held. What led to those of a chain that was cut goes all the same, whether the commit takes
-/// it or a round does that meets it there.
+/// A commit cuts the chain while a round may walk it. Then all that is published has been read.
+fn cut_a_chain(judge: fn(Engine<Witnessed>, Subscription<Witnessed>, Arc<()>)) {
+    check(move || {
+        let witness = Arc::new(());
+        let engine = Engine::builder(Witnessed).ring_capacity(1).build().unwrap();
+        let mut follower = engine.subscribe();
+        follower.try_next().unwrap();
+        let (publisher, theirs) = (engine.clone(), witness.clone());
+        let publishing = thread::spawn(move || publisher.publish(&theirs).map(drop).unwrap());
+        engine
+            .publish_batch(&[(); 6].map(|()| witness.clone()))
+            .unwrap();
+        engine.publish(&witness).unwrap();
+        publishing.join().unwrap();
+        while follower.try_next().is_ok() {}
+        judge(engine, follower, witness);
+    });
+}
+
+/// Under `loom` every version is held. What led to those of a chain that was cut goes all the same,
+/// whether the commit takes it or a round does that meets it there.
 ///
 /// Weakened: the commit leaves the version before as it is: fails.
 #[test]
 fn what_a_cut_chain_held_goes_though_its_versions_are_held() {
-    check(|| {
-        let witness = Arc::new(());
-        let engine = Engine::builder(Witnessed).ring_capacity(1).build().unwrap();
-        let mut follower = engine.subscribe();
-        follower.try_next().unwrap();
-        let (publisher, theirs) = (engine.clone(), witness.clone());
-        let publishing = thread::spawn(move || publisher.publish(&theirs).map(drop).unwrap());
-        engine
-            .publish_batch(&[(); 6].map(|()| witness.clone()))
-            .unwrap();
-        engine.publish(&witness).unwrap();
-        publishing.join().unwrap();
-        while follower.try_next().is_ok() {}
-        assert_eq!(Arc::strong_count(&witness), 1);
-    });
+    cut_a_chain(|_engine, _follower, witness| assert_eq!(Arc::strong_count(&witness), 1));
 }
 
-/// A commit cuts the chain while a round walks it: each version's updates are freed once, whichever side of the cut.
+/// Each version's updates are freed once, whichever side of the cut.
 #[test]
 fn what_a_chain_held_is_freed_once_when_it_is_cut() {
-    check(|| {
-        let witness = Arc::new(());
-        let engine = Engine::builder(Witnessed).ring_capacity(1).build().unwrap();
-        let mut follower = engine.subscribe();
-        follower.try_next().unwrap();
-        let (publisher, theirs) = (engine.clone(), witness.clone());
-        let publishing = thread::spawn(move || publisher.publish(&theirs).map(drop).unwrap());
-        engine
-            .publish_batch(&[(); 6].map(|()| witness.clone()))
-            .unwrap();
-        engine.publish(&witness).unwrap();
-        publishing.join().unwrap();
-        while follower.try_next().is_ok() {}
+    cut_a_chain(|engine, follower, witness| {
         drop((engine, follower));
         assert_eq!(Arc::strong_count(&witness), 1);
     });
