@@ -394,7 +394,7 @@ FAULTS = [
     ("await: distributed is stored before the rings are served", "distribute.rs",
      [("        let served = self.serve(table, &head, &span);\n", "        self.distributed.store(head.position, Ordering::Release);\n        let served = self.serve(table, &head, &span);\n")],
      "distributed", "what_was_waited_for"),
-    ("await: the holder of the role wakes nobody", "distribute.rs",
+    ("await: the holder of the role wakes no thread", "distribute.rs",
      [("            self.awaiting.take(Waker::wake);\n        }\n    }\n}\n", "            let _ = &self.awaiting;\n        }\n    }\n}\n")],
      "distributed", "two_that_wait"),
     ("await: the role is not marked", "distribute.rs",
@@ -404,7 +404,7 @@ FAULTS = [
      [("            self.awaiting.push(blocking.waker().clone());\n            self.play::<{ TAKEN | AWAITED }>(head, None);\n", "            self.play::<{ TAKEN | AWAITED }>(head, None);\n            self.awaiting.push(blocking.waker().clone());\n")],
      "distributed", "two_that_wait"),
     # Reserving the head.
-    ("reservation: its end wakes nobody", "reservation.rs",
+    ("reservation: its end wakes no publisher", "reservation.rs",
      [("        self.0.waiting.take(Waker::wake);\n", "        let _ = Waker::wake;\n")],
      "reservation", "a_batch_that_lost_once"),
     ("reservation: looked at before the waker is there", "reservation.rs",

@@ -1,9 +1,10 @@
 //! The claim of an agent on its run directory.
 //!
-//! An agent holds a lock on a file of its run directory. If that file is removed, with the directory or without, another
-//! agent can make and lock a new one, and the lock that the first one holds means nothing any more. So whatever writes
-//! into the directory first compares the file that is there with the one that is locked: of two agents, only the one that
-//! has the newer claim writes.
+//! An agent holds a lock on a file of its run directory. If that file is removed, with the
+//! directory or without, another agent can make and lock a new one, and the lock that the first one
+//! holds means nothing any more. So whatever writes into the directory first compares the file that
+//! is there with the one that is locked: of two agents, only the one that has the newer claim
+//! writes.
 
 use std::error::Error;
 use std::fmt;
@@ -13,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use configstream_grpc::safe_file::{FileId, directory_of};
 
-/// A claim on a run directory, to be looked at before each write. It stands as long as the lock is held and in its place.
+/// A claim on a run directory, to be looked at before each write. It stands as long as the lock is
+/// held and in its place.
 #[derive(Clone, Debug)]
 pub struct Claim {
     lock_file: PathBuf,
@@ -29,7 +31,8 @@ impl Claim {
         })
     }
 
-    /// Fails unless the file that is locked is in its place. The error is a [`ClaimLost`] if it is not.
+    /// Fails unless the file that is locked is in its place. The error is a [`ClaimLost`] if it is
+    /// not.
     ///
     /// # Errors
     ///

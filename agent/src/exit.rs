@@ -39,8 +39,8 @@ pub enum Exit {
     RunDir = 4,
     /// Another agent runs in this run directory.
     Running = 5,
-    /// Certificate or token are missing, damaged, or open to others; or the agent at the address has
-    /// another certificate.
+    /// Certificate or token are missing, damaged, or open to others; or the agent at the address
+    /// has another certificate.
     Credentials = 6,
     /// The saved sequence is damaged or cannot be written.
     Sequence = 7,

@@ -8,7 +8,8 @@
 //! | `/readyz` | 200 `ready`, and a line per source whose last good content stays in force; 503 and why not |
 //! | `/metrics` | Prometheus text |
 //!
-//! Texts that peers and files choose are shown with every character that hides, moves or controls escaped.
+//! Texts that peers and files choose are shown with every character that hides, moves or controls
+//! escaped.
 //!
 //! Nothing here shows the value of a setting, and nothing changes anything: there is GET and HEAD.
 //!
@@ -73,8 +74,8 @@ pub fn router(status: Arc<StatusSource>, metrics: PrometheusHandle, hosts: Hosts
 struct Shared {
     status: Arc<StatusSource>,
     metrics: PrometheusHandle,
-    /// To gather the status takes milliseconds if there are thousands of agents. So those who ask take turns, and all who have
-    /// waited for a turn with the same question get one answer.
+    /// To gather the status takes milliseconds if there are thousands of agents. So requests take
+    /// turns, and all that have waited for a turn with the same question get one answer.
     rendered: Arc<Mutex<Option<Rendered>>>,
 }
 
@@ -132,7 +133,8 @@ async fn show_status(
     Ok(([(header::CONTENT_TYPE, "application/json")], json))
 }
 
-/// How many agents `/status` gives at most: whoever asks needs no credentials, and need not read the answer.
+/// How many agents `/status` gives at most: a request needs no credentials, and its peer need not
+/// read the answer.
 pub const MOST_AGENTS: usize = 500;
 
 async fn show_health(State(shared): State<Shared>) -> impl IntoResponse {

@@ -58,7 +58,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Starts the thread that publishes. Its files go into `directory`. Spawns onto the current tokio runtime.
+    /// Starts the thread that publishes. Its files go into `directory`. Spawns onto the current
+    /// tokio runtime.
     ///
     /// # Errors
     /// A file cannot be written, or there is no thread to be had.

@@ -15,8 +15,9 @@ use crate::duration;
 use crate::known::Known;
 use crate::scalar::{Kind, MAX_INTEGER, ScalarError};
 
-/// A JSON text of which every character is printable: another is written as `\u` and its number in UTF-16, which reads the
-/// same. Outside of strings JSON has no such character but white space, of which there must be none.
+/// A JSON text of which every character is printable: another is written as `\u` and its number in
+/// UTF-16, which reads the same. Outside of strings JSON has no such character but white space, of
+/// which there must be none.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_printable) {
@@ -89,8 +90,8 @@ pub fn value(text: &str) -> Result<Value, JsonError> {
         .map_err(|error| JsonError(error.to_string()))
 }
 
-/// Makes every text in a JSON value [`printable`](configstream_grpc::printable), for a page that shows
-/// them as they are. Names of fields are left alone.
+/// Makes every text in a JSON value [`printable`](configstream_grpc::printable), for a page that
+/// shows them as they are. Names of fields are left alone.
 pub fn make_printable(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::String(text) => {

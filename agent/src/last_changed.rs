@@ -4,9 +4,10 @@
 //!
 //! # Bounds
 //!
-//! An entry for each key that has changed and still streams, and for the [`MAX_GONE`] that have vanished last. For other keys
-//! that are not there, the newest sequence of those forgotten stands in: a change on condition of such a key may be refused
-//! without need, and is never made by mistake. What vanishes moves the sequence of no other key that streams.
+//! An entry for each key that has changed and still streams, and for the [`MAX_GONE`] that have
+//! vanished last. For other keys that are not there, the newest sequence of those forgotten stands
+//! in: a change on condition of such a key may be refused without need, and is never made by
+//! mistake. What vanishes moves the sequence of no other key that streams.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

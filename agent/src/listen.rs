@@ -161,7 +161,8 @@ impl Bound {
     }
 }
 
-/// The file of a Unix socket. Dropping it removes the file, unless another agent has put its own there.
+/// The file of a Unix socket. Dropping it removes the file, unless another agent has put its own
+/// there.
 #[derive(Debug)]
 pub struct SocketFile(Removable);
 
@@ -208,7 +209,8 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
         // Nothing there, or no socket; in the second case binding says so.
         _ => return Ok(()),
     }
-    // Before it is tried: what is removed is what refused a connection, not what another agent has put there since.
+    // Before it is tried: what is removed is what refused a connection, not what another agent has
+    // put there since.
     let found = Removable::at(path)?;
     match UnixStream::connect(path).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => found.remove(),

@@ -23,10 +23,11 @@
 //!
 //! # A log that is not read
 //!
-//! The agent hands its lines to a thread of their own, by a queue of [`QUEUE_BYTES`]: whatever reads standard error may stop,
-//! and only the log stops with it. Lines that do not fit are dropped, counted
-//! (`configstream_log_lines_dropped_total`), and reported in the log as soon as it takes lines again. At its end the agent
-//! waits for the reader of its last lines for [`DRAIN_DEADLINE`] at most. The tools write each line before they go on.
+//! The agent hands its lines to a thread of their own, by a queue of [`QUEUE_BYTES`]: whatever
+//! reads standard error may stop, and only the log stops with it. Lines that do not fit are
+//! dropped, counted (`configstream_log_lines_dropped_total`), and reported in the log as soon as it
+//! takes lines again. At its end the agent waits for the reader of its last lines for
+//! [`DRAIN_DEADLINE`] at most. The tools write each line before they go on.
 //!
 //! A line has at most [`LINE_BYTES`]; a longer one is cut, in JSON by its longest texts.
 //!
@@ -92,14 +93,15 @@ impl Style {
     }
 }
 
-/// Starts the log of a tool at a level, or as `RUST_LOG` says: each line is written before the program goes on. Only the first
-/// log of a process counts: another that was set up before stays, with its levels.
+/// Starts the log of a tool at a level, or as `RUST_LOG` says: each line is written before the
+/// program goes on. Only the first log of a process counts: another that was set up before stays,
+/// with its levels.
 pub fn start(style: Style, level: LevelFilter) {
     start_to(Sink::Direct, style, level);
 }
 
-/// Starts the log of an agent, likewise, but for its lines, which a thread writes; and so it does what goes with them, such as
-/// the message of a panic.
+/// Starts the log of an agent, likewise, but for its lines, which a thread writes; and so it does
+/// what goes with them, such as the message of a panic.
 ///
 /// # Errors
 ///
@@ -158,7 +160,8 @@ fn start_to(sink: Sink, style: Style, level: LevelFilter) -> bool {
     true
 }
 
-/// Writes text for people beside the log, by the same way as its lines: so it neither overtakes them nor waits, if they do not.
+/// Writes text for people beside the log, by the same way as its lines: so it neither overtakes
+/// them nor waits, if they do not.
 pub(crate) fn print(text: &str) {
     let mut lines = String::new();
     for line in text.lines() {
@@ -169,9 +172,9 @@ pub(crate) fn print(text: &str) {
         Some(Sink::Queue(queue)) => lines
             .split_inclusive('\n')
             .for_each(|line| queue.push(line.as_bytes())),
-        // Where nothing reads standard error any more (`2>&1 | head`) it is lost, and that is all: `eprintln!` would panic, and
-        // end with it a program that may have work to do, or an exit code to give. One write, so that lines of several
-        // processes do not mix.
+        // Where nothing reads standard error any more (`2>&1 | head`) it is lost, and that is all:
+        // `eprintln!` would panic, and end with it a program that may have work to do, or an exit
+        // code to give. One write, so that lines of several processes do not mix.
         _ => drop(io::Write::write_all(&mut io::stderr(), lines.as_bytes())),
     }
 }

@@ -13,25 +13,28 @@ pub(crate) fn raise_limit() {
     }
 }
 
-/// Below which descriptor connections of gRPC have to stay, so that there are some left for HTTP, where probes ask.
+/// Below which descriptor connections of gRPC have to stay, so that there are some left for HTTP,
+/// where probes ask.
 pub(crate) fn for_streams() -> usize {
     granted([OWN_FILES, http::CONNECTIONS as u64])
 }
 
-/// Below which descriptor connections of HTTP have to stay, so that there are some left for the agent's own files.
+/// Below which descriptor connections of HTTP have to stay, so that there are some left for the
+/// agent's own files.
 pub(crate) fn for_http() -> usize {
     granted([OWN_FILES])
 }
 
-/// What is left of all that this process may open, without these parts. Where there are few, each is a quarter.
+/// What is left of all that this process may open, without these parts. Where there are few, each
+/// is a quarter.
 fn granted<const N: usize>(parts: [u64; N]) -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let kept: u64 = parts.iter().map(|part| (*part).min(limit / 4)).sum();
     usize::try_from(limit - kept).unwrap_or(usize::MAX)
 }
 
-/// More than the agent opens at a time to read its configuration and credentials, to save what persists, and to reserve
-/// sequences.
+/// More than the agent opens at a time to read its configuration and credentials, to save what
+/// persists, and to reserve sequences.
 const OWN_FILES: u64 = 32;
 
 #[cfg(test)]

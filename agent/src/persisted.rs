@@ -12,9 +12,10 @@
 //! crc32 0a1b2c3d
 //! ```
 //!
-//! Values stand there as they are, secrets too, and so only the owner can read the file. It holds at most
-//! [`MAX_CHANGES`], [`MAX_VALUES`] and [`MAX_BYTES`], is replaced in one step (`atomic_file`), and is written whole each time: a
-//! persisted change costs a sync of the disk, and time in proportion to all that is persisted.
+//! Values stand there as they are, secrets too, and so only the owner can read the file. It holds
+//! at most [`MAX_CHANGES`], [`MAX_VALUES`] and [`MAX_BYTES`], is replaced in one step
+//! (`atomic_file`), and is written whole each time: a persisted change costs a sync of the disk,
+//! and time in proportion to all that is persisted.
 //!
 //! A file that is damaged, or not one of these, keeps the agent from starting: to go on without it would silently take
 //! back what somebody was promised.
@@ -42,7 +43,8 @@ pub const MAX_CHANGES: usize = 4096;
 /// The longest file.
 pub const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// The most values that persist, those of lists and maps included: in memory an item takes many times the bytes it has here.
+/// The most values that persist, those of lists and maps included: in memory an item takes many
+/// times the bytes it has here.
 pub const MAX_VALUES: u64 = 500_000;
 
 /// The persisted changes of one run directory, whose lock the owner holds. Cloning gives another handle to the same.

@@ -1,4 +1,5 @@
-//! What is wrong with a running agent although it serves: shared by the parts that find it and those that show it.
+//! What is wrong with a running agent although it serves: shared by the parts that find it and
+//! those that show it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -283,7 +283,8 @@ impl ResolverHandle {
         }
     }
 
-    /// When what wins for `key`, which streams, last changed. A moment after a change it may still tell the time before, never a later one.
+    /// When what wins for `key`, which streams, last changed. A moment after a change it may still
+    /// tell the time before, never a later one.
     #[must_use]
     pub fn last_changed(&self, key: &str) -> (Epoch, Sequence) {
         self.last_changed.read().of(key, true)

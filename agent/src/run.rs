@@ -52,8 +52,9 @@ const _: () = assert!(
         <= SHUTDOWN_DEADLINE.as_millis()
 );
 
-/// After how many turns of tasks a thread looks which sockets have something, if there is always a task to run. Where peers flood
-/// their connections, a request of another one waits that long to be seen at all: with tokio's 61, a fifth of a second.
+/// After how many turns of tasks a thread looks which sockets have something, if there is always a
+/// task to run. Where peers flood their connections, a request of another one waits that long to be
+/// seen at all: with tokio's 61, a fifth of a second.
 const TURNS_PER_LOOK: u32 = 8;
 
 /// How an agent is to run.
@@ -330,8 +331,8 @@ impl Agent {
         self.status.line()
     }
 
-    /// Reads certificate, token and configuration files again, and returns once it is decided what came of it; the log
-    /// says what.
+    /// Reads certificate, token and configuration files again, and returns once it is decided what
+    /// came of it; the log says what.
     pub async fn reload(&self) {
         self.upkeep.look().await;
         match &self.files {

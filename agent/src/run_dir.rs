@@ -1,8 +1,8 @@
 //! The run directory: where an agent keeps its certificate, its token and its saved sequence, and where clients find
 //! them.
 //!
-//! No other user may write there: it is refused if one can, and each file in it is opened with the checks of
-//! [`safe_file`](configstream_grpc::safe_file).
+//! No other user may write there: it is refused if one can, and each file in it is opened with the
+//! checks of [`safe_file`](configstream_grpc::safe_file).
 //!
 //! Unless told otherwise it is `$XDG_STATE_HOME/configstream`, or `~/.local/state/configstream`. It is created with
 //! mode 0700 on first start. One agent at a time uses it, which a lock on `configstream.lock` sees to; the system
@@ -73,7 +73,8 @@ impl RunDir {
     ///
     /// # Errors
     ///
-    /// It is not there and cannot be created, it is no directory, it belongs to another user, or other users may write it.
+    /// It is not there and cannot be created, it is no directory, it belongs to another user, or
+    /// other users may write it.
     pub fn create(&self, asked: bool) -> Result<(), Failure> {
         let mut builder = DirBuilder::new();
         builder.mode(0o700).recursive(!asked);
@@ -102,8 +103,8 @@ impl RunDir {
         }
     }
 
-    /// Checks that no other user can put files there, or the directory of another user there; `of_others`: than the one
-    /// whose directory it is.
+    /// Checks that no other user can put files there, or the directory of another user there;
+    /// `of_others`: than the one whose directory it is.
     ///
     /// # Errors
     ///

@@ -53,7 +53,8 @@ struct Cli {
     /// What to register and subscribe as.
     #[arg(long, default_value = "test-client")]
     name: String,
-    /// How long to stream: 30s, 1m30s. A first snapshot is waited for longer while its bytes arrive.
+    /// How long to stream: 30s, 1m30s. A first snapshot is waited for longer while its bytes
+    /// arrive.
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
     /// How many settings of a snapshot to print.

@@ -5,10 +5,10 @@
 //!
 //! # Bounds
 //!
-//! A file is at most [`MAX_FILE_BYTES`] long and nests at most [`MAX_DEPTH`] deep. All that is read for one purpose, such as
-//! the files of one reload, shares one [`Budget`] of [`MAX_NODES`] and [`MAX_TEXT_BYTES`], counted **with every alias
-//! written out**. Aliases share their target, so small files that stand for billions of nodes are refused without building
-//! them.
+//! A file is at most [`MAX_FILE_BYTES`] long and nests at most [`MAX_DEPTH`] deep. All that is read
+//! for one purpose, such as the files of one reload, shares one [`Budget`] of [`MAX_NODES`] and
+//! [`MAX_TEXT_BYTES`], counted **with every alias written out**. Aliases share their target, so
+//! small files that stand for billions of nodes are refused without building them.
 
 mod budget;
 mod document;

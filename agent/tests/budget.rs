@@ -122,7 +122,8 @@ fn what_is_within_the_budget_takes_no_more_memory_than_the_guide_says() {
     }
     assert_eq!(MAX_FILE_BYTES, MAX_TEXT_BYTES);
 
-    // A tenth of the single settings that there can be, as each is two nodes: all of them take minutes on a busy machine.
+    // A tenth of the single settings that there can be, as each is two nodes: all of them take
+    // minutes on a busy machine.
     let folder = Folder::new();
     let mut agent = folder.agent();
     let before = peak_bytes(&agent);

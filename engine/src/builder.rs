@@ -43,10 +43,11 @@ impl<S: State> EngineBuilder<S> {
         }
     }
 
-    /// Updates that the ring of a subscription holds, unless the subscription says otherwise. Default:
-    /// [`Engine::DEFAULT_RING_CAPACITY`]. A round that does not fit costs the subscription a snapshot. Eight bytes each,
-    /// allocated when subscribing, or, up to 1,024, when more than eight wait for the first time. 0 counts as 1, and more than
-    /// [`Engine::MAX_RING_CAPACITY`] as that.
+    /// Updates that the ring of a subscription holds, unless the subscription says otherwise.
+    /// Default: [`Engine::DEFAULT_RING_CAPACITY`]. A round that does not fit costs the subscription
+    /// a snapshot. Eight bytes each, allocated when subscribing, or, up to 1,024, when more than
+    /// eight wait for the first time. 0 counts as 1, and more than [`Engine::MAX_RING_CAPACITY`] as
+    /// that.
     pub fn ring_capacity(mut self, updates: usize) -> Self {
         self.ring_capacity = ring_capacity::<S>(updates);
         self

@@ -21,12 +21,15 @@
 //! 9. load the head again: if it is newer than what this round distributed, try to take the role again.
 //!
 //! # Sync points
-//! * J: `joiners`, a [`Stack`], pushed to by `join`, taken in step 3. Hands over the producer half of the ring.
-//! * D: `role`, taken (`fetch_or`) and given back (`swap`) by AcqRel read-modify-writes. Hands over the table, and
-//!   `distributed`; and, by the bit `AWAITED`, which threads wait for it to be given back.
-//! * V: `distributed`, stored in step 5 (Release), loaded (Acquire) by a thread that waits for distribution, which therefore
-//!   sees all that was pushed.
-//! * G: `gone`, raised by `leave` (Release), read by the thread that decides to sweep, whose round sees the flags after F1.
+//! * J: `joiners`, a [`Stack`], pushed to by `join`, taken in step 3. Hands over the producer half
+//!   of the ring.
+//! * D: `role`, taken (`fetch_or`) and given back (`swap`) by AcqRel read-modify-writes. Hands over
+//!   the table, and `distributed`; and, by the bit `AWAITED`, which threads wait for it to be given
+//!   back.
+//! * V: `distributed`, stored in step 5 (Release), loaded (Acquire) by a thread that waits for
+//!   distribution, which therefore sees all that was pushed.
+//! * G: `gone`, raised by `leave` (Release), read by the thread that decides to sweep, whose round
+//!   sees the flags after F1.
 //! * N: `news`, raised by a consumer (Release) after it has changed its flags: cleared lagging, before F2 (L0), or set gone.
 //!   Read (Acquire) before step 3. Who has seen it raised sees the flags changed, and that member in the list or the table. So
 //!   a round may go by what it knows of them as long as this number stands.
@@ -53,24 +56,28 @@
 //! **A drop leads to a snapshot, with no further publish (I3).** Lagging is set after the head was loaded and F1 passed,
 //! so the consumer which sees it (L) loads that head or a newer one; and if it parks meanwhile, I8 wakes it.
 //!
-//! **Nothing stays undistributed (I5).** A publisher that leaves because `role` was "taken" has committed
-//! before. Its attempt stands in the word's order before the give-back swap of some holder, which reads it, directly or
-//! through a chain of other failed attempts: all are read-modify-writes, so this is one release sequence. Step 9 of that
-//! holder then loads a head that includes the commit. A give-back by plain store would read nothing, and miss it.
+//! **Nothing stays undistributed (I5).** A publisher that leaves because `role` was "taken" has
+//! committed before. Its attempt stands in the word's order before the give-back swap of some
+//! holder, which reads it, directly or through a chain of other failed attempts: all are
+//! read-modify-writes, so this is one release sequence. Step 9 of that holder then loads a head
+//! that includes the commit. A give-back by plain store would read nothing, and miss it.
 //!
-//! **Waiting for distribution (I18).** A thread that waits for a commit leaves its waker on a stack, then tries to take the
-//! role, with the bit `AWAITED` besides. If it gets the role, its own round distributes the commit, which it has seen. If not,
-//! its attempt stands before the give-back swap of the holder, as above, which therefore reads the bit, and then finds the
-//! waker. The thread looks at `distributed` again after its attempt and after each wake, and starts over while that is too
-//! old. So it sleeps only while a holder has yet to give the role back; and a publisher that is not waited for reads no word
-//! more than before. The commit is then in each ring, or its member was lagging when a round whose head was at least the
-//! commit read its flag or found no news: then case 1 says that the snapshot to come, or just taken, covers it.
+//! **Waiting for distribution (I18).** A thread that waits for a commit leaves its waker on a
+//! stack, then tries to take the role, with the bit `AWAITED` besides. If it gets the role, its own
+//! round distributes the commit, which it has seen. If not, its attempt stands before the give-back
+//! swap of the holder, as above, which therefore reads the bit, and then finds the waker. The
+//! thread looks at `distributed` again after its attempt and after each wake, and starts over while
+//! that is too old. So it sleeps only while a holder has yet to give the role back; and a publisher
+//! that is not waited for reads no word more than before. The commit is then in each ring, or its
+//! member was lagging when a round whose head was at least the commit read its flag or found no
+//! news: then case 1 says that the snapshot to come, or just taken, covers it.
 //!
 //! **No wake-up is lost (I8).** Steps 4, 6, 7 against the waiter: `waiter.rs`.
 //!
-//! **Bounded.** Undistributed versions form a chain through `previous`. A commit that finds it longer than the bound
-//! leaves its own link out, and takes the chain behind it apart, so that no version that is held keeps it (`version.rs`); the
-//! walk then ends early, which means "a snapshot for everyone".
+//! **Bounded.** Undistributed versions form a chain through `previous`. A commit that finds it
+//! longer than the bound leaves its own link out, and takes the chain behind it apart, so that no
+//! version that is held keeps it (`version.rs`); the walk then ends early, which means "a snapshot
+//! for everyone".
 //!
 //! **Frees (I9).** Versions, their updates, gone members and joiners' nodes are collected during the round and dropped
 //! after the role has been given back, since dropping them runs somebody else's code.
@@ -107,8 +114,8 @@ pub(crate) struct Distributor<S: State> {
     joiners: Stack<Member<S>>,
     /// Threads that wait for the role to be given back.
     awaiting: Stack<Waker>,
-    /// Memory of members that left and are still in the table or on their way into it, in words, at most. Negative for a
-    /// moment, when the table drops one before it was counted.
+    /// Memory of members that left and are still in the table or on their way into it, in words, at
+    /// most. Negative for a moment, when the table drops one before it was counted.
     gone_words: AtomicI64,
     /// Memory of members that have not left, in words, at least.
     live_words: AtomicI64,
@@ -201,8 +208,8 @@ impl<S: State> Distributor<S> {
         mailbox.clear_lagging(&self.news);
     }
 
-    /// Counts out a member with a ring of this capacity, which has set its mailbox gone. The next round drops it and pushes
-    /// nothing to it. Wait-free.
+    /// Counts out a member with a ring of this capacity, which has set its mailbox gone. The next
+    /// round drops it and pushes nothing to it. Wait-free.
     pub(crate) fn leave(&self, capacity: usize) {
         let (at_least, at_most) = words(capacity);
         // Relaxed: as in `join`.
@@ -213,19 +220,20 @@ impl<S: State> Distributor<S> {
         self.gone_words.fetch_add(at_most, Ordering::Release);
     }
 
-    /// Drops the members that left, by a round, when their memory could exceed that of the members that stay.
+    /// Drops the members that left, by a round, when their memory could exceed that of the members
+    /// that stay.
     ///
-    /// O(1) amortised: a sweep looks at each member, and each takes memory that is counted; so it is paid for by the making of
-    /// what it frees. A ring that was small at first and had grown, or could have, is paid for up to 17 times
-    /// (`ring::slots`).
+    /// O(1) amortised: a sweep looks at each member, and each takes memory that is counted; so it
+    /// is paid for by the making of what it frees. A ring that was small at first and had grown, or
+    /// could have, is paid for up to 17 times (`ring::slots`).
     pub(crate) fn sweep(&self, head: &ArcCell<Version<S>>) {
         if self.wants_sweep() {
             self.distribute(head, None);
         }
     }
 
-    /// Distributes what has been committed, unless another thread is at it, which then will. Takes the head before a commit,
-    /// `before`, since dropping it runs foreign code.
+    /// Distributes what has been committed, unless another thread is at it, which then will. Takes
+    /// the head before a commit, `before`, since dropping it runs foreign code.
     ///
     /// # Panics
     /// With the first panic of a subscriber's waker, or of the drop of a state or an update, after everybody has been
@@ -234,8 +242,8 @@ impl<S: State> Distributor<S> {
         self.play::<TAKEN>(head, before);
     }
 
-    /// Waits until the version at `position`, which was the head, has been distributed, and runs the round if no other thread
-    /// does. `false`: the deadline passed first.
+    /// Waits until the version at `position`, which was the head, has been distributed, and runs
+    /// the round if no other thread does. `false`: the deadline passed first.
     pub(crate) fn wait(
         &self,
         head: &ArcCell<Version<S>>,
@@ -255,14 +263,16 @@ impl<S: State> Distributor<S> {
                 return true;
             }
             if !blocking.park(deadline) {
-                // The stack gives up no single waker: those that wait on leave theirs again. So it never has more than wait.
+                // The stack gives up no single waker: those that wait on leave theirs again. So it
+                // never has more than wait.
                 self.awaiting.take(Waker::wake);
                 return is_distributed();
             }
         }
     }
 
-    /// As [`distribute`](Self::distribute), with these bits set in `role`, of which [`TAKEN`] is one.
+    /// As [`distribute`](Self::distribute), with these bits set in `role`, of which [`TAKEN`] is
+    /// one.
     #[inline]
     fn play<const BITS: usize>(&self, head: &ArcCell<Version<S>>, before: Option<Before<S>>) {
         let mut panics = FirstPanic::default();
@@ -309,7 +319,8 @@ impl<S: State> Distributor<S> {
     }
 
     fn wants_sweep(&self) -> bool {
-        // Relaxed: G, ordered by the fence F1 of the round that sweeps: those counted have set their flags.
+        // Relaxed: G, ordered by the fence F1 of the round that sweeps: those counted have set
+        // their flags.
         self.gone_words.load(Ordering::Relaxed) > self.live_words.load(Ordering::Relaxed).max(0)
     }
 
@@ -327,7 +338,8 @@ impl<S: State> Distributor<S> {
         let served = self.serve(table, &head, &span);
         // Relaxed: see `pushed`. Before V, so that a thread that waited sees it.
         self.pushed.store(head.ordinal, Ordering::Relaxed);
-        // Sync point V: pairs with the Acquire load in `wait`. The next holder gets it with the role.
+        // Sync point V: pairs with the Acquire load in `wait`. The next holder gets it with the
+        // role.
         self.distributed.store(head.position, Ordering::Release); // step 5
         fence(Ordering::SeqCst); // step 6: F3, partner of P in `Waiter::arm`
         if served {
@@ -493,8 +505,8 @@ fn wake(waiter: &Waiter, panics: &mut FirstPanic) {
 }
 
 impl<S: State> Before<S> {
-    /// The version; without the chain behind it, if that was cut: held versions shall not keep it. O(chain), paid for by
-    /// the commits that made it.
+    /// The version; without the chain behind it, if that was cut: held versions shall not keep it.
+    /// O(chain), paid for by the commits that made it.
     fn take_apart(self, panics: &mut FirstPanic) -> Arc<Version<S>> {
         let mut step = if self.cut {
             self.version.take_step()
@@ -597,7 +609,8 @@ struct Role<'a> {
 
 impl Drop for Role<'_> {
     fn drop(&mut self) {
-        // Sync point D: a swap and not a store, so that it reads the failed attempts made meanwhile (I5, I18).
+        // Sync point D: a swap and not a store, so that it reads the failed attempts made meanwhile
+        // (I5, I18).
         if self.word.swap(0, Ordering::AcqRel) & AWAITED != 0 {
             // These are wakers of our own, of parked threads: they do not panic.
             self.awaiting.take(Waker::wake);
@@ -633,21 +646,23 @@ impl<S: State> fmt::Debug for Distributor<S> {
     }
 }
 
-/// In `role`: a thread distributes. A single bit, so that one instruction sets it and says what it was.
+/// In `role`: a thread distributes. A single bit, so that one instruction sets it and says what it
+/// was.
 const TAKEN: usize = 1;
 
 /// In `role`, beside [`TAKEN`]: threads wait for it to be given back.
 const AWAITED: usize = 2;
 
-/// What a member with a ring of this capacity takes, in words: at least, at most. Its updates are not counted: who leaves
-/// drops them.
+/// What a member with a ring of this capacity takes, in words: at least, at most. Its updates are
+/// not counted: a subscription that leaves drops them.
 fn words(capacity: usize) -> (i64, i64) {
     let (at_least, at_most) = ring::slots(capacity);
     let words = |slots| i64::try_from(slots).unwrap_or(i64::MAX / 4) + WORDS_BESIDE_SLOTS;
     (words(at_least), words(at_most))
 }
 
-/// The ring and the mailbox in it, the entry in the table, and the one in the list of joiners: about half a KiB.
+/// The ring and the mailbox in it, the entry in the table, and the one in the list of joiners:
+/// about half a KiB.
 const WORDS_BESIDE_SLOTS: i64 = 64;
 
 /// Members for which a table keeps room always, 56 bytes each.

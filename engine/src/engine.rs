@@ -27,9 +27,10 @@ use crate::{
 /// [`close`](Self::close) does, unless its thread is panicking already.
 ///
 /// # Progress
-/// [`publish`](Self::publish) is lock-free: of publishers that meet, one always commits, and one of them distributes for all.
-/// None waits for another, but for one that has lost attempts worth 256 updates and has reserved the head: the others give it
-/// 250 ms, and up to 4 s if it needs longer than that, and then go on. [`head`](Self::head) is wait-free.
+/// [`publish`](Self::publish) is lock-free: of publishers that meet, one always commits, and one of
+/// them distributes for all. None waits for another, but for one that has lost attempts worth 256
+/// updates and has reserved the head: the others give it 250 ms, and up to 4 s if it needs longer
+/// than that, and then go on. [`head`](Self::head) is wait-free.
 ///
 /// # Examples
 ///
@@ -84,8 +85,9 @@ impl<S: State> Engine<S> {
     /// Updates that a ring can hold at most: 128 MiB of pointers, for one subscription.
     pub const MAX_RING_CAPACITY: usize = 1 << 24;
 
-    /// An undistributed chain of versions may grow to this many times the largest ring of a live subscription before it is cut:
-    /// a ring that cannot hold a quarter of it would overflow anyway.
+    /// An undistributed chain of versions may grow to this many times the largest ring of a live
+    /// subscription before it is cut: a ring that cannot hold a quarter of it would overflow
+    /// anyway.
     const CHAIN_BOUND_IN_RINGS: u64 = 4;
 
     /// Options for an engine that starts with `state`.
@@ -110,26 +112,30 @@ impl<S: State> Engine<S> {
 
     /// Applies `change` to the head, commits the outcome, and hands its updates to the subscriptions.
     ///
-    /// Once it returns, every reader of the head sees it. Subscriptions may have yet to get it: if another thread distributes,
-    /// that one hands it over, and this one does not wait. [`wait_distributed`](Self::wait_distributed) does. A change that
-    /// subscribers could not tell spends no sequence.
+    /// Once it returns, every reader of the head sees it. Subscriptions may have yet to get it: if
+    /// another thread distributes, that one hands it over, and this one does not wait.
+    /// [`wait_distributed`](Self::wait_distributed) does. A change that subscribers could not tell
+    /// spends no sequence.
     ///
     /// # Progress
-    /// Lock-free, but for the bounded time that it may wait for another publisher's reservation. Costs one `apply` per attempt,
-    /// and for the thread that distributes, O(subscriptions × updates).
+    /// Lock-free, but for the bounded time that it may wait for another publisher's reservation.
+    /// Costs one `apply` per attempt, and for the thread that distributes, O(subscriptions ×
+    /// updates).
     ///
-    /// Attempts are bounded. One whose change makes n updates computes it at most 256 / (n + 1) times, rounded up, while others
-    /// are faster. Then it reserves the head, and others wait for it: for 250 ms, and for twice as long, up to 4 s, each time
-    /// that this did not suffice. So a change that takes less than 4 s is computed at most five times more. Waiting blocks the
+    /// Attempts are bounded. One whose change makes n updates computes it at most 256 / (n + 1)
+    /// times, rounded up, while others are faster. Then it reserves the head, and others wait for
+    /// it: for 250 ms, and for twice as long, up to 4 s, each time that this did not suffice. So a
+    /// change that takes less than 4 s is computed at most five times more. Waiting blocks the
     /// thread.
     ///
     /// # Errors
     /// The state's rejection, the sequence limit, or a closed engine; nothing changes then.
     ///
     /// # Panics
-    /// If a subscriber's waker, or the drop of an update or of a state, panics: with the first such panic, after the
-    /// change has been committed and everybody served. Nothing has been committed if `apply` panics, or the drop of what an
-    /// attempt made that lost to another publisher. If called from within [`State::apply`], which then could never commit.
+    /// If a subscriber's waker, or the drop of an update or of a state, panics: with the first such
+    /// panic, after the change has been committed and everybody served. Nothing has been committed
+    /// if `apply` panics, or the drop of what an attempt made that lost to another publisher. If
+    /// called from within [`State::apply`], which then could never commit.
     pub fn publish(&self, change: &S::Change) -> Result<Committed, PublishError<S::Rejection>> {
         self.publish_draft(|head| head.state().apply(change))
     }
@@ -138,8 +144,8 @@ impl<S: State> Engine<S> {
     /// snapshot ever shows half of it. A round that does not fit a ring whole does not enter it.
     ///
     /// # Progress
-    /// As [`publish`](Self::publish); an attempt applies every change. A batch of 255 or more that loses to another publisher
-    /// reserves the head for its second attempt.
+    /// As [`publish`](Self::publish); an attempt applies every change. A batch of 255 or more that
+    /// loses to another publisher reserves the head for its second attempt.
     ///
     /// # Errors
     /// As [`publish`](Self::publish); the first rejection rejects the batch.
@@ -295,14 +301,17 @@ impl<S: State> Engine<S> {
         self.read_head(Version::is_closed)
     }
 
-    /// Waits until `committed`, which a publish of this engine returned, has reached every subscription: its updates are in
-    /// the ring, or the subscription's next event but those already in its ring is a snapshot that contains it.
+    /// Waits until `committed`, which a publish of this engine returned, has reached every
+    /// subscription: its updates are in the ring, or the subscription's next event but those
+    /// already in its ring is a snapshot that contains it.
     ///
-    /// Blocks while another thread distributes, and distributes itself if none does. A publisher is not slowed by it. Must not
-    /// be called by code that a publish runs, such as a waker: distribution waits for that, so the time would just pass.
+    /// Blocks while another thread distributes, and distributes itself if none does. A publisher is
+    /// not slowed by it. Must not be called by code that a publish runs, such as a waker:
+    /// distribution waits for that, so the time would just pass.
     ///
     /// # Progress
-    /// Wait-free when it has been distributed already; otherwise waits for rounds, which last as long as the slowest waker.
+    /// Wait-free when it has been distributed already; otherwise waits for rounds, which last as
+    /// long as the slowest waker.
     ///
     /// # Errors
     /// When `timeout` passed first. The commit stands.
@@ -420,14 +429,15 @@ impl<S: State> Core<S> {
         self.registry.next_id()
     }
 
-    /// Counts a subscription out that is gone: no round that begins after this pushes to it. [`sweep`](Self::sweep) must
-    /// follow.
+    /// Counts a subscription out that is gone: no round that begins after this pushes to it.
+    /// [`sweep`](Self::sweep) must follow.
     pub(crate) fn forget(&self, id: u64, capacity: usize) {
         self.registry.leave(id);
         self.distributor.leave(capacity);
     }
 
-    /// Takes those that are gone out of the table, if they may take more memory than those that stay.
+    /// Takes those that are gone out of the table, if they may take more memory than those that
+    /// stay.
     pub(crate) fn sweep(&self) {
         self.distributor.sweep(&self.head);
     }
@@ -491,8 +501,8 @@ impl<S: State> Core<S> {
         }
     }
 
-    /// The head to attempt on: not one that another publisher has reserved, unless patience is over; and reserved by this
-    /// publisher, if it has lost too much. Lock-free, but for the wait.
+    /// The head to attempt on: not one that another publisher has reserved, unless patience is
+    /// over; and reserved by this publisher, if it has lost too much. Lock-free, but for the wait.
     #[cold]
     fn wait_or_reserve(
         &self,
@@ -555,7 +565,8 @@ thread_local! {
     static APPLYING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// While a thread computes what to commit. A publish in there would be faster than the one that computes, on every attempt.
+/// While a thread computes what to commit. A publish in there would be faster than the one that
+/// computes, on every attempt.
 struct Applying;
 
 impl Applying {

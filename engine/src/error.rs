@@ -56,8 +56,8 @@ pub enum FollowError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
-/// [`Engine::wait_distributed`](crate::Engine::wait_distributed) waited for as long as it was asked to. The commit stands, and
-/// will be distributed.
+/// [`Engine::wait_distributed`](crate::Engine::wait_distributed) waited for as long as it was asked
+/// to. The commit stands, and will be distributed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotDistributed;
 

@@ -7,10 +7,11 @@
 //!   head. Partner: a round loads the head, passes `fence(SeqCst)` F1, then reads `news` (Acquire), and `flags` if that has
 //!   changed. See the argument in `distribute.rs`.
 //! * G, N: `flags`, gone set by the consumer, before it is counted and `news` raised (see `distribute.rs`).
-//! * S: `snapshots`, stored with Release behind what a snapshot changes in the account, and read with Acquire before and after
-//!   it by an onlooker. A snapshot writes the book that the one before did not, so the other stays whole until the next: an
-//!   onlooker that reads the same number twice has read a whole book. It reads again only when a snapshot has been accounted
-//!   for meanwhile, so it never waits for a consumer that has stopped.
+//! * S: `snapshots`, stored with Release behind what a snapshot changes in the account, and read
+//!   with Acquire before and after it by an onlooker. A snapshot writes the book that the one
+//!   before did not, so the other stays whole until the next: an onlooker that reads the same
+//!   number twice has read a whole book. It reads again only when a snapshot has been accounted for
+//!   meanwhile, so it never waits for a consumer that has stopped.
 //! * O: an onlooker loads the head, passes `fence(SeqCst)`, reads `flags`. The argument is case 1 of `distribute.rs`: if
 //!   lagging is still set, the snapshot to come is at that head or beyond, so what it will stand in for is certain.
 //!
@@ -225,7 +226,8 @@ impl Account {
         // Relaxed, of all: the consumer is the only writer, and reads its own words back.
         let before = self.snapshots.load(Ordering::Relaxed);
         let (last, next) = (self.book(before), self.book(before + 1));
-        // Sync point S: who reads a word stored below, then passes a fence, sees `snapshots` as the last one left it.
+        // Sync point S: an onlooker that reads a word stored below, then passes a fence, sees
+        // `snapshots` as the last one left it.
         fence(Ordering::Release);
         let add = |word: fn(&Book) -> &AtomicU64, more| {
             word(next).store(word(last).load(Ordering::Relaxed) + more, Ordering::Relaxed);
@@ -242,10 +244,12 @@ impl Account {
         &self.books[usize::from(snapshots % 2 == 1)]
     }
 
-    /// All of it, with each snapshot whole or not at all. The sequence may be that of an event after it.
+    /// All of it, with each snapshot whole or not at all. The sequence may be that of an event
+    /// after it.
     ///
     /// # Progress
-    /// Lock-free: it reads again only when the consumer has accounted for one more snapshot meanwhile.
+    /// Lock-free: it reads again only when the consumer has accounted for one more snapshot
+    /// meanwhile.
     pub(crate) fn read(&self) -> Balance {
         loop {
             // Sync point S: pairs with the Release store in `snapshot`.

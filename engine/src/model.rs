@@ -39,7 +39,8 @@ impl<T> std::ops::Deref for Shared<T> {
     }
 }
 
-/// Runs `f`, and fails the model if this thread waits for another in it: if it takes a lock, parks, or tries again in a loop.
+/// Runs `f`, and fails the model if this thread waits for another in it: if it takes a lock, parks,
+/// or tries again in a loop.
 pub fn never_waits<R>(f: impl FnOnce() -> R) -> R {
     crate::sync::never_waits(f)
 }

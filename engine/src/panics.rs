@@ -1,7 +1,7 @@
 //! Panics of foreign code: wakers, and the drops of states, updates and panic payloads.
 //!
-//! Two panics at a time abort the process, and one that leaves a loop leaves the rest undone. So foreign code runs in
-//! [`FirstPanic::run`], and what is dropped is dropped one by one.
+//! Two panics at a time abort the process, and one that leaves a loop leaves the rest undone. So
+//! foreign code runs in [`FirstPanic::run`], and what is dropped is dropped one by one.
 
 use std::{
     any::Any,
@@ -10,7 +10,8 @@ use std::{
     thread,
 };
 
-/// The first panic of what was [run](Self::run). Dropping it resumes that panic, unless its thread is panicking already.
+/// The first panic of what was [run](Self::run). Dropping it resumes that panic, unless its thread
+/// is panicking already.
 #[derive(Default)]
 pub(crate) struct FirstPanic(Option<Box<dyn Any + Send>>);
 
@@ -29,8 +30,8 @@ impl FirstPanic {
         }
     }
 
-    /// Runs a loop over foreign code, and again from where it panicked until it returns: each item must be out of its place
-    /// before its code runs.
+    /// Runs a loop over foreign code, and again from where it panicked until it returns: each item
+    /// must be out of its place before its code runs.
     pub(crate) fn run_through(&mut self, mut rest: impl FnMut()) {
         while !self.run(&mut rest) {}
     }
@@ -48,7 +49,8 @@ impl Drop for FirstPanic {
     }
 }
 
-/// Drops the payload of a panic, which is foreign code, too. What that panics with, if it does, is left alone.
+/// Drops the payload of a panic, which is foreign code, too. What that panics with, if it does, is
+/// left alone.
 fn discard(payload: Box<dyn Any + Send>) {
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         mem::forget(second);

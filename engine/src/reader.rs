@@ -17,32 +17,39 @@
 //! there is none and the cursor is before p. Then it takes a snapshot, which is beyond its cursor, since p is. What has left, but
 //! was covered by its last snapshot, it has not missed: then the next update is the one after the cursor, or covered, too.
 //!
-//! **An update is freed.** Each reader is counted at the entry that it reads next, or at the end. An entry at the front at which
-//! none is counted has been read by all, or passed over. What a full window pushes out has its readers counted at the next.
+//! **An update is freed.** Each reader is counted at the entry that it reads next, or at the end.
+//! An entry at the front at which none is counted has been read by all, or passed over. What a full
+//! window pushes out has its readers counted at the next.
 //!
 //! # How long the lock is held
-//! For [`PASS`] steps at most (an update read, skipped, or taken over from the ring), then it is given to the one that has waited
-//! longest. What is freed is taken out of the window under the lock, no more than that at a time, and dropped without it. `take`
-//! runs under the lock, and so does the drop of an update that came straight from the ring.
+//! For [`PASS`] steps at most (an update read, skipped, or taken over from the ring), then it is
+//! given to the one that has waited longest. What is freed is taken out of the window under the
+//! lock, no more than that at a time, and dropped without it. `take` runs under the lock, and so
+//! does the drop of an update that came straight from the ring.
 //!
-//! A thread that comes back to the subscription from there would wait for itself. `reading` is the thread that has the lock, so
-//! that this is a panic in place of a deadlock. Relaxed suffices: a thread compares with its own mark, which only it stores. A
-//! reader that is dropped there leaves its place in `departed`, for the turn that has the lock.
+//! A thread that comes back to the subscription from there would wait for itself. `reading` is the
+//! thread that has the lock, so that this is a panic in place of a deadlock. Relaxed suffices: a
+//! thread compares with its own mark, which only it stores. A reader that is dropped there leaves
+//! its place in `departed`, for the turn that has the lock.
 //!
 //! # Figures without the lock
-//! Write g for the newest ordinal that has left the window, j for the one of the subscription's last snapshot, b for the position
-//! before that, c for a reader's cursor. A reader that is at or past both g and j comes to p by updates, and then by what the
-//! subscription gets. One that is before either takes a snapshot: what follows it is not there any more. Up to b it still
-//! comes by updates, if those have not left; one before the snapshot before j, up to where the subscription was then. Before yet
-//! another, that says too much, so that too little is counted as dropped in advance, never too much.
+//! Write g for the newest ordinal that has left the window, j for the one of the subscription's
+//! last snapshot, b for the position before that, c for a reader's cursor. A reader that is at or
+//! past both g and j comes to p by updates, and then by what the subscription gets. One that is
+//! before either takes a snapshot: what follows it is not there any more. Up to b it still comes by
+//! updates, if those have not left; one before the snapshot before j, up to where the subscription
+//! was then. Before yet another, that says too much, so that too little is counted as dropped in
+//! advance, never too much.
 //!
-//! * W: `left`, `jump`, `before` and `position` are stored with Release, and read with Acquire by an onlooker, before the account
-//!   of the reader. So a cursor that the onlooker reads is never before a g that had waited for that reader to pass.
-//! * T: a reader sets `taking`, passes `fence(SeqCst)`, loads the head, accounts for its snapshot, clears `taking` (Release). An
-//!   onlooker loads the head h, passes `fence(SeqCst)` (O), reads `taking` (Acquire), then W. If it reads `taking` as it was before
-//!   it was set, its fence precedes the reader's, whose snapshot then is at h or beyond: what lies between is certain to be
-//!   missed. If it reads it cleared after the snapshot, it reads that account, too. If it reads it set, it counts nothing in
-//!   advance.
+//! * W: `left`, `jump`, `before` and `position` are stored with Release, and read with Acquire by
+//!   an onlooker, before the account of the reader. So a cursor that the onlooker reads is never
+//!   before a g that had waited for that reader to pass.
+//! * T: a reader sets `taking`, passes `fence(SeqCst)`, loads the head, accounts for its snapshot,
+//!   clears `taking` (Release). An onlooker loads the head h, passes `fence(SeqCst)` (O), reads
+//!   `taking` (Acquire), then W. If it reads `taking` as it was before it was set, its fence
+//!   precedes the reader's, whose snapshot then is at h or beyond: what lies between is certain to
+//!   be missed. If it reads it cleared after the snapshot, it reads that account, too. If it reads
+//!   it set, it counts nothing in advance.
 //!
 //! Models: `loom-tests/tests/readers.rs`.
 
@@ -286,29 +293,33 @@ impl<S: State> SharedSubscription<S> {
 }
 
 impl<S: State> Reader<S> {
-    /// Hands events to `take` until that breaks, which is the result, or there is none any more. One lock for up to 32 of them,
-    /// and no count of references to an update that others read.
+    /// Hands events to `take` until that breaks, which is the result, or there is none any more.
+    /// One lock for up to 32 of them, and no count of references to an update that others read.
     ///
-    /// With an update, `take` runs under that lock, so it should be short, and must not wait for a thread that uses the same
-    /// subscription. Figures can be read there, and other readers dropped. With a snapshot, which may be large, there is no lock.
+    /// With an update, `take` runs under that lock, so it should be short, and must not wait for a
+    /// thread that uses the same subscription. Figures can be read there, and other readers
+    /// dropped. With a snapshot, which may be large, there is no lock.
     ///
     /// # Progress
-    /// Waits for other readers of the same subscription: in turn, each for 32 updates at most. Otherwise as
-    /// [`Subscription::try_next`], and O(capacity) for one that lags. Under a steady publisher it goes on until `take` breaks.
+    /// Waits for other readers of the same subscription: in turn, each for 32 updates at most.
+    /// Otherwise as [`Subscription::try_next`], and O(capacity) for one that lags. Under a steady
+    /// publisher it goes on until `take` breaks.
     ///
     /// # Errors
     /// [`TryNextError::Empty`] when there is nothing yet, [`TryNextError::Closed`] when there will be nothing.
     ///
     /// # Panics
-    /// As `take` and the drop of an update do; what `take` was given has been handed out then. And when it is called in the
-    /// `take` of another reader of the same subscription, with an update, where it would wait for itself.
+    /// As `take` and the drop of an update do; what `take` was given has been handed out then. And
+    /// when it is called in the `take` of another reader of the same subscription, with an update,
+    /// where it would wait for itself.
     pub fn read<B>(
         &mut self,
         mut take: impl FnMut(&Event<S>) -> ControlFlow<B>,
     ) -> Result<B, TryNextError> {
         let mut turn = Turn::begin(&self.common, &mut self.place);
         let account = &self.seat.account;
-        // So many updates are still taken out of the ring before the snapshot that is due; `None` when none is.
+        // So many updates are still taken out of the ring before the snapshot that is due; `None`
+        // when none is.
         let mut due: Option<usize> = None;
         let read = loop {
             turn.step();
@@ -348,8 +359,8 @@ impl<S: State> Reader<S> {
                     Err(nothing) => break Err(nothing),
                 },
                 Step::Snapshot => {
-                    // Once more than the ring holds: a subscription that lags takes its snapshot then. What comes meanwhile may
-                    // stay.
+                    // Once more than the ring holds: a subscription that lags takes its snapshot
+                    // then. What comes meanwhile may stay.
                     let rest = due.unwrap_or(common.capacity + 1);
                     if rest > 0
                         && let Ok(update) = inner.pull(&common.shape)
@@ -719,7 +730,7 @@ impl<S: State> Inner<S> {
     fn pop(&mut self) -> Option<Entry<S>> {
         let oldest = self.window.pop_front()?;
         self.start += 1;
-        // Who has not read it goes on with what follows.
+        // Readers that have not read it go on with what follows.
         *self.readers_at(self.start) += oldest.readers;
         Some(oldest)
     }

@@ -90,7 +90,8 @@ impl<S: State> Registry<S> {
         self.summary().rings()
     }
 
-    /// Updates that the storage of the largest ring of a live subscription holds; 0 if there is none.
+    /// Updates that the storage of the largest ring of a live subscription holds; 0 if there is
+    /// none.
     pub(crate) fn largest_ring(&self) -> u64 {
         self.summary().largest()
     }

@@ -1,20 +1,25 @@
 //! A head that one publisher has reserved, after others have been faster too often.
 //!
-//! A publisher whose attempts take long (a large batch) loses every race against one whose attempts are short. So, once what it
-//! has lost is worth [`MAX_LOST`] updates, it makes a version that differs from the head in nothing but a reservation, and
-//! computes its change on top of that. Others that load such a head wait until the reservation has ended, or their patience has.
-//! Then they go on as ever: a publisher that is stopped while it holds a reservation delays the others, and blocks none for ever.
+//! A publisher whose attempts take long (a large batch) loses every race against one whose attempts
+//! are short. So, once what it has lost is worth [`MAX_LOST`] updates, it makes a version that
+//! differs from the head in nothing but a reservation, and computes its change on top of that.
+//! Others that load such a head wait until the reservation has ended, or their patience has. Then
+//! they go on as ever: a publisher that is stopped while it holds a reservation delays the others,
+//! and blocks none for ever.
 //!
 //! # The bound
-//! An attempt counts as one update, and one more for each that it would have published. A publisher whose attempt counts n
-//! computes its change at most `MAX_LOST / n` times, rounded up, before it reserves, and once with a reservation; and once more
-//! for each time that an attempt outlasts the patience of others, which doubles from [`PATIENCE`] to [`MAX_PATIENCE`]. Placing a
-//! reservation costs what a publish costs that changes nothing, however large the change is, and is lock-free, as that is.
+//! An attempt counts as one update, and one more for each that it would have published. A publisher
+//! whose attempt counts n computes its change at most `MAX_LOST / n` times, rounded up, before it
+//! reserves, and once with a reservation; and once more for each time that an attempt outlasts the
+//! patience of others, which doubles from [`PATIENCE`] to [`MAX_PATIENCE`]. Placing a reservation
+//! costs what a publish costs that changes nothing, however large the change is, and is lock-free,
+//! as that is.
 //!
 //! # Sync points
-//! * E: `over` and `waiting`. A publisher that waits pushes its waker (a read-modify-write of the stack), then reads `over`. The
-//!   holder stores `over`, then takes the stack (another one). If the push comes first, the holder finds the waker. If the take
-//!   comes first, the push reads from it, and so the publisher reads `over` as stored.
+//! * E: `over` and `waiting`. A publisher that waits pushes its waker (a read-modify-write of the
+//!   stack), then reads `over`. The holder stores `over`, then takes the stack (another one). If
+//!   the push comes first, the holder finds the waker. If the take comes first, the push reads from
+//!   it, and so the publisher reads `over` as stored.
 //!
 //! Model: `loom-tests/tests/reservation.rs`.
 
@@ -88,7 +93,8 @@ impl Attempts {
         self.lost >= MAX_LOST
     }
 
-    /// The reservation for the next attempt, to be put beside a head. It is this publisher's once it is there.
+    /// The reservation for the next attempt, to be put beside a head. It is this publisher's once
+    /// it is there.
     pub(crate) fn reservation(&self) -> Arc<Reservation> {
         let patience = PATIENCE.saturating_mul(1 << self.broken.min(16));
         Arc::new(Reservation {
@@ -108,7 +114,8 @@ impl Attempts {
         self.reserved.take()
     }
 
-    /// Waits for the end of another publisher's reservation; once. Returns whether this was the first time.
+    /// Waits for the end of another publisher's reservation; once. Returns whether this was the
+    /// first time.
     pub(crate) fn wait_for(&mut self, theirs: &Arc<Reservation>) -> bool {
         let waited = self.waited_for.as_ref();
         if waited.is_some_and(|waited| Arc::ptr_eq(waited, theirs)) {
@@ -120,8 +127,8 @@ impl Attempts {
     }
 }
 
-/// A publisher that has lost this many updates reserves: one lost attempt of a large batch, or 128 of single changes, which
-/// publishers of single changes do not lose in a row.
+/// A publisher that has lost this many updates reserves: one lost attempt of a large batch, or 128
+/// of single changes, which publishers of single changes do not lose in a row.
 #[cfg(not(loom))]
 pub(crate) const MAX_LOST: u64 = 256;
 /// So few that a model comes to it.
@@ -151,7 +158,8 @@ mod tests {
         let reservation = Attempts::default().reservation();
         drop(Reserved(reservation.clone()));
         for _ in 0..3 {
-            // Each publish whose change is refused leaves the head as it is, and the next one meets it.
+            // Each publish whose change is refused leaves the head as it is, and the next one meets
+            // it.
             assert!(Attempts::default().wait_for(&reservation));
         }
         assert!(reservation.waiting.is_empty());

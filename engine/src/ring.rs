@@ -375,8 +375,8 @@ fn lap(slots: u64, position: u64) -> usize {
 
 impl<T, B> Drop for Ring<T, B> {
     fn drop(&mut self) {
-        // Sync points R, M and W: the last handle to the ring has gone, so both ends are still, and the count of the handles has
-        // handed over what they did.
+        // Sync points R, M and W: the last handle to the ring has gone, so both ends are still, and
+        // the count of the handles has handed over what they did.
         let read = self.read.load(Ordering::Acquire);
         let mut panics = FirstPanic::default();
         for position in read..read + self.capacity as u64 {

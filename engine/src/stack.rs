@@ -1,7 +1,8 @@
 //! A stack that any thread pushes to without a lock, and that is taken whole.
 //!
 //! # Sync points
-//! * J: `top`, pushed to by a compare-and-swap (Release), taken by a swap (Acquire). Hands over the items.
+//! * J: `top`, pushed to by a compare-and-swap (Release), taken by a swap (Acquire). Hands over the
+//!   items.
 //!
 //! Models: `loom-tests/tests/delivery.rs` (joiners), `distributed.rs` (waiting threads).
 

@@ -75,8 +75,8 @@ pub trait State: Clone + Send + Sync + 'static {
 
     /// The state after `change`, and the updates that lead there.
     ///
-    /// Called once per attempt to commit, so perhaps more than once per publish: it must have no effect but its result. A
-    /// publish in it, to whichever engine, panics.
+    /// Called once per attempt to commit, so perhaps more than once per publish: it must have no
+    /// effect but its result. A publish in it, to whichever engine, panics.
     ///
     /// # Errors
     /// The state's own reason to refuse; nothing changes then.

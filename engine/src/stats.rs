@@ -15,8 +15,9 @@ pub struct EngineStats {
     pub sequence: Sequence,
     /// Updates committed since the engine was built, and versions that needed a snapshot.
     pub published: u64,
-    /// How many of `published` have been handed to the rings, or are left to snapshots. What is missing, a round under way has
-    /// yet to hand over: if that stays so, a subscriber's waker blocks.
+    /// How many of `published` have been handed to the rings, or are left to snapshots. What is
+    /// missing, a round under way has yet to hand over: if that stays so, a subscriber's waker
+    /// blocks.
     pub distributed: u64,
     /// Subscriptions alive now.
     pub subscriptions: u64,

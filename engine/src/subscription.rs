@@ -36,10 +36,11 @@ use crate::{
 /// `futures_core::Stream` with the feature `stream`). These mix freely.
 ///
 /// # Progress
-/// Taking an update is wait-free. Taking a snapshot is one load of the head, whatever the size of the state. Dropping it
-/// leaves first, so that later rounds push nothing more, and then drops at most as many updates as its ring holds. The drop
-/// that finds departed subscriptions to take more memory than live ones takes them out of the table, and, if it meets others that
-/// publish, may distribute for them.
+/// Taking an update is wait-free. Taking a snapshot is one load of the head, whatever the size of
+/// the state. Dropping it leaves first, so that later rounds push nothing more, and then drops at
+/// most as many updates as its ring holds. The drop that finds departed subscriptions to take more
+/// memory than live ones takes them out of the table, and, if it meets others that publish, may
+/// distribute for them.
 ///
 /// # Panics
 /// Dropping it panics if the drop of a waker or an update does, unless its thread is panicking already.
@@ -254,8 +255,8 @@ impl<S: State> Subscription<S> {
 
     /// Waits for the next event, blocking the thread. `None`: the engine closed, and all has been handed out.
     ///
-    /// Looks before it parks, by `std::thread::park`: as with the channels of `std`, a token that other code has left for this
-    /// thread may be used up by it.
+    /// Looks before it parks, by `std::thread::park`: as with the channels of `std`, a token that
+    /// other code has left for this thread may be used up by it.
     #[allow(clippy::should_implement_trait)] // it is implemented, by this
     pub fn next(&mut self) -> Option<Event<S>> {
         self.wait(Deadline::Never).unwrap_or_default()
@@ -277,8 +278,9 @@ impl<S: State> Subscription<S> {
     /// handed out. Needs no runtime. The last waker given is the one that is woken.
     ///
     /// # Progress
-    /// As [`try_next`](Self::try_next) when there is an event. Otherwise stores the waker. Waits for nothing; where it meets a
-    /// publisher that takes the last waker out, it wakes `cx` before it returns.
+    /// As [`try_next`](Self::try_next) when there is an event. Otherwise stores the waker. Waits
+    /// for nothing; where it meets a publisher that takes the last waker out, it wakes `cx` before
+    /// it returns.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event<S>>> {
         loop {
             match self.try_next() {
@@ -389,10 +391,12 @@ impl<S: State> Subscription<S> {
 impl<S: State> Drop for Subscription<S> {
     fn drop(&mut self) {
         self.mailbox().set_gone();
-        // Before the ring is emptied: a publisher that is faster than the drain would refill it for as long as it publishes.
+        // Before the ring is emptied: a publisher that is faster than the drain would refill it for
+        // as long as it publishes.
         let (id, capacity) = (self.mailbox().id, self.consumer.capacity());
         self.core.forget(id, capacity);
-        // Drops a waker and updates, and perhaps runs a round: foreign code, which must not keep the subscription in the tables.
+        // Drops a waker and updates, and perhaps runs a round: foreign code, which must not keep
+        // the subscription in the tables.
         let mut panics = FirstPanic::default();
         panics.run(|| drop(self.mailbox().waiter().clear()));
         // A round under way may still push: what it pushes goes with the ring.

@@ -36,8 +36,9 @@ pub(crate) use primitives::{
 
 /// A value that one thread sets, once, and other threads see from then on.
 ///
-/// The flag alone hands the value over: a Release store, Acquire loads. `OnceLock` would do by itself, but neither `loom` nor
-/// ThreadSanitizer sees the ordering inside it; both see the flag, and report a reader that does not go by it.
+/// The flag alone hands the value over: a Release store, Acquire loads. `OnceLock` would do by
+/// itself, but neither `loom` nor ThreadSanitizer sees the ordering inside it; both see the flag,
+/// and report a reader that does not go by it.
 pub(crate) struct SetOnce<T> {
     is_set: AtomicBool,
     value: OnceLock<T>,

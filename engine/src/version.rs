@@ -1,15 +1,17 @@
 //! Versions, and the head: the newest one.
 //!
-//! A version is immutable once it is the head, but for what led to it: the version before and the updates. A snapshot *is* a
-//! version, so making one costs nothing.
+//! A version is immutable once it is the head, but for what led to it: the version before and the
+//! updates. A snapshot *is* a version, so making one costs nothing.
 //!
 //! # What a held version keeps
-//! What led to a version is taken out of it once, by the round that distributes it, or by the commit that cuts the chain after
-//! it. From then on a version that is held keeps its own state, and nothing else. The two may meet, since the round may have
-//! loaded its head before the cut. Neither waits: each tries the version's lock, which is held for a move of two words.
-//! * The round fails, or finds nothing there: the commit is at this version, or has been, so the chain is cut, and all get a
-//!   snapshot.
-//! * The commit fails, or finds nothing there: the round is at this version, or has been, and takes the rest of the chain.
+//! What led to a version is taken out of it once, by the round that distributes it, or by the
+//! commit that cuts the chain after it. From then on a version that is held keeps its own state,
+//! and nothing else. The two may meet, since the round may have loaded its head before the cut.
+//! Neither waits: each tries the version's lock, which is held for a move of two words.
+//! * The round fails, or finds nothing there: the commit is at this version, or has been, so the
+//!   chain is cut, and all get a snapshot.
+//! * The commit fails, or finds nothing there: the round is at this version, or has been, and takes
+//!   the rest of the chain.
 //!
 //! Model: `what_a_cut_chain_held_goes_though_its_versions_are_held` in `loom-tests/tests/leave.rs`.
 

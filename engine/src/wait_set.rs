@@ -97,8 +97,8 @@ impl WaitSet {
     /// Asks that `waker` be woken when one of the subscriptions has something to hand out; it stays asked until then.
     ///
     /// # Progress
-    /// Waits for nothing, and no publisher waits for it. Where it meets a publisher that takes the last waker out, or another
-    /// thread in this call, it wakes `waker` before it returns.
+    /// Waits for nothing, and no publisher waits for it. Where it meets a publisher that takes the
+    /// last waker out, or another thread in this call, it wakes `waker` before it returns.
     pub fn arm(&self, waker: &Waker) {
         self.0.waiter.arm(waker);
     }

@@ -7,26 +7,31 @@
 //! # The argument
 //! The consumer stores its waker, stores `waiting`, passes `fence(SeqCst)` P, looks. The distributor makes available,
 //! passes `fence(SeqCst)` F3, reads `waiting`. Fences have one order:
-//! 1. P before F3: the distributor reads `waiting` set (or set again later). It takes the waker and wakes it. Its
-//!    `try_lock` cannot fail on the lock of this `arm`, which was released before P. If it fails on the lock of a later
-//!    `arm`, that one's fence P' comes after F3, and its look finds what was made available: case 2. If it fails on the lock
-//!    of another distributor (of another engine, at a set), that one wakes the waker, and the same holds for the `arm` that
-//!    follows: its lock comes after the other distributor's in the order of the lock's word, and so P' after F3.
+//! 1. P before F3: the distributor reads `waiting` set (or set again later). It takes the waker and
+//!    wakes it. Its `try_lock` cannot fail on the lock of this `arm`, which was released before P.
+//!    If it fails on the lock of a later `arm`, that one's fence P' comes after F3, and its look
+//!    finds what was made available: case 2. If it fails on the lock of another distributor (of
+//!    another engine, at a set), that one wakes the waker, and the same holds for the `arm` that
+//!    follows: its lock comes after the other distributor's in the order of the lock's word, and so
+//!    P' after F3.
 //! 2. F3 before P: the consumer's look finds what was made available, and it does not park.
 //!
 //! A waker taken is an old one only if a later `arm` has yet to store its own; that `arm` looks afterwards.
 //!
 //! # Neither waits for the other (I17)
-//! The lock of the slot is only tried. A distributor that finds it taken goes on, by case 1. A consumer that finds it taken has
-//! met a distributor that moves the waker out: it wakes itself, so that it asks again, and parks only after an `arm` that has
-//! stored its waker. So a consumer that has stopped at any instruction, also with the slot locked, delays no distributor; one
-//! distributor that has stopped between its `try_lock` and the unlock makes the consumer ask again until it goes on.
+//! The lock of the slot is only tried. A distributor that finds it taken goes on, by case 1. A
+//! consumer that finds it taken has met a distributor that moves the waker out: it wakes itself, so
+//! that it asks again, and parks only after an `arm` that has stored its waker. So a consumer that
+//! has stopped at any instruction, also with the slot locked, delays no distributor; one
+//! distributor that has stopped between its `try_lock` and the unlock makes the consumer ask again
+//! until it goes on.
 //!
-//! A blocking call parks by the thread's own token. To wake it is to set `woken` and to unpark the thread, which waits for
-//! nothing either. The consumer looks at `woken`, parks, and looks again. A wake before the look is found by it; one after the
-//! look leaves a token that ends the park, and hands `woken` over. `woken` itself orders nothing: what the consumer finds after
-//! a wake is a matter of P and F3. If the look reads what a wake has stored, then the F3 before that store precedes the P of the
-//! next `arm`.
+//! A blocking call parks by the thread's own token. To wake it is to set `woken` and to unpark the
+//! thread, which waits for nothing either. The consumer looks at `woken`, parks, and looks again. A
+//! wake before the look is found by it; one after the look leaves a token that ends the park, and
+//! hands `woken` over. `woken` itself orders nothing: what the consumer finds after a wake is a
+//! matter of P and F3. If the look reads what a wake has stored, then the F3 before that store
+//! precedes the P of the next `arm`.
 //!
 //! # Several subscriptions, one waiter
 //! A [`WaitSet`](crate::WaitSet) is armed **before** its consumer looks, and stays so until a distributor takes the waker. Let
@@ -92,8 +97,8 @@ impl Waiter {
         self.waiting.store(false, Ordering::Relaxed);
     }
 
-    /// Takes the waker back: the consumer goes, and what its waker holds shall not wait for the next round. A distributor that
-    /// holds the slot takes the waker itself.
+    /// Takes the waker back: the consumer goes, and what its waker holds shall not wait for the
+    /// next round. A distributor that holds the slot takes the waker itself.
     pub(crate) fn clear(&self) -> Option<Waker> {
         self.disarm();
         self.slot.try_lock()?.take()
@@ -150,7 +155,8 @@ impl Blocking {
 
     /// Waits for a wake; `false` when the deadline passed first. Of the thread that made it only.
     pub(crate) fn park(&self, deadline: Deadline) -> bool {
-        // Relaxed: a wake hands over nothing by it, see the module's documentation; what the token hands over is in time.
+        // Relaxed: a wake hands over nothing by it, see the module's documentation; what the token
+        // hands over is in time.
         while !self.parked.woken.swap(false, Ordering::Relaxed) {
             #[cfg(all(test, not(loom)))]
             tests::about_to_park();
@@ -173,8 +179,8 @@ impl Wake for Parked {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Relaxed: as in `Blocking::park`. Before the token, which hands it over. An exchange, as there: what one thread sets
-        // is not overwritten by an older `false`.
+        // Relaxed: as in `Blocking::park`. Before the token, which hands it over. An exchange, as
+        // there: what one thread sets is not overwritten by an older `false`.
         self.woken.swap(true, Ordering::Relaxed);
         self.thread.unpark();
     }
@@ -255,8 +261,8 @@ mod tests {
         true
     }
 
-    /// I17 where it once failed, in `next` and `next_timeout`: the reader has looked for a wake, found none, and is stopped
-    /// before it parks.
+    /// I17 where it once failed, in `next` and `next_timeout`: the reader has looked for a wake,
+    /// found none, and is stopped before it parks.
     #[test]
     fn a_reader_stopped_before_it_parks_delays_no_publisher() {
         for timeout in [None, Some(DEADLINE)] {
@@ -300,7 +306,8 @@ mod tests {
         assert!(waiter.take().is_none());
     }
 
-    /// The other way round: no reader waits on a lock that a publisher then would have to give back to it.
+    /// The other way round: no reader waits on a lock that a publisher then would have to give back
+    /// to it.
     #[test]
     fn a_reader_that_meets_a_publisher_at_the_slot_is_woken_at_once() {
         let waiter = Waiter::new();

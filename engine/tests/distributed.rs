@@ -37,7 +37,8 @@ fn what_was_published_by_the_only_publisher_is_distributed() {
     assert_eq!(engine.stats().distributed, 1);
 }
 
-/// A change that subscribers cannot tell has the sequence of the one before: it is waited for all the same.
+/// A change that subscribers cannot tell has the sequence of the one before: it is waited for all
+/// the same.
 #[test]
 fn what_waits_behind_a_slow_waker_is_seen_and_can_be_waited_for() {
     let engine = ledger::engine(4);

@@ -1,4 +1,5 @@
-//! Leaving: what was in the ring goes, and no more than that, however fast others publish meanwhile.
+//! Leaving: what was in the ring goes, and no more than that, however fast others publish
+//! meanwhile.
 
 use std::{
     cell::{Cell, RefCell},

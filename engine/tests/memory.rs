@@ -309,8 +309,8 @@ fn nothing_is_left_of_subscriptions_that_came_and_went_while_another_thread_publ
     assert!(left < 16 * 1024, "{left}");
 }
 
-/// Without another publish, which would sweep them: so many subscriptions of each capacity come and go beside a hundred small
-/// ones that stay.
+/// Without another publish, which would sweep them: so many subscriptions of each capacity come and
+/// go beside a hundred small ones that stay.
 #[test]
 fn what_subscriptions_leave_behind_takes_no_more_than_those_that_stay() {
     let _alone = alone();

@@ -237,7 +237,8 @@ fn a_drop_that_panics_while_its_thread_does_does_not_abort() {
 fn of_two_drops_that_panic_in_one_round_one_reaches_the_publisher() {
     let engine = engine();
     let mut subscription = subscribe(&engine);
-    // Five do not fit a ring of four, so all of them go with their round; and so does the state before.
+    // Five do not fit a ring of four, so all of them go with their round; and so does the state
+    // before.
     publish(&engine, Order::LitState);
     let batch = || {
         let lit = [(); 5].map(|()| Order::LitUpdate);

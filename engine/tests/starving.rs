@@ -67,7 +67,8 @@ impl Busy {
     }
 }
 
-/// Publishes a batch beside [`Busy`], whose attempts each do what `attempt` does with their number. How many there were.
+/// Publishes a batch beside [`Busy`], whose attempts each do what `attempt` does with their number.
+/// How many there were.
 fn attempts_of_a_batch(size: usize, attempt: impl Fn(u64, &Busy) + Send + Sync + 'static) -> u64 {
     let engine = Engine::builder(Count(0)).build().unwrap();
     let busy = Arc::new(Busy::default());
@@ -97,8 +98,8 @@ fn attempts_of_a_batch(size: usize, attempt: impl Fn(u64, &Busy) + Send + Sync +
     attempts.load(Relaxed)
 }
 
-/// An attempt that goes on for long enough to lose: without a reservation until the other has committed, and with one until
-/// that shows that it waits.
+/// An attempt that goes on for long enough to lose: without a reservation until the other has
+/// committed, and with one until that shows that it waits.
 fn loses(nth: u64, without_reservation: u64, busy: &Busy) {
     busy.goes_on(if nth <= without_reservation {
         u64::MAX
@@ -109,7 +110,8 @@ fn loses(nth: u64, without_reservation: u64, busy: &Busy) {
 
 #[test]
 fn a_large_batch_commits_within_its_bound_of_attempts_beside_a_busy_publisher() {
-    // 256 / 257, one with a reservation, and four for machines on which an attempt of these takes longer than 250 ms.
+    // 256 / 257, one with a reservation, and four for machines on which an attempt of these takes
+    // longer than 250 ms.
     let attempts = attempts_of_a_batch(256, |nth, busy| loses(nth, 1, busy));
     assert!((2..=6).contains(&attempts), "{attempts} attempts");
 }

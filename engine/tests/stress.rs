@@ -2,8 +2,8 @@
 //! rebuilt the head's state from its events, without a gap, a repetition or a step back, and every update that was
 //! published since its first snapshot is delivered, dropped or forced, by its own count and by the engine's.
 //!
-//! Short by default, and shorter where CONFIGSTREAM_TEST_PERCENT asks for less than 100. The long runs:
-//! `cargo test -p configstream-engine --release --test stress -- --ignored`.
+//! Short by default, and shorter where CONFIGSTREAM_TEST_PERCENT asks for less than 100. The long
+//! runs: `cargo test -p configstream-engine --release --test stress -- --ignored`.
 //!
 //! # Under sanitizers
 //! `.ci/sanitize`: this file and others under ThreadSanitizer and AddressSanitizer, on the stable compiler. The standard

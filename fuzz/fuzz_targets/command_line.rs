@@ -1,4 +1,5 @@
-//! Values of the command line: `--set KEY=VALUE`, and the value of `configstream set`. Input: arguments, one a line.
+//! Values of the command line: `--set KEY=VALUE`, and the value of `configstream set`. Input:
+//! arguments, one a line.
 #![no_main]
 
 use configstream_agent::command_line::{assignments, value};

@@ -1,5 +1,5 @@
-//! The bytes of a connection after its TLS handshake. Input: a byte that says whether HTTP/2's preface goes first, and the
-//! bytes.
+//! The bytes of a connection after its TLS handshake. Input: a byte that says whether HTTP/2's
+//! preface goes first, and the bytes.
 #![no_main]
 
 use std::cell::RefCell;
@@ -34,7 +34,8 @@ fuzz_target!(|data: &[u8]| {
             let mut answer = Vec::new();
             let mut reads = reads.take(MOST);
             let listen = reads.read_to_end(&mut answer);
-            // The clock jumps: if the server neither answers nor hangs up, this is over at once, and wrong.
+            // The clock jumps: if the server neither answers nor hangs up, this is over at once,
+            // and wrong.
             let both = async { tokio::join!(talk, listen) };
             let over = timeout(PATIENCE, both).await;
             assert!(over.is_ok(), "a silent peer keeps its connection");

@@ -1,5 +1,5 @@
-//! Environment variables: read as settings of known keys. Input: NAME=VALUE, separated by zero bytes; a name may be a digit,
-//! which stands for a known key's.
+//! Environment variables: read as settings of known keys. Input: NAME=VALUE, separated by zero
+//! bytes; a name may be a digit, which stands for a known key's.
 #![no_main]
 
 use std::ffi::OsStr;

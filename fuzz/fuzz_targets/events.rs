@@ -1,4 +1,5 @@
-//! A stream's events: decoded, checked and applied to a replica. Input: events, each with its length in two bytes before it.
+//! A stream's events: decoded, checked and applied to a replica. Input: events, each with its
+//! length in two bytes before it.
 #![no_main]
 
 use configstream_engine::settings::Resolution;

@@ -49,7 +49,8 @@ fuzz_target!(|data: &[u8]| {
         let value = value.canonical();
         let again = json::value(&json::of(&value).to_string());
         assert_eq!(again.map(|value| value.canonical()), Ok(value.clone()));
-        // The wire has one kind of number, so the first passage may change a value; the next must not.
+        // The wire has one kind of number, so the first passage may change a value; the next must
+        // not.
         let received = over_the_wire(&value).expect("a value that can be streamed");
         assert_eq!(over_the_wire(&received).as_ref(), Ok(&received));
     }

@@ -1,5 +1,5 @@
-//! Files of the run directory and a consumer's saved snapshot. Input: which file, and its bytes; the first byte also says
-//! whether they get the right checksum first.
+//! Files of the run directory and a consumer's saved snapshot. Input: which file, and its bytes;
+//! the first byte also says whether they get the right checksum first.
 #![no_main]
 
 use configstream_agent::internals::{persisted_file, sealed, sequence_file};

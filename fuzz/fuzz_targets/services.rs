@@ -1,4 +1,5 @@
-//! Every call of every service, as bytes of its request. Input: which call, how it is authorised, and the message.
+//! Every call of every service, as bytes of its request. Input: which call, how it is authorised,
+//! and the message.
 #![no_main]
 
 use std::cell::RefCell;

@@ -1,4 +1,5 @@
-//! Files of YAML: parsed, flattened, merged and published. Input: files, each ended by the byte 0xFF.
+//! Files of YAML: parsed, flattened, merged and published. Input: files, each ended by the byte
+//! 0xFF.
 #![no_main]
 
 use std::path::Path;

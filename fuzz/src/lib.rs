@@ -28,7 +28,8 @@ pub fn known() -> &'static Known {
     &KNOWN
 }
 
-/// A runtime of one thread. Its clock stands still while there is work, and jumps to the next timer when there is none.
+/// A runtime of one thread. Its clock stands still while there is work, and jumps to the next timer
+/// when there is none.
 pub fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -115,7 +116,8 @@ impl Agent {
         ours
     }
 
-    /// One call: `body` is what follows the headers, as it is. `None` if the connection or the stream was broken off.
+    /// One call: `body` is what follows the headers, as it is. `None` if the connection or the
+    /// stream was broken off.
     pub fn call(&mut self, path: &str, token: &str, session: &str, body: Bytes) -> Option<Answer> {
         let request = Request::post(format!("http://agent{path}"))
             .header("content-type", "application/grpc")
@@ -187,7 +189,8 @@ pub fn memory() -> std::path::PathBuf {
     }
 }
 
-/// Headers, trailers and body. A stream of events does not end by itself: its first message is enough.
+/// Headers, trailers and body. A stream of events does not end by itself: its first message is
+/// enough.
 async fn read(answer: h2::client::ResponseFuture) -> Option<Answer> {
     let (head, mut body) = answer.await.ok()?.into_parts();
     let mut answer = Answer {
@@ -206,7 +209,8 @@ async fn read(answer: h2::client::ResponseFuture) -> Option<Answer> {
     Some(answer)
 }
 
-/// By a clock that jumps when nothing is left to do: longer than any answer, shorter than a stream's life.
+/// By a clock that jumps when nothing is left to do: longer than any answer, shorter than a
+/// stream's life.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 const KEYS: &str = "\

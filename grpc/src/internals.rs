@@ -1,4 +1,5 @@
-//! What benches measure and fuzz targets call: behind the feature `internals`, and without any promise.
+//! What benches measure and fuzz targets call: behind the feature `internals`, and without any
+//! promise.
 
 use std::borrow::Cow;
 

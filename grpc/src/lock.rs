@@ -1,8 +1,9 @@
 //! Locks under which nothing is logged.
 //!
-//! The subscriber of the log is the host's, and may wait: then a log call under a lock makes all others wait for that lock.
-//! These locks are `parking_lot`'s, but in debug builds they count how many of them a thread holds. [`assert_none_held`], which
-//! tests and the agent call from their logs, panics where that is not zero. A test demands that no other locks are used.
+//! The subscriber of the log is the host's, and may wait: then a log call under a lock makes all
+//! others wait for that lock. These locks are `parking_lot`'s, but in debug builds they count how
+//! many of them a thread holds. [`assert_none_held`], which tests and the agent call from their
+//! logs, panics where that is not zero. A test demands that no other locks are used.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

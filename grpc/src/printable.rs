@@ -1,7 +1,8 @@
 //! Text that comes from a peer or a file, as a terminal, a log or a page may show it.
 //!
-//! A character that is not [printable](is_printable) is shown as Rust writes it in a string: `\n`, `\u{9b}`. Such characters
-//! can clear a screen, forge a line, hide a part of a text or reverse the order in which it reads.
+//! A character that is not [printable](is_printable) is shown as Rust writes it in a string: `\n`,
+//! `\u{9b}`. Such characters can clear a screen, forge a line, hide a part of a text or reverse the
+//! order in which it reads.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -59,8 +60,8 @@ impl<W: fmt::Write> fmt::Write for Printable<W> {
     }
 }
 
-/// Assigned letters and marks that renderers ignore by default (`Default_Ignorable_Code_Point` of Unicode); std knows the
-/// format characters among them.
+/// Assigned letters and marks that renderers ignore by default (`Default_Ignorable_Code_Point` of
+/// Unicode); std knows the format characters among them.
 fn is_ignored(letter: char) -> bool {
     matches!(
         letter,

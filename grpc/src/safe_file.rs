@@ -1,9 +1,10 @@
 //! Opening a file that another user may have put there.
 //!
-//! A path says nothing about what it leads to: a named pipe would be waited at for ever, a symbolic link would lead a
-//! write elsewhere, and a file of another user holds what that user likes. So a file is opened without waiting, and
-//! what was opened is looked at before anything is read or written: its type always, and its owner and mode as far as
-//! a [`Demand`] says. Looking before opening would prove nothing, since the path can lead elsewhere a moment later.
+//! A path says nothing about what it leads to: a named pipe would be waited at for ever, a symbolic
+//! link would lead a write elsewhere, and a file of another user holds what that user likes. So a
+//! file is opened without waiting, and what was opened is looked at before anything is read or
+//! written: its type always, and its owner and mode as far as a [`Demand`] says. Looking before
+//! opening would prove nothing, since the path can lead elsewhere a moment later.
 //!
 //! Every file is opened here that a user other than this process's can reach.
 
@@ -36,15 +37,16 @@ enum Owners {
 }
 
 impl Demand {
-    /// A regular file, of any owner and mode, links followed: for a configuration file, which an operator names.
+    /// A regular file, of any owner and mode, links followed: for a configuration file, which an
+    /// operator names.
     pub const REGULAR: Self = Self {
         follows_links: true,
         owners: Owners::Any,
         denied: 0,
     };
 
-    /// One that only this user, root, and the owner of its directory can have written. Links are followed, as volumes of
-    /// Kubernetes consist of them: for credentials that an operator names.
+    /// One that only this user, root, and the owner of its directory can have written. Links are
+    /// followed, as volumes of Kubernetes consist of them: for credentials that an operator names.
     pub const TRUSTED: Self = Self {
         follows_links: true,
         owners: Owners::WithDirectory,
@@ -85,8 +87,8 @@ impl Demand {
         self.open_with(path, File::options().read(true))
     }
 
-    /// Opens a file with other options than for reading alone. It must not be emptied by them: it has not been checked
-    /// then.
+    /// Opens a file with other options than for reading alone. It must not be emptied by them: it
+    /// has not been checked then.
     ///
     /// # Errors
     ///
@@ -137,11 +139,12 @@ impl Demand {
         check_mode(found.mode(), self.denied)
     }
 
-    /// What an error of opening means: which depends on what is there, so it is a guess, for people.
+    /// What an error of opening means: which depends on what is there, so it is a guess, for
+    /// people.
     fn explain(self, path: &Path, error: io::Error) -> OpenError {
         match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ELOOP) if !self.follows_links => OpenError::SymbolicLink,
-            // A socket cannot even be opened, nor a pipe for writing that nobody reads.
+            // A socket cannot even be opened, nor a pipe for writing that has no reader.
             Some(Errno::ENXIO) => OpenError::NotAFile(match path.symlink_metadata() {
                 Ok(found) => kind(&found),
                 Err(_) => "something else",
@@ -151,7 +154,8 @@ impl Demand {
     }
 }
 
-/// Creates a file that only this user can read or write. Nothing may be there, not even a link to nothing.
+/// Creates a file that only this user can read or write. Nothing may be there, not even a link to
+/// nothing.
 ///
 /// # Errors
 ///
@@ -164,11 +168,13 @@ pub fn create_new(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Checks that a directory is one in which only this user and root can create, rename and remove files: what is in it,
-/// and what is put there, is theirs. With `of_others`, it may be the directory of one other user.
+/// Checks that a directory is one in which only this user and root can create, rename and remove
+/// files: what is in it, and what is put there, is theirs. With `of_others`, it may be the
+/// directory of one other user.
 ///
-/// The directories above it are looked at too: one that all users may write must have its sticky bit set, as `/tmp` has,
-/// or they could put another directory in the place of this one. Their owners are trusted.
+/// The directories above it are looked at too: one that all users may write must have its sticky
+/// bit set, as `/tmp` has, or they could put another directory in the place of this one. Their
+/// owners are trusted.
 ///
 /// # Errors
 ///
@@ -193,7 +199,8 @@ pub fn check_directory(path: &Path, of_others: bool) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Which file a path has led to: its device and its inode. While a process has the file open, no other gets the same.
+/// Which file a path has led to: its device and its inode. While a process has the file open, no
+/// other gets the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileId {
     device: u64,
@@ -224,7 +231,8 @@ impl FileId {
     }
 }
 
-/// A file, such as a socket, that is to be removed later, and only if the path still leads to it then.
+/// A file, such as a socket, that is to be removed later, and only if the path still leads to it
+/// then.
 #[derive(Debug)]
 pub struct Removable {
     path: PathBuf,
@@ -258,8 +266,8 @@ impl Removable {
         &self.path
     }
 
-    /// Removes it, unless something else is at its path. What comes there between the look and the removal is removed all
-    /// the same: no system call does both at once.
+    /// Removes it, unless something else is at its path. What comes there between the look and the
+    /// removal is removed all the same: no system call does both at once.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Peers with the right credentials that take all they can, over many connections, while an agent of ours works.
+//! Peers with the right credentials that take all they can, over many connections, while an agent
+//! of ours works.
 
 mod support;
 

@@ -1,11 +1,13 @@
-//! Which locks the server and the agent use: only such as count, so that no log call under one goes unseen.
+//! Which locks the server and the agent use: only such as count, so that no log call under one goes
+//! unseen.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-/// Where the counting locks are made, and the queue of the log itself, which nothing can be logged from.
+/// Where the counting locks are made, and the queue of the log itself, which nothing can be logged
+/// from.
 const EXEMPT: [&str; 2] = ["grpc/src/lock.rs", "agent/src/log/queue.rs"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -19,8 +21,9 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Locks of threads that a source names, other than those that count. Tests may use any. A lock of tokio belongs to a task,
-/// which may move to another thread while it holds it, so that nothing could count it.
+/// Locks of threads that a source names, other than those that count. Tests may use any. A lock of
+/// tokio belongs to a task, which may move to another thread while it holds it, so that nothing
+/// could count it.
 fn other_locks(source: &str) -> Vec<String> {
     let code = source.split("#[cfg(test)]").next().unwrap_or_default();
     let comments = Regex::new(r"//[^\n]*").unwrap();

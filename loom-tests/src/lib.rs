@@ -57,8 +57,9 @@ pub fn wait_at(set: &WaitSet, mut read: impl FnMut() -> bool) {
 
 /// A count that grows by steps. An update is the count after its step, so that a reader can check what it follows.
 ///
-/// The count is in a cell that `loom` tracks: reading a head whose contents were not handed over with the pointer fails.
-/// The mutex only makes the cell `Sync`; `loom` does not see it, so it orders nothing.
+/// The count is in a cell that `loom` tracks: reading a head whose contents were not handed over
+/// with the pointer fails. The mutex only makes the cell `Sync`; `loom` does not see it, so it
+/// orders nothing.
 pub struct Count(Mutex<Cell<u64>>);
 
 /// What to do to a [`Count`].

@@ -1,5 +1,5 @@
-//! I10 and I19: everything accepted is delivered, then the end is seen exactly once; and what is delivered is not counted as
-//! dropped meanwhile.
+//! I10 and I19: everything accepted is delivered, then the end is seen exactly once; and what is
+//! delivered is not counted as dropped meanwhile.
 #![cfg(loom)]
 
 use configstream_engine::PublishError;
@@ -69,10 +69,11 @@ fn everybody_sees_the_end() {
     });
 }
 
-/// I19. An update and the close, in one round or in two, against a look at the figures and the reader itself: what the round
-/// pushed is queued, then delivered, and never counted as dropped.
+/// I19. An update and the close, in one round or in two, against a look at the figures and the
+/// reader itself: what the round pushed is queued, then delivered, and never counted as dropped.
 ///
-/// Weakened: the closing round says that it filled the ring only as far as the round before: fails, the look finds a drop.
+/// Weakened: the closing round says that it filled the ring only as far as the round before: fails,
+/// the look finds a drop.
 #[test]
 fn what_a_closing_round_pushed_is_never_counted_as_dropped() {
     check(|| {

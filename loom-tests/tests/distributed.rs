@@ -15,7 +15,8 @@ fn publish_and_wait(engine: &Engine<Count>, updates: usize) -> u64 {
     committed.sequence.get()
 }
 
-/// Two publish so many updates each, and one of them waits for its own, which the other may distribute.
+/// Two publish so many updates each, and one of them waits for its own, which the other may
+/// distribute.
 fn wait_while_another_publishes(capacity: usize, updates: usize) {
     check(move || {
         let engine = engine(capacity);
@@ -35,7 +36,8 @@ fn wait_while_another_publishes(capacity: usize, updates: usize) {
     });
 }
 
-/// Weakened: V stored or loaded Relaxed: fails, the update is not there. Stored before the rings are served: fails.
+/// Weakened: V stored or loaded Relaxed: fails, the update is not there. Stored before the rings
+/// are served: fails.
 #[test]
 fn what_was_waited_for_is_in_every_ring() {
     wait_while_another_publishes(4, 1);
@@ -46,7 +48,8 @@ fn what_was_waited_for_and_does_not_fit_is_in_the_snapshot() {
     wait_while_another_publishes(1, 2);
 }
 
-/// Weakened: the holder of the role wakes nobody; the role is not marked, or marked before the waker is there: each deadlocks.
+/// Weakened: the holder of the role wakes no thread; the role is not marked, or marked before the
+/// waker is there: each deadlocks.
 #[test]
 fn two_that_wait_are_woken() {
     check(|| {

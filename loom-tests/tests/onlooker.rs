@@ -13,8 +13,8 @@ use loom::thread;
 ///
 /// The figures are read without waiting, wherever the subscription has stopped.
 ///
-/// Weakened: fence O removed; `filled` not stored; what was told before left out; an account that has begun waited for: each
-/// fails.
+/// Weakened: fence O removed; `filled` not stored; what was told before left out; an account that
+/// has begun waited for: each fails.
 #[test]
 fn dropped_never_falls_and_never_says_too_much() {
     check(|| {
@@ -69,10 +69,11 @@ fn the_account_of_a_snapshot_is_seen_whole() {
     });
 }
 
-/// Two snapshots while the figures are read once: the second writes the book that was the newest before the first.
+/// Two snapshots while the figures are read once: the second writes the book that was the newest
+/// before the first.
 ///
-/// Weakened: S's fence of the onlooker removed; read only once: each fails. That of the consumer cannot be shown: the fence F2 before
-/// each snapshot does its work, too.
+/// Weakened: S's fence of the onlooker removed; read only once: each fails. That of the consumer
+/// cannot be shown: the fence F2 before each snapshot does its work, too.
 #[test]
 fn two_snapshots_accounts_are_not_mixed() {
     check(|| {

@@ -156,10 +156,11 @@ fn what_a_snapshot_covered_may_leave_before_its_turn() {
     });
 }
 
-/// What a reader that has fallen behind the window will miss is told before, while it takes its snapshot and more is published.
+/// What a reader that has fallen behind the window will miss is reported before, while it takes its
+/// snapshot and more is published.
 ///
-/// Weakened: T not set, its fence removed, cleared relaxed: each fails, more is told of than it then missed. Loaded relaxed it
-/// passes at this bound.
+/// Weakened: T not set, its fence removed, cleared relaxed: each fails, more is reported than it
+/// then missed. Loaded relaxed it passes at this bound.
 #[test]
 fn what_a_lagging_reader_misses_is_told_before_and_stands() {
     check_with(2, || {
@@ -190,7 +191,7 @@ fn what_a_lagging_reader_misses_is_told_before_and_stands() {
     });
 }
 
-/// An update that all have read leaves the window, and nobody has missed it.
+/// An update that all have read leaves the window, and none has missed it.
 ///
 /// Weakened: W stored or loaded relaxed: each fails.
 #[test]

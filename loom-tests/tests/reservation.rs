@@ -1,4 +1,5 @@
-//! A publisher that has lost an attempt worth the bound reserves the head: it needs no third one, and leaves no other asleep.
+//! A publisher that has lost an attempt worth the bound reserves the head: it needs no third one,
+//! and leaves no other asleep.
 #![cfg(loom)]
 
 use std::sync::{
@@ -35,7 +36,8 @@ impl State for Counted {
     }
 }
 
-/// A batch large enough to reserve after one loss, against single changes. How often it was attempted, and what came of it.
+/// A batch large enough to reserve after one loss, against single changes. How often it was
+/// attempted, and what came of it.
 fn batch_against_singles(refused_from: usize) {
     check_with(2, move || {
         let engine = Engine::builder(Counted(0))
@@ -64,8 +66,8 @@ fn batch_against_singles(refused_from: usize) {
     });
 }
 
-/// Weakened: the end wakes nobody; `over` read before the waker is there, or stored after the take: each deadlocks. Others do not
-/// wait: fails, the batch is attempted again.
+/// Weakened: the end wakes no publisher; `over` read before the waker is there, or stored after the
+/// take: each deadlocks. Others do not wait: fails, the batch is attempted again.
 #[test]
 fn a_batch_that_lost_once_commits_and_wakes_those_that_wait() {
     batch_against_singles(usize::MAX);

@@ -1,8 +1,8 @@
 //! I17: a reader that has stopped, at any instruction, delays no publisher.
 //!
-//! Each model explores where the reader can be, and fails when a publisher takes a lock, parks, or tries again in a loop,
-//! whether or not the reader is in its way just then: `model::never_waits`. What is left of a publish is steps of its own, so
-//! it ends wherever the reader has stopped.
+//! Each model explores where the reader can be, and fails when a publisher takes a lock, parks, or
+//! tries again in a loop, whether or not the reader is in its way just then: `model::never_waits`.
+//! What is left of a publish is steps of its own, so it ends wherever the reader has stopped.
 #![cfg(loom)]
 
 use std::ops::ControlFlow::Continue;
@@ -17,7 +17,8 @@ use loom::thread;
 
 /// The reader polls, stores its waker, parks and is woken, by updates and by being set lagging.
 ///
-/// Weakened: a lock around the look for a wake and the park; the slot's lock waited for: each fails.
+/// Weakened: a lock around the look for a wake and the park; the slot's lock waited for: each
+/// fails.
 #[test]
 fn a_reader_that_blocks_delays_no_publisher() {
     check(|| {

@@ -65,7 +65,8 @@ impl Output {
         self.raw(format!("{}\n", json::printable(&object.to_string())).as_bytes())
     }
 
-    /// A line of text, or several. Nothing in it moves or hides what a terminal shows, but for styles of ours.
+    /// A line of text, or several. Nothing in it moves or hides what a terminal shows, but for
+    /// styles of ours.
     ///
     /// # Errors
     ///

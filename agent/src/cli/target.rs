@@ -64,7 +64,8 @@ impl Target {
         Ok(Connector::new(self.address()?, &identity, token))
     }
 
-    /// Connects to it. Credentials that have just been replaced are read again until the agent has taken them, too.
+    /// Connects to it. Credentials that have just been replaced are read again until the agent has
+    /// taken them, too.
     ///
     /// # Errors
     ///
@@ -85,7 +86,8 @@ impl Target {
         }
     }
 
-    /// Whether certificate or token were put there so lately that a running agent may not have read them.
+    /// Whether certificate or token were put there so lately that a running agent may not have read
+    /// them.
     fn credentials_are_new(&self) -> bool {
         let Ok(dir) = self.run_dir() else {
             return false;

@@ -23,7 +23,8 @@ use tokio::time::{sleep, timeout};
 pub struct Grants {
     /// Connections at a time. One more cuts the oldest.
     pub connections: usize,
-    /// Connections are served on file descriptors below this number. One beyond it is hung up on, and the oldest with it.
+    /// Connections are served on file descriptors below this number. One beyond it is hung up on,
+    /// and the oldest with it.
     pub descriptors: usize,
     /// How long a connection may take from the first byte asked to the last one answered.
     pub patience: Duration,
@@ -188,7 +189,8 @@ mod tests {
         let probe = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let grants = Grants {
             connections: 1_000,
-            // Some beyond those that this process has open, whatever the other tests open meanwhile.
+            // Some beyond those that this process has open, whatever the other tests open
+            // meanwhile.
             descriptors: usize::try_from(probe.as_raw_fd()).unwrap() + 40,
             patience: Duration::from_secs(3600),
         };

@@ -1,15 +1,18 @@
 //! A bounded queue of log lines, and the thread that writes them.
 //!
 //! # Contract
-//! * [`push`](Queue::push) never waits for the reader of the log, so a reader that stops stops nothing else.
-//! * Lines come out whole and in order. A line that finds no room is dropped, and so are all lines after it until the thread
-//!   has taken those before. Once these are written, a line says how many are missing there.
-//! * A line that cannot be written, because the disk is full or the reader has gone, counts as dropped. The next line that
-//!   can be written is followed by one that says so.
+//! * [`push`](Queue::push) never waits for the reader of the log, so a reader that stops stops
+//!   nothing else.
+//! * Lines come out whole and in order. A line that finds no room is dropped, and so are all lines
+//!   after it until the thread has taken those before. Once these are written, a line says how many
+//!   are missing there.
+//! * A line that cannot be written, because the disk is full or the reader has gone, counts as
+//!   dropped. The next line that can be written is followed by one that says so.
 //! * At most [`QUEUE_BYTES`] wait, and as many are being written.
 //!
-//! Not tracing-appender: its guard prints to standard output when it is dropped while the queue is full, which blocks the end
-//! of a program whose output is one stalled pipe, and its queue counts lines rather than bytes.
+//! Not tracing-appender: its guard prints to standard output when it is dropped while the queue is
+//! full, which blocks the end of a program whose output is one stalled pipe, and its queue counts
+//! lines rather than bytes.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -47,7 +50,8 @@ struct State {
 }
 
 impl Queue {
-    /// Starts the thread that writes to `log`. Where lines are missing, `report` is to push a line that says how many.
+    /// Starts the thread that writes to `log`. Where lines are missing, `report` is to push a line
+    /// that says how many.
     pub(super) fn start(
         mut log: impl Write + Send + 'static,
         report: impl Fn(u64) + Send + 'static,

@@ -51,8 +51,9 @@ impl Signals {
         }
     }
 
-    /// Returns when another signal asks for the stop, after [`REPEAT`] since the first. What comes before is the same one again:
-    /// `timeout` signals the program and its process group, and so do terminals and supervisors.
+    /// Returns when another signal asks for the stop, after [`REPEAT`] since the first. What comes
+    /// before is the same one again: `timeout` signals the program and its process group, and so do
+    /// terminals and supervisors.
     pub(super) async fn second(&mut self, first: Instant) {
         loop {
             tokio::select! {

@@ -1,11 +1,12 @@
-//! What an agent looks after in its run directory while it runs: that the directory is still its own, and that it lives by
-//! the certificate and the token that are there.
+//! What an agent looks after in its run directory while it runs: that the directory is still its
+//! own, and that it lives by the certificate and the token that are there.
 //!
-//! It looks on a thread of its own, since a file system can hang, and by polling: a look costs a few system calls, and what
-//! it looks for may happen to the directories above, where no event would tell. A certificate or token that was replaced
-//! is taken at the next look, or at once when a reload is asked for. Both are taken together or not at all. What cannot be
-//! used leaves those before in force; it is reported if it still looks the same at the next look, since it may just be
-//! being written.
+//! It looks on a thread of its own, since a file system can hang, and by polling: a look costs a
+//! few system calls, and what it looks for may happen to the directories above, where no event
+//! would tell. A certificate or token that was replaced is taken at the next look, or at once when
+//! a reload is asked for. Both are taken together or not at all. What cannot be used leaves those
+//! before in force; it is reported if it still looks the same at the next look, since it may just
+//! be being written.
 
 use std::fs;
 use std::io;
@@ -181,7 +182,8 @@ impl Seen {
     }
 }
 
-/// What they look like from outside: device, inode, size, and the time of the last change, which nothing can set back.
+/// What they look like from outside: device, inode, size, and the time of the last change, which
+/// nothing can set back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Looks([Option<[i128; 5]>; 2]);
 

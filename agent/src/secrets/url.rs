@@ -8,9 +8,10 @@
 //!
 //! A password in front of the host is hidden whatever the list says. A parameter is, if its name is on the list.
 //!
-//! A password may hold what should be escaped there: `/`, `?`, `#`, `@`, a blank. So it reaches to the last `@` of the text. It
-//! starts at the first colon, of a text that starts with a scheme, or with `//`, the first behind that. More is hidden rather
-//! than less, such as what stands between a port and an `@` of the path, or between the passwords of two URLs.
+//! A password may hold what should be escaped there: `/`, `?`, `#`, `@`, a blank. So it reaches to
+//! the last `@` of the text. It starts at the first colon, of a text that starts with a scheme, or
+//! with `//`, the first behind that. More is hidden rather than less, such as what stands between a
+//! port and an `@` of the path, or between the passwords of two URLs.
 
 use std::sync::LazyLock;
 

@@ -1,14 +1,17 @@
-//! How much may be read for one purpose: all files of a reload together, all `--set` of a start, one batch of changes.
+//! How much may be read for one purpose: all files of a reload together, all `--set` of a start,
+//! one batch of changes.
 
 use super::Problem;
 
 /// How many nodes all that is read for one purpose may have, with every alias written out.
 pub const MAX_NODES: u64 = 500_000;
 
-/// How many bytes its texts and keys may have, with every alias written out, and each key with its section.
+/// How many bytes its texts and keys may have, with every alias written out, and each key with its
+/// section.
 pub const MAX_TEXT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What is left to be read for one purpose. It is spent before memory is taken, so it bounds memory, too.
+/// What is left to be read for one purpose. It is spent before memory is taken, so it bounds
+/// memory, too.
 #[derive(Clone, Debug)]
 pub struct Budget {
     nodes: u64,

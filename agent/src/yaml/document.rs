@@ -312,7 +312,8 @@ impl Builder<'_> {
         // What an alias stands for has been spent, so neither sum passes the budget.
         open.nodes += node.nodes;
         open.text_bytes += node.text_bytes;
-        // An alias brings its whole subtree along, which the check at its opening has not seen here.
+        // An alias brings its whole subtree along, which the check at its opening has not seen
+        // here.
         open.depth = open.depth.max(node.depth + 1);
         if depth_above + node.depth > MAX_DEPTH {
             return Err(self.error(position, Problem::TooDeep { limit: MAX_DEPTH }));

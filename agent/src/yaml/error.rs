@@ -119,7 +119,8 @@ pub enum Problem {
         /// The setting.
         key: String,
     },
-    /// Too many nodes, with aliases written out, together with what was read before for the same purpose.
+    /// Too many nodes, with aliases written out, together with what was read before for the same
+    /// purpose.
     TooManyNodes {
         /// The limit.
         limit: u64,

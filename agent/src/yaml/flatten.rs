@@ -192,7 +192,8 @@ impl Flattening<'_> {
     /// Recursion is bounded by the depth of the document.
     fn section(&mut self, prefix: &str, entries: &[Entry]) -> Result<(), FileError> {
         for entry in entries {
-            // Its section once more: with deep sections, and aliases of them, keys can be most of what there is.
+            // Its section once more: with deep sections, and aliases of them, keys can be most of
+            // what there is.
             let spent = self.budget.spend(0, prefix.len() as u64 + 1);
             spent.map_err(|problem| FileError::new(self.path, entry.position, problem))?;
             let path = if prefix.is_empty() {

@@ -37,7 +37,7 @@ const ALL: [Planted; 4] = [
     Planted::Folder,
 ];
 
-/// Another user: `nobody`, on most systems.
+/// Another user, without rights on most systems.
 const STRANGER: u32 = 65_534;
 
 const VICTIM: &str = "do not touch\n";
@@ -117,7 +117,8 @@ fn what_is_planted_in_a_run_directory_stops_no_stream_and_is_not_followed() {
     });
 }
 
-/// A second agent that is started where a stranger has been: it starts or says why not, and follows nothing.
+/// A second agent that is started where a stranger has been: it starts or says why not, and follows
+/// nothing.
 #[test]
 fn an_agent_started_where_files_are_planted_ends_in_time_and_follows_nothing() {
     Attack::new().run(|target| {

@@ -20,7 +20,8 @@ const STREAM: &str = "/datadog.api.v1.AgentSecure/StreamConfigEvents";
 /// Frames that go out in one write.
 const TOGETHER: usize = 64;
 
-/// What floods on this many connections may cost: the transport's buffers, TLS included, and the queues of HTTP/2.
+/// What floods on this many connections may cost: the transport's buffers, TLS included, and the
+/// queues of HTTP/2.
 const BUDGET_MIB: u64 = 32;
 
 const CONNECTIONS: usize = 4;
@@ -208,7 +209,8 @@ fn headers_that_go_on_without_end_slow_nobody() {
 #[test]
 fn streams_that_never_grant_a_window_hold_no_more_than_their_bound() {
     let streams = 100;
-    // Half a MiB is what one stalled stream on a connection of its own may hold; here they share connections.
+    // Half a MiB is what one stalled stream on a connection of its own may hold; here they share
+    // connections.
     attack().memory_mib(64).run(|target| {
         let session = session(target);
         each(target, CONNECTIONS, |way, until, _| {
@@ -232,7 +234,8 @@ fn streams_that_never_grant_a_window_hold_no_more_than_their_bound() {
     });
 }
 
-/// Without the certificate: whole hellos, broken ones, and none at all. As many as may be under way have buffers of TLS.
+/// Without the certificate: whole hellos, broken ones, and none at all. As many as may be under way
+/// have buffers of TLS.
 #[test]
 fn handshakes_without_the_certificate_slow_nobody() {
     Attack::new().memory_mib(64).run(|target| {
@@ -255,7 +258,8 @@ fn handshakes_without_the_certificate_slow_nobody() {
                             tries.fetch_add(1, Ordering::Relaxed);
                             let _ = stream.write_all(hello).await;
                             if number % 8 >= 4 {
-                                // Takes the answer, which costs the agent a signature, if there is one.
+                                // Takes the answer, which costs the agent a signature, if there is
+                                // one.
                                 let mut sink = [0; 4096];
                                 let answer = stream.read(&mut sink);
                                 let patience = std::time::Duration::from_millis(50);

@@ -17,18 +17,21 @@ use tokio::runtime::Runtime;
 use crate::heartbeat::{Heartbeat, connector, enter};
 use crate::support::{Agent, PATIENCE, program};
 
-/// What the 99th percentile of delays may always be: with two cores for the agent, the attackers, the good client and all
-/// else that runs on the machine, and programs that are not optimised, the scheduler alone makes a beat some 100 ms late, and
-/// under load several times that. What the suite looks for is a stop: an agent that freezes, or whose changes wait for a peer.
+/// What the 99th percentile of delays may always be: with two cores for the agent, the attackers,
+/// the good client and all else that runs on the machine, and programs that are not optimised, the
+/// scheduler alone makes a beat some 100 ms late, and under load several times that. What the suite
+/// looks for is a stop: an agent that freezes, or whose changes wait for a peer.
 pub(crate) const DELAY_FLOOR: Duration = Duration::from_secs(2);
 
 /// Or so many times the calm one.
 const DELAY_RATIO: u32 = 10;
 
-/// How long a newcomer may take to get in, attempts included: the agent promises five seconds, and the machine may be busy.
+/// How long a newcomer may take to get in, attempts included: the agent promises five seconds, and
+/// the machine may be busy.
 pub(crate) const ENTRY_DEADLINE: Duration = PATIENCE;
 
-/// What the agent may take beside the budget of an attack: pages that its allocator spreads over, as it does when calm.
+/// What the agent may take beside the budget of an attack: pages that its allocator spreads over,
+/// as it does when calm.
 const MEMORY_SLACK: u64 = 16 << 20;
 
 /// An attack to be run: what the agent is started with, and what is demanded.
@@ -104,13 +107,15 @@ impl Attack {
         self
     }
 
-    /// The agent may refuse changes during this attack, as long as it says so; it goes on taking them afterwards.
+    /// The agent may refuse changes during this attack, as long as it says so; it goes on taking
+    /// them afterwards.
     pub(crate) fn may_refuse_changes(mut self) -> Self {
         self.refuses_changes = true;
         self
     }
 
-    /// What changes need is gone for good: the agent goes on streaming, and refuses them until it is stopped, with this code.
+    /// What changes need is gone for good: the agent goes on streaming, and refuses them until it
+    /// is stopped, with this code.
     pub(crate) fn refuses_changes_for_good(mut self, exit: i32) -> Self {
         self.exit = exit;
         self.may_refuse_changes()
@@ -130,8 +135,8 @@ impl Attack {
         self.run_lasting(attack);
     }
 
-    /// Runs an attack that goes on until the agent has ended, as long as what `attack` returns is there. The agent has to be
-    /// well beside it.
+    /// Runs an attack that goes on until the agent has ended, as long as what `attack` returns is
+    /// there. The agent has to be well beside it.
     pub(crate) fn run_lasting<T>(self, attack: impl FnOnce(&mut Target) -> T) -> (Target, T) {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);

@@ -58,7 +58,8 @@ pub(crate) struct Record {
 }
 
 impl Heartbeat {
-    /// Starts beating; the good client reaches the agent at `address`, the publisher at the agent's own.
+    /// Starts beating; the good client reaches the agent at `address`, the publisher at the agent's
+    /// own.
     pub(crate) fn start(run_dir: &Path, address: Address) -> Self {
         let access = Access::files(
             address,
@@ -217,7 +218,8 @@ impl Publisher {
                     return;
                 }
             }
-            // A beat that was held up counts once, as long as it was; those that it held up in turn are left out.
+            // A beat that was held up counts once, as long as it was; those that it held up in turn
+            // are left out.
             due = (due + INTERVAL).max(Instant::now());
         }
     }

@@ -44,8 +44,8 @@ impl Drop for Lowered {
     }
 }
 
-/// More changes than sequences are reserved for: the agent has to write a file before it can take them all. They come in
-/// pieces that fit in the ring of each stream.
+/// More changes than sequences are reserved for: the agent has to write a file before it can take
+/// them all. They come in pieces that fit in the ring of each stream.
 pub(crate) async fn many_changes(client: &Client) -> Result<(), tonic::Status> {
     const PIECE: i64 = 50;
     for first in (0..1_100).step_by(50) {
@@ -65,8 +65,8 @@ pub(crate) async fn many_changes(client: &Client) -> Result<(), tonic::Status> {
     Ok(())
 }
 
-/// No file may grow, which is what a full disk looks like to a program: the limit on the size of files stands in for it, since
-/// it needs no rights and no disk.
+/// No file may grow, which is what a full disk looks like to a program: the limit on the size of
+/// files stands in for it, since it needs no rights and no disk.
 #[test]
 fn on_a_full_disk_changes_are_refused_and_what_streams_goes_on() {
     let attack = Attack::new().after("trap '' XFSZ").may_refuse_changes();
@@ -110,7 +110,8 @@ fn strangers_who_take_every_descriptor_keep_nobody_out_and_stop_no_change() {
     });
 }
 
-/// One with the certificate takes every descriptor there is. The agent still reads and writes its files.
+/// One with the certificate takes every descriptor there is. The agent still reads and writes its
+/// files.
 #[test]
 fn a_client_that_takes_every_descriptor_keeps_nobody_out_and_stops_no_change() {
     let attack = Attack::new().after(FEW_DESCRIPTORS).memory_mib(32);
@@ -130,7 +131,8 @@ fn a_client_that_takes_every_descriptor_keeps_nobody_out_and_stops_no_change() {
         });
         println!("{} connections", taken.len());
         assert!(taken.len() > 60, "the descriptors were not taken");
-        // This connection may have given way while it did nothing, which shows with the next request.
+        // This connection may have given way while it did nothing, which shows with the next
+        // request.
         target.agent.until("changes are taken", |_| {
             target.runtime.block_on(many_changes(&client)).is_ok()
         });

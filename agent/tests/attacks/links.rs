@@ -19,7 +19,8 @@ use crate::harness::{Attack, Target};
 use crate::proxy::{Mode, Proxy};
 use crate::support::PATIENCE;
 
-/// A port from which connections lead to the agent, and so many bytes a second from there to the client.
+/// A port from which connections lead to the agent, and so many bytes a second from there to the
+/// client.
 fn slow_link(target: &Target, bytes_per_second: usize) -> Address {
     const PIECES: usize = 20;
     let agent = target.grpc;
@@ -89,7 +90,8 @@ fn clients_on_slow_links_get_their_snapshot_and_hold_up_nobody() {
     });
 }
 
-/// Links that pass nothing any more: neither end hears of it, and changes go on that are larger than every buffer.
+/// Links that pass nothing any more: neither end hears of it, and changes go on that are larger
+/// than every buffer.
 #[test]
 fn streams_into_black_holes_hold_no_more_than_their_bound() {
     let streams = 20;
@@ -128,8 +130,8 @@ fn streams_into_black_holes_hold_no_more_than_their_bound() {
     });
 }
 
-/// A proxy of HTTP/2 that says goodbye on each connection after so many requests, and lets what is open go on: nginx with
-/// `keepalive_requests`, a load balancer that drains.
+/// A proxy of HTTP/2 that says goodbye on each connection after so many requests, and lets what is
+/// open go on: nginx with `keepalive_requests`, a load balancer that drains.
 fn goodbye_proxy(target: &Target, requests: usize) -> Address {
     let acceptor = TlsAcceptor::from(Arc::new(target.identity.server_config()));
     let connector = TlsConnector::from(Arc::new(target.identity.client_config()));

@@ -1,4 +1,4 @@
-//! The log that nobody reads.
+//! A log that is not read.
 
 use configstream_engine::settings::{Key, Source};
 

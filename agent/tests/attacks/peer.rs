@@ -78,8 +78,8 @@ pub(crate) enum Answers {
     Unread,
 }
 
-/// Connections that send what `next` gives, over and over, and connect again when they are hung up on. `start` makes a `next`
-/// for each connection, since streams have numbers.
+/// Connections that send what `next` gives, over and over, and connect again when they are hung up
+/// on. `start` makes a `next` for each connection, since streams have numbers.
 pub(crate) fn flood<N: FnMut(&mut Vec<u8>) + Send>(
     target: &Target,
     connections: usize,

@@ -10,7 +10,8 @@ use tokio::net::TcpStream;
 use crate::harness::{Attack, Target};
 use crate::peer::each;
 
-/// Each of these is a connection that registers as fast as it is answered. With a stream it takes the first event.
+/// Each of these is a connection that registers as fast as it is answered. With a stream it takes
+/// the first event.
 fn register_in_a_loop(
     target: &Target,
     connections: usize,
@@ -87,7 +88,8 @@ fn huge_registrations_are_bounded_in_memory_and_in_the_log() {
     });
 }
 
-/// As many as there may be, each as large as it may be: the guide grants 20 MiB, and as much again for what comes and goes.
+/// As many as there may be, each as large as it may be: the guide grants 20 MiB, and as much again
+/// for what comes and goes.
 #[test]
 fn the_largest_registrations_take_no_more_memory_than_the_guide_says() {
     Attack::new().memory_mib(40).run(|target| {
@@ -109,7 +111,8 @@ async fn fill(target: &Target, sessions: usize) {
     }
 }
 
-/// Pollers of `/status`, with and without a bound, and of `Agents`, while many large registrations are there.
+/// Pollers of `/status`, with and without a bound, and of `Agents`, while many large registrations
+/// are there.
 #[test]
 fn pollers_of_status_and_agents_cost_no_more_than_their_bound() {
     Attack::new().memory_mib(96).run(|target| {

@@ -80,10 +80,12 @@
 //!
 //! *Claim*: when all publishers have returned, nothing committed is undistributed.
 //!
-//! A publisher commits, then does `fetch_or(role, taken)`. If it reads "free", it distributes. If it reads "taken", it leaves.
-//! Its attempt is then followed, in the role's modification order, by the swap that gives the role back, with nothing but
-//! other failed attempts in between. All of them are read-modify-writes, so the give-back reads the end of a release sequence
-//! that includes the leaver's attempt, and with it the leaver's commit. R9 therefore loads a head that contains it.
+//! A publisher commits, then does `fetch_or(role, taken)`. If it reads "free", it distributes. If
+//! it reads "taken", it leaves. Its attempt is then followed, in the role's modification order, by
+//! the swap that gives the role back, with nothing but other failed attempts in between. All of
+//! them are read-modify-writes, so the give-back reads the end of a release sequence that includes
+//! the leaver's attempt, and with it the leaver's commit. R9 therefore loads a head that contains
+//! it.
 //!
 //! *What breaks it*: a plain store in R8 (reads nothing); an attempt that fails without writing (nothing to read); R9
 //! before R8; a role that a panic does not give back.
@@ -93,18 +95,20 @@
 //! *Claim*: if something is there for a consumer that parks, it is woken.
 //!
 //! F3 and P have an order:
-//! 1. **P first.** R7 reads waiting set, and takes the waker. Its `try_lock` on the slot cannot fail because of the W1
-//!    that came before P: that lock was released before P, and R7 comes after F3. If it fails because of a *later* W1, that
-//!    one's P comes after F3: case 2. If it fails because of another engine's R7 at the set, that one wakes the waker, and the
-//!    W1 that follows comes after this R7, too.
+//! 1. **P first.** R7 reads waiting set, and takes the waker. Its `try_lock` on the slot cannot
+//!    fail because of the W1 that came before P: that lock was released before P, and R7 comes
+//!    after F3. If it fails because of a *later* W1, that one's P comes after F3: case 2. If it
+//!    fails because of another engine's R7 at the set, that one wakes the waker, and the W1 that
+//!    follows comes after this R7, too.
 //! 2. **F3 first.** W3 finds what R4 pushed or set, and does not park.
 //!
 //! `waiting` is cleared under the slot's lock. Cleared before, the store could overtake the one in W1 of the consumer that
 //! holds the lock, and the next round would find nobody waiting.
 //!
-//! A blocking call waits by the token of its thread (`std::thread::park`), and a flag that tells a wake from any other end of a
-//! park: set, then the token left; looked at, parked, looked at again. A wake before the look is seen by it. After one
-//! that comes later the park ends, and the flag is seen, since `unpark` hands over what precedes it.
+//! A blocking call waits by the token of its thread (`std::thread::park`), and a flag that tells a
+//! wake from any other end of a park: set, then the token left; looked at, parked, looked at again.
+//! A wake before the look is seen by it. After one that comes later the park ends, and the flag is
+//! seen, since `unpark` hands over what precedes it.
 //!
 //! A consumer of several subscriptions can wait at one set: W1 and P once, then C1 to C3 of each, then the park. The
 //! claim holds for each of them by the same two cases, since each is looked at after P. A waker that was taken meanwhile is
@@ -124,11 +128,13 @@
 //!
 //! # Race 6: leaving against a round
 //!
-//! Leaving sets *gone*, raises `news`, and counts its memory; then it drains the ring, by at most its capacity. In this order the
-//! drain has an end: a round that reads `news` after the raise drops the member before it pushes. A round that has read it
-//! before may still push; what it pushes is freed with the ring, when the table drops the member. *Lagging* is set by a
-//! read-modify-write, so it cannot wipe out *gone*. At last the leaver sweeps when those that left may take more memory than those
-//! that stay; if the role is taken, its holder looks at that count in R9, by the argument of race 3.
+//! Leaving sets *gone*, raises `news`, and counts its memory; then it drains the ring, by at most
+//! its capacity. In this order the drain has an end: a round that reads `news` after the raise
+//! drops the member before it pushes. A round that has read it before may still push; what it
+//! pushes is freed with the ring, when the table drops the member. *Lagging* is set by a
+//! read-modify-write, so it cannot wipe out *gone*. At last the leaver sweeps when those that left
+//! may take more memory than those that stay; if the role is taken, its holder looks at that count
+//! in R9, by the argument of race 3.
 //!
 //! # Race 7: close
 //!
@@ -145,65 +151,76 @@
 //! has yet to clear it and to pass F2, so it will load that head or a newer one (race 1, case 1). What the ring holds is
 //! not looked up but noted by the round that set the flag, so that a consumer who drains meanwhile changes nothing.
 //!
-//! The consumer clears the flag before it accounts for its snapshot. An onlooker in between finds less than was counted in
-//! advance, and so keeps the most that any onlooker was told. A snapshot's account is several words, of which there are two
-//! books: a snapshot writes the one that its predecessor did not, then the number of snapshots, which says which book is the
-//! newest. An onlooker reads that number, the book, and the number again. It reads again only when a snapshot has been
-//! accounted for meanwhile, so that a consumer that has stopped delays no onlooker.
+//! The consumer clears the flag before it accounts for its snapshot. An onlooker in between finds
+//! less than was counted in advance, and so keeps the most that any onlooker was told. A snapshot's
+//! account is several words, of which there are two books: a snapshot writes the one that its
+//! predecessor did not, then the number of snapshots, which says which book is the newest. An
+//! onlooker reads that number, the book, and the number again. It reads again only when a snapshot
+//! has been accounted for meanwhile, so that a consumer that has stopped delays no onlooker.
 //!
-//! Of the readers of a shared subscription no round sets a flag. What a reader can still get by updates follows from where the
-//! window begins and where the subscription last had to jump, and that its snapshot is to come from a flag of its own, set before
-//! it loads the head, by the same two fences. The argument stands in `reader.rs`; the lock of the readers plays no part in it.
+//! Of the readers of a shared subscription no round sets a flag. What a reader can still get by
+//! updates follows from where the window begins and where the subscription last had to jump, and
+//! that its snapshot is to come from a flag of its own, set before it loads the head, by the same
+//! two fences. The argument stands in `reader.rs`; the lock of the readers plays no part in it.
 //!
 //! # Race 9: waiting for distribution against a round
 //!
-//! *Claim*: [`wait_distributed`](crate::Engine::wait_distributed) of commit c returns only when c is in every ring or left to a
-//! snapshot, and it does return.
+//! *Claim*: [`wait_distributed`](crate::Engine::wait_distributed) of commit c returns only when c
+//! is in every ring or left to a snapshot, and it does return.
 //!
-//! *Only then*: the waiting thread returns when it has read `distributed` at or past c, Acquire. R5 stores it, Release, after R4:
-//! so the thread sees what R4 pushed. A member that R4 skipped was lagging, and takes a snapshot that is at least R4's head, by
-//! race 1, case 1.
+//! *Only then*: the waiting thread returns when it has read `distributed` at or past c, Acquire. R5
+//! stores it, Release, after R4: so the thread sees what R4 pushed. A member that R4 skipped was
+//! lagging, and takes a snapshot that is at least R4's head, by race 1, case 1.
 //!
-//! *It does*: the thread (1) leaves its waker on a stack, (2) tries to take the role and marks it as awaited, by one
-//! read-modify-write, (3) reads `distributed`, (4) parks. If (2) takes the role, the thread's own round loads a head that is at
-//! least c, which it has seen. If not, the give-back swap (R8) follows (2) in the role's order, so it reads the mark, and finds
-//! the waker. The thread then starts over with (1): if R9 has found c, the holder has the role again, or it is free.
+//! *It does*: the thread (1) leaves its waker on a stack, (2) tries to take the role and marks it
+//! as awaited, by one read-modify-write, (3) reads `distributed`, (4) parks. If (2) takes the role,
+//! the thread's own round loads a head that is at least c, which it has seen. If not, the give-back
+//! swap (R8) follows (2) in the role's order, so it reads the mark, and finds the waker. The thread
+//! then starts over with (1): if R9 has found c, the holder has the role again, or it is free.
 //!
-//! *What breaks it*: R5 before R4; either side of `distributed` Relaxed; (2) before (1); a mark that R8 does not read.
+//! *What breaks it*: R5 before R4; either side of `distributed` Relaxed; (2) before (1); a mark
+//! that R8 does not read.
 //!
 //! # Race 10: a reader that stops
 //!
-//! *Claim* (I17): a reader that has stopped, at any instruction, delays no publisher. The scheduler may take its processor away
-//! anywhere, and so may a debugger.
+//! *Claim* (I17): a reader that has stopped, at any instruction, delays no publisher. The scheduler
+//! may take its processor away anywhere, and so may a debugger.
 //!
-//! A publisher waits for nothing that a reader does. Its loops go round again only when another publisher or a subscriber that
-//! comes has got on; and what it locks it only tries:
+//! A publisher waits for nothing that a reader does. Its loops go round again only when another
+//! publisher or a subscriber that comes has got on; and what it locks it only tries:
 //!
-//! * the slot of a waker (`waiter.rs`): if a reader has it, race 4 says that there is nothing to wake. The reader only tries,
-//!   too. If it waited, then a publisher that gave the lock back would have to take the lock of the queue in which the
-//!   reader is, perhaps stopped with that lock taken;
-//! * what led to a version, the table and the joiners: one thread at a time has them, which is not a reader;
-//! * the thread that waits: `unpark` is an exchange of one word, and a system call if the thread is parked.
+//! * the slot of a waker (`waiter.rs`): if a reader has it, race 4 says that there is nothing to
+//!   wake. The reader only tries, too. If it waited, then a publisher that gave the lock back would
+//!   have to take the lock of the queue in which the reader is, perhaps stopped with that lock
+//!   taken;
+//! * what led to a version, the table and the joiners: one thread at a time has them, which is not
+//!   a reader;
+//! * the thread that waits: `unpark` is an exchange of one word, and a system call if the thread is
+//!   parked.
 //!
-//! The lock of a shared subscription and that of the list of subscriptions are taken by readers, and by those that join and leave. A
-//! publisher takes neither. What this cannot speak for is foreign code that a publisher runs (wakers, the drops of
-//! states and updates), and the allocator, in whose locks a reader may stop.
+//! The lock of a shared subscription and that of the list of subscriptions are taken by readers,
+//! and by those that join and leave. A publisher takes neither. What this cannot speak for is
+//! foreign code that a publisher runs (wakers, the drops of states and updates), and the allocator,
+//! in whose locks a reader may stop.
 //!
 //! # Race 11: the end of a reservation against a publisher that waits for it
 //!
-//! A publisher that has lost too often makes a version that differs from the head in nothing but a *reservation*, by the usual
-//! compare-and-swap, and attempts on top of it. Who loads that version as the head waits for the end of the reservation.
+//! A publisher that has lost too often makes a version that differs from the head in nothing but a
+//! *reservation*, by the usual compare-and-swap, and attempts on top of it. A publisher that loads
+//! that version as the head waits for the end of the reservation.
 //!
-//! *Claim*: the end wakes all who wait, and those who come later do not wait.
+//! *Claim*: the end wakes all publishers that wait, and later ones do not wait.
 //!
-//! The end stores `over`, then takes the stack of wakers. A publisher pushes its waker, then reads `over`. Push and take are
-//! read-modify-writes of one word, so they have an order. **Push first**: the take finds the waker. **Take first**: the push reads
-//! what the take wrote, Acquire, and so the publisher reads `over` as stored before it, and does not park.
+//! The end stores `over`, then takes the stack of wakers. A publisher pushes its waker, then reads
+//! `over`. Push and take are read-modify-writes of one word, so they have an order. **Push first**:
+//! the take finds the waker. **Take first**: the push reads what the take wrote, Acquire, and so
+//! the publisher reads `over` as stored before it, and does not park.
 //!
-//! *What breaks it*: `over` read before the push, or stored after the take; no end when the attempt is refused.
+//! *What breaks it*: `over` read before the push, or stored after the take; no end when the attempt
+//! is refused.
 //!
-//! Attempts that others began before the reservation fail, since it has changed the head. An attempt that outlasts the patience
-//! of others fails as any other does.
+//! Attempts that others began before the reservation fail, since it has changed the head. An
+//! attempt that outlasts the patience of others fails as any other does.
 //!
 //! # What is proved, and what is not
 //!

@@ -20,8 +20,9 @@ loom::thread_local! {
     static MUST_NOT_WAIT: Cell<bool> = Cell::new(false);
 }
 
-/// Runs `f`, in which this thread must not wait for another: a lock taken, a park or a [`pause`] is a failure of the model,
-/// whether or not another thread is in the way just then. So `f` goes on wherever the other threads have stopped.
+/// Runs `f`, in which this thread must not wait for another: a lock taken, a park or a [`pause`] is
+/// a failure of the model, whether or not another thread is in the way just then. So `f` goes on
+/// wherever the other threads have stopped.
 pub(crate) fn never_waits<R>(f: impl FnOnce() -> R) -> R {
     let before = MUST_NOT_WAIT.with(|must_not| must_not.replace(true));
     let result = f();
@@ -236,8 +237,9 @@ impl<T> ArcCell<T> {
     }
 }
 
-/// Parking by `Notify`, which keeps a wake before the park, hands over what precedes it, and ends a park by itself once:
-/// `loom`'s `unpark` misbehaves towards threads that wait in a join or for a mutex.
+/// Parking by `Notify`, which keeps a wake before the park, hands over what precedes it, and ends a
+/// park by itself once: `loom`'s `unpark` misbehaves towards threads that wait in a join or for a
+/// mutex.
 pub(crate) struct Parker {
     notify: Notify,
     thread: ThreadId,

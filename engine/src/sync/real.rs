@@ -72,10 +72,12 @@ pub(crate) fn this_thread() -> usize {
     MARK.with(|mark| std::ptr::from_ref(mark).addr())
 }
 
-/// A lock that is only ever tried, so no thread waits for it, neither to take it nor to give it back.
+/// A lock that is only ever tried, so no thread waits for it, neither to take it nor to give it
+/// back.
 ///
-/// A `parking_lot` mutex that a thread waits for is unlocked under the lock of a queue, which the waiting thread holds as it
-/// enters: a publisher must not unlock one. Without a call of `lock` no thread is ever in that queue.
+/// A `parking_lot` mutex that a thread waits for is unlocked under the lock of a queue, which the
+/// waiting thread holds as it enters: a publisher must not unlock one. Without a call of `lock` no
+/// thread is ever in that queue.
 pub(crate) struct TryMutex<T>(Mutex<T>);
 
 impl<T> TryMutex<T> {
@@ -95,8 +97,9 @@ impl<T> TryMutex<T> {
 
 /// Data that a protocol elsewhere gives to one thread at a time.
 ///
-/// The lock is never found taken while that protocol holds; it is here because `unsafe` would buy 5 ns a round. It is only
-/// tried: a protocol that fails is a panic, and no publisher ever waits here.
+/// The lock is never found taken while that protocol holds; it is here because `unsafe` would buy 5
+/// ns a round. It is only tried: a protocol that fails is a panic, and no publisher ever waits
+/// here.
 pub(crate) struct Exclusive<T>(TryMutex<T>);
 
 impl<T> Exclusive<T> {
@@ -142,9 +145,10 @@ impl<T> ArcCell<T> {
 
 /// Parks the thread that made it: `std`'s `park` and `unpark` of that thread.
 ///
-/// Contract: [`unpark`](Self::unpark) before or during a [`park`](Self::park) ends it, and what precedes it is seen after
-/// that. A park may also end by itself. `unpark` is an exchange of one atomic word and, for a thread that is parked, a system
-/// call: on Linux, Android, the BSDs, macOS and Windows it takes no lock. On other systems `std` takes a lock of the thread.
+/// Contract: [`unpark`](Self::unpark) before or during a [`park`](Self::park) ends it, and what
+/// precedes it is seen after that. A park may also end by itself. `unpark` is an exchange of one
+/// atomic word and, for a thread that is parked, a system call: on Linux, Android, the BSDs, macOS
+/// and Windows it takes no lock. On other systems `std` takes a lock of the thread.
 pub(crate) struct Parker(Thread);
 
 impl Parker {

@@ -13,8 +13,9 @@ use configstream_engine::{
 /// How long a test waits for what must happen before it fails: a deadline, not a pause.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// `rounds`, or the percentage of them that the environment asks for. `.ci/sanitize short` does: a sanitizer makes a round
-/// several times as long, and finds what it finds within the first hundreds.
+/// `rounds`, or the percentage of them that the environment asks for. `.ci/sanitize short` does: a
+/// sanitizer makes a round several times as long, and finds what it finds within the first
+/// hundreds.
 ///
 /// # Panics
 /// When CONFIGSTREAM_TEST_PERCENT is not a whole number from 1 to 100.

@@ -1,4 +1,5 @@
-//! Writes the seeds that are messages: `cargo run --bin seeds` in this folder. Those that are text are written by hand.
+//! Writes the seeds that are messages: `cargo run --bin seeds` in this folder. Those that are text
+//! are written by hand.
 
 use std::fs;
 use std::io;

@@ -47,8 +47,9 @@ impl Access {
         }))
     }
 
-    /// At a fixed address, with the certificate and the token that these files hold when they are needed. A file is used
-    /// only if no user but this one, root, and the owner of its directory can have written it.
+    /// At a fixed address, with the certificate and the token that these files hold when they are
+    /// needed. A file is used only if no user but this one, root, and the owner of its directory
+    /// can have written it.
     pub fn files(
         address: Address,
         certificate: impl Into<PathBuf>,

@@ -102,12 +102,12 @@ impl ConsumerBuilder {
         self
     }
 
-    /// How long the server may be silent while an answer is due. It bounds the answer to registering,
-    /// refreshing and opening the stream as a whole. For the first snapshot and the rest of a batch it
-    /// starts again with each piece that arrives, of up to 16 KiB, so that a large message may take
-    /// any time on a slow link. Past it the connection is given up; a session is refreshed once more
-    /// over a connection of its own before that. [`Access`] has as long to find address and
-    /// credentials.
+    /// How long the server may be silent while an answer is due. It bounds the answer to
+    /// registering, refreshing and opening the stream as a whole. For the first snapshot and the
+    /// rest of a batch it starts again with each piece that arrives, of up to 16 KiB, so that a
+    /// large message may take any time on a slow link. Past it the connection is given up; a
+    /// session is refreshed once more over a connection of its own before that. [`Access`] has as
+    /// long to find address and credentials.
     pub fn answer_timeout(mut self, timeout: Duration) -> Self {
         self.answer_timeout = timeout;
         self

@@ -265,8 +265,8 @@ impl From<Disconnection> for End {
     }
 }
 
-/// Refreshes a session as often as the server asked for, until it refuses twice in a row: the second
-/// time over a connection of its own. A proxy may send the first connection away, or a large
+/// Refreshes a session as often as the server asked for, until it refuses twice in a row: the
+/// second time over a connection of its own. A proxy may send the first connection away, or a large
 /// snapshot may be in front of the answer, and neither says anything about the stream. What the
 /// second attempt connected with is what refreshes from then on; the stream stays where it is.
 async fn keep_alive(

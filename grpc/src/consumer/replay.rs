@@ -1,4 +1,5 @@
-//! A replica that takes the bytes of events without a connection, for fuzzing: see [`crate::internals`].
+//! A replica that takes the bytes of events without a connection, for fuzzing: see
+//! [`crate::internals`].
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use crate::consumer::replica::Replica;
 use crate::consumer::saved;
 use crate::convert::{ToProto, value_from_proto};
 
-/// A replica, and the stream that feeds it. It checks and applies events with the consumer's own code.
+/// A replica, and the stream that feeds it. It checks and applies events with the consumer's own
+/// code.
 #[allow(missing_debug_implementations)]
 pub struct Replay {
     replica: Arc<Replica>,
@@ -32,7 +34,8 @@ impl Default for Replay {
 }
 
 impl Replay {
-    /// Decodes one `ConfigEvent`, checks it and applies it. After an error the next event begins a new stream.
+    /// Decodes one `ConfigEvent`, checks it and applies it. After an error the next event begins a
+    /// new stream.
     ///
     /// # Errors
     /// What the consumer would report as the cause of its disconnection.

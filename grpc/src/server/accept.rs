@@ -94,9 +94,9 @@ impl<S: Resolution> Acceptor<S> {
                 // Whoever knocked has gone again.
                 Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Some(Err(error)) => {
-                    // Out of descriptors, mostly: peers that are not trusted hold them for as long as they may shake
-                    // hands. Trying again at once would only burn the processor, and would take the place of a handshake
-                    // that has just begun.
+                    // Out of descriptors, mostly: peers that are not trusted hold them for as long
+                    // as they may shake hands. Trying again at once would only burn the processor,
+                    // and would take the place of a handshake that has just begun.
                     if let Some(unsaid) = self.core.accept_log.admit() {
                         tracing::warn!(%error, unsaid, "cannot accept a connection");
                     }

@@ -13,7 +13,8 @@ use crate::server::session::Sessions;
 /// The bounds of a running server, to be read and changed from anywhere; see [`ServerHandle::bounds`]. Clones are the
 /// same bounds.
 ///
-/// A lower count throws nobody out: those there are stay, and each that comes takes the place of one, if it may.
+/// A lower count ends no connection, session or stream: each that comes takes the place of one, if
+/// it may.
 ///
 /// | bound | a change holds for |
 /// | --- | --- |

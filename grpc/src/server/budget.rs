@@ -1,8 +1,10 @@
-//! Bytes that all peers together make the server hold at a time: requests that come in, replies that are not read.
+//! Bytes that all peers together make the server hold at a time: requests that come in, replies
+//! that are not read.
 //!
-//! One request or reply is bounded, and so are those of a connection; but there are many connections. Where the sum is too
-//! much, the connection that has held some of it longest is hung up on: a good peer sends a request in one go and reads what
-//! it has asked for, in milliseconds. One alone may hold more than the limit.
+//! One request or reply is bounded, and so are those of a connection; but there are many
+//! connections. Where the sum is too much, the connection that has held some of it longest is hung
+//! up on: a good peer sends a request in one go and reads what it has asked for, in milliseconds.
+//! One alone may hold more than the limit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,14 +1,18 @@
-//! Trusted connections: so many at a time, and what each of them holds of the server's other tables.
+//! Trusted connections: so many at a time, and what each of them holds of the server's other
+//! tables.
 //!
 //! # Policy
-//! All peers show one certificate and one token and often one address, so a peer that takes too much is told from the others
-//! by what its connections hold. A new connection gets a place. When none is free, one other connection gives way:
-//! * An eighth of the places is for connections without a stream of events. While more than that have none, the one of those
-//!   that has begun no request for longest gives way: an agent opens its stream as soon as it is connected, and a tool that works
-//!   keeps its connection.
-//! * Otherwise a connection with streams gives way. The oldest three quarters of the places are safe; the next oldest goes.
-//!   So agents that were there before a flood stay, and an agent that comes during it gets in at once.
-//! * Where there are fewer than four places and each has a stream, none gives way: the new connection is hung up on.
+//! All peers show one certificate and one token and often one address, so only what its connections
+//! hold tells a peer that takes too much from the others. A new connection gets a place. When none
+//! is free, one other connection gives way:
+//! * An eighth of the places is for connections without a stream of events. While more than that
+//!   have none, the one of those that has begun no request for longest gives way: an agent opens
+//!   its stream as soon as it is connected, and a tool that works keeps its connection.
+//! * Otherwise a connection with streams gives way. The oldest three quarters of the places are
+//!   safe; the next oldest goes. So agents that were there before a flood stay, and an agent that
+//!   comes during it gets in at once.
+//! * Where there are fewer than four places and each has a stream, none gives way: the new
+//!   connection is hung up on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,8 +41,8 @@ pub(crate) struct Link {
     pub(crate) peer: Peer,
     /// Drops the connection.
     pub(crate) hang_up: CancellationToken,
-    /// Sessions that belong to it, and streams of events open on it. Relaxed, all: the registry changes them under its lock,
-    /// and this table only chooses by them.
+    /// Sessions that belong to it, and streams of events open on it. Relaxed, all: the registry
+    /// changes them under its lock, and this table only chooses by them.
     sessions: AtomicUsize,
     streams: AtomicUsize,
     gone: AtomicBool,
@@ -159,7 +163,8 @@ impl Link {
         Held::new(self, |link| &link.streams)
     }
 
-    /// Whether one more registration may come at this time: [`REGISTRATIONS_PER_SECOND`], and [`REGISTRATIONS_AT_ONCE`] before.
+    /// Whether one more registration may come at this time: [`REGISTRATIONS_PER_SECOND`], and
+    /// [`REGISTRATIONS_AT_ONCE`] before.
     pub(crate) fn may_register(&self, now: Instant) -> bool {
         const INTERVAL: Duration = Duration::from_millis(1_000 / REGISTRATIONS_PER_SECOND as u64);
         let mut due = self.due.lock();
@@ -205,7 +210,8 @@ static ACTIVITY: AtomicU64 = AtomicU64::new(0);
 /// Registrations that one connection may make in a second.
 pub(crate) const REGISTRATIONS_PER_SECOND: u32 = 100;
 
-/// Registrations that one connection may make at once: a proxy brings many agents on one connection when a server comes back.
+/// Registrations that one connection may make at once: a proxy brings many agents on one connection
+/// when a server comes back.
 const REGISTRATIONS_AT_ONCE: u32 = 1_024;
 
 #[cfg(test)]
@@ -265,7 +271,8 @@ mod tests {
         for _ in 0..10 * LIMIT {
             let (place, displaced) = enter(&connections);
             assert!(displaced.is_some());
-            // The newest stays while as many come as there are places that are not safe, and has time to open a stream.
+            // The newest stays while as many come as there are places that are not safe, and has
+            // time to open a stream.
             let newest: Vec<_> = places.iter().rev().take(LIMIT / 4 - 1).collect();
             assert!(newest.iter().all(|(place, _)| !is_displaced(place)));
             let stream = place.link.hold_stream();
@@ -314,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_displaced_connection_gives_back_is_nobody_elses_place() {
+    fn what_a_displaced_connection_gives_back_is_no_place_of_another() {
         let connections = Connections::default();
         let places: Vec<_> = (0..LIMIT).map(|_| enter(&connections).0).collect();
         let newest = enter(&connections).0;

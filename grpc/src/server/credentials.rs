@@ -1,4 +1,5 @@
-//! What peers have to show: the newest certificate and token, and those before for a while after they were replaced.
+//! What peers have to show: the newest certificate and token, and those before for a while after
+//! they were replaced.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,11 +13,12 @@ use crate::tls::Identity;
 use crate::token::Token;
 
 /// The certificate and the token of a running server, to be replaced from anywhere; see
-/// [`ServerHandle::credentials`](crate::ServerHandle::credentials). Clones are the same credentials.
+/// [`ServerHandle::credentials`](crate::ServerHandle::credentials). Clones are the same
+/// credentials.
 ///
-/// The server shows the newest certificate at once. For as long as [`Limits::credentials_overlap`] says, it also accepts
-/// the certificate before it from a client, and the token before it with a call. Connections that are open stay open, and
-/// so do their streams.
+/// The server shows the newest certificate at once. For as long as [`Limits::credentials_overlap`]
+/// says, it also accepts the certificate before it from a client, and the token before it with a
+/// call. Connections that are open stay open, and so do their streams.
 ///
 /// [`Limits::credentials_overlap`]: crate::Limits::credentials_overlap
 #[derive(Clone)]
@@ -73,8 +75,8 @@ impl ServerCredentials {
         }))
     }
 
-    /// Replaces both; what is the same stays as it is. Of what was replaced before, nothing is accepted any more: there is
-    /// one certificate before the newest, and one token.
+    /// Replaces both; what is the same stays as it is. Of what was replaced before, nothing is
+    /// accepted any more: there is one certificate before the newest, and one token.
     pub fn replace(&self, identity: &Identity, token: &Token) -> Replaced {
         let overlap = self.0.bounds.granted().limits.credentials_overlap;
         let until = Instant::now().checked_add(overlap);

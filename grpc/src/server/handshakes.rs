@@ -4,8 +4,9 @@
 //! nothing keep everybody out for as long as a handshake may take, over and over. A good handshake takes milliseconds, so
 //! it is the oldest only where as many strangers as there are places come in that time.
 //!
-//! A handshake costs the server signatures and key exchanges before it knows its peer. Handshakes go on in turn, so few at a
-//! time that there is always a thread for the connections that are trusted, however many strangers knock.
+//! A handshake costs the server signatures and key exchanges before it knows its peer. Handshakes
+//! go on in turn, so few at a time that there is always a thread for the connections that are
+//! trusted, however many strangers knock.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -55,7 +56,8 @@ impl Handshakes {
         }
     }
 
-    /// Does the work of a handshake in turn: each time that there is something to do for it, others may have to go first.
+    /// Does the work of a handshake in turn: each time that there is something to do for it, others
+    /// may have to go first.
     pub(crate) async fn in_turn<F: Future>(&self, handshake: F) -> F::Output {
         let mut handshake = pin!(handshake);
         let mut turn = pin!(self.turns.acquire());
@@ -88,7 +90,8 @@ impl Handshakes {
         }
     }
 
-    /// The older half loses its places: something that handshakes take has run out. The answer is how many did.
+    /// The older half loses its places: something that handshakes take has run out. The answer is
+    /// how many did.
     pub(crate) fn give_way(&self) -> usize {
         let mut table = self.table.lock();
         let half = table.under_way.len().div_ceil(2);

@@ -71,8 +71,9 @@ impl Limits {
     /// the end of one and the beginning of the next; and what the system holds for the socket.
     pub const STALLED_STREAM_BYTES: usize = 512 * 1024;
 
-    /// Connections at a time, counted when the peer is trusted. The next one takes the place of another: of the oldest
-    /// without a stream of events while more than an eighth are without, else of the oldest after three quarters. 0 counts as 1.
+    /// Connections at a time, counted when the peer is trusted. The next one takes the place of
+    /// another: of the oldest without a stream of events while more than an eighth are without,
+    /// else of the oldest after three quarters. 0 counts as 1.
     pub fn connections(mut self, count: usize) -> Self {
         self.connections = count;
         self
@@ -86,10 +87,10 @@ impl Limits {
     }
 
     /// Connections are served on file descriptors below this number, so that the rest of what the
-    /// process may open is left for its files: the system gives out the lowest that is free. Trusted
-    /// connections may take three quarters of them, so that some are left for handshakes. One more is
-    /// hung up on, as where the system has none, and the oldest handshakes make room. Default: no
-    /// bound.
+    /// process may open is left for its files: the system gives out the lowest that is free.
+    /// Trusted connections may take three quarters of them, so that some are left for handshakes.
+    /// One more is hung up on, as where the system has none, and the oldest handshakes make room.
+    /// Default: no bound.
     pub fn descriptors(mut self, below: usize) -> Self {
         self.descriptors = below;
         self
@@ -102,8 +103,9 @@ impl Limits {
         self
     }
 
-    /// Streams of events at a time, on all connections. One more takes the place of one on the connection with the most, if
-    /// that has more than its own would, which ends with `Unavailable`; otherwise it is itself refused with that.
+    /// Streams of events at a time, on all connections. One more takes the place of one on the
+    /// connection with the most, if that has more than its own would, which ends with
+    /// `Unavailable`; otherwise it is itself refused with that.
     pub fn streams(mut self, count: usize) -> Self {
         self.streams = count;
         self
@@ -174,8 +176,8 @@ impl Limits {
         self
     }
 
-    /// For how long the certificate and the token before are accepted, too, once a server has been given others: see
-    /// [`ServerCredentials`](crate::ServerCredentials).
+    /// For how long the certificate and the token before are accepted, too, once a server has been
+    /// given others: see [`ServerCredentials`](crate::ServerCredentials).
     pub fn credentials_overlap(mut self, overlap: Duration) -> Self {
         self.credentials_overlap = overlap;
         self
@@ -189,7 +191,8 @@ impl Limits {
     }
 
     /// How many trusted connections there may be: as many as are granted, in their share of the
-    /// descriptors. A peer that is not trusted takes none of that share, so it displaces none of them.
+    /// descriptors. A peer that is not trusted takes none of that share, so it displaces none of
+    /// them.
     pub(crate) fn trusted_connections(&self) -> usize {
         let share = self.descriptors - self.descriptors / 4;
         self.connections.min(share)

@@ -30,8 +30,8 @@ impl Registration {
         }
     }
 
-    /// How much memory the texts of a registration may take, in bytes; it is kept as long as its session. Each service takes
-    /// the size of a `String` beside its text.
+    /// How much memory the texts of a registration may take, in bytes; it is kept as long as its
+    /// session. Each service takes the size of a `String` beside its text.
     pub const MAX_BYTES: usize = 4 * 1024;
 
     /// Checks what cannot be right whatever the agent is: a blank name, an address of an unknown or malformed kind, more

@@ -11,23 +11,28 @@
 //! * The clock is the host's, so a test can move it.
 //!
 //! # When a table is full
-//! The newcomer gets a place where that is fair, so that a peer that registers or streams without end meets a limit of its
-//! own and leaves the others alone. What counts is how much one connection holds: a name costs nothing, and all peers may
-//! have one address. A session belongs to the connection that registered it, or, after that has ended, to the one that
-//! streams under it.
-//! * A session without a stream goes first, unless it is the only one of a connection that is still open, since an agent
-//!   registers and then opens its stream. Sessions of connections that have ended go before others, then those of the
-//!   connection with the most sessions, then those that never had a stream, then the oldest.
-//! * Without such a session, the connection with the most sessions loses its newest, if it has more than the newcomer's.
-//! * Otherwise the oldest session without a stream goes. If all have streams, the registration is refused.
-//! * A stream takes the place of one on the connection with the most streams, if that has more than the newcomer's would:
-//!   of one that takes nothing, or else of the newest. Otherwise it is refused.
+//! The newcomer gets a place where that is fair, so that a peer that registers or streams without
+//! end meets a limit of its own and leaves the others alone. What counts is how much one connection
+//! holds: a name costs nothing, and all peers may have one address. A session belongs to the
+//! connection that registered it, or, after that has ended, to the one that streams under it.
+//! * A session without a stream goes first, unless it is the only one of a connection that is still
+//!   open, since an agent registers and then opens its stream. Sessions of connections that have
+//!   ended go before others, then those of the connection with the most sessions, then those that
+//!   never had a stream, then the oldest.
+//! * Without such a session, the connection with the most sessions loses its newest, if it has more
+//!   than the newcomer's.
+//! * Otherwise the oldest session without a stream goes. If all have streams, the registration is
+//!   refused.
+//! * A stream takes the place of one on the connection with the most streams, if that has more than
+//!   the newcomer's would: of one that takes nothing, or else of the newest. Otherwise it is
+//!   refused.
 //!
-//! So a connection with one session and one stream is never touched while another connection has more, and a session without
-//! a stream never keeps an agent out. Registrations are limited to [a rate](REGISTRATIONS_PER_SECOND) on each connection.
+//! So a connection with one session and one stream is never touched while another connection has
+//! more, and a session without a stream never keeps an agent out. Registrations are limited to [a
+//! rate](REGISTRATIONS_PER_SECOND) on each connection.
 //!
-//! Everything locks: this is the cold path, one call per registration, refresh, stream and sweep. Nothing is logged under the
-//! lock.
+//! Everything locks: this is the cold path, one call per registration, refresh, stream and sweep.
+//! Nothing is logged under the lock.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -112,7 +117,8 @@ impl Registry {
         }
     }
 
-    /// A new session that belongs to the connection `link`, and after how many seconds it had better be refreshed.
+    /// A new session that belongs to the connection `link`, and after how many seconds it had
+    /// better be refreshed.
     pub(crate) fn register(
         &self,
         request: RegisterRemoteAgentRequest,
@@ -488,7 +494,8 @@ impl Tables {
         }
     }
 
-    /// Makes room for a session that `newcomer` holds already, if that is fair: how many streams the session had that went.
+    /// Makes room for a session that `newcomer` holds already, if that is fair: how many streams
+    /// the session had that went.
     fn displace_session(&mut self, newcomer: &Link) -> Option<usize> {
         let first = self
             .sessions

@@ -1,8 +1,9 @@
 //! The body of a request, for which the server does not wait for ever.
 //!
-//! What is read of a request is bounded in size, and what is read of all of them at a time is, too (`budget.rs`); but a peer that stops in the midst
-//! of a message would keep its handler, and what it has sent, as long as it likes. So a request has to end in time. One call
-//! of ours goes on asking, that of reflection: there the time begins anew with each piece.
+//! What is read of a request is bounded in size, and what is read of all of them at a time is, too
+//! (`budget.rs`); but a peer that stops in the midst of a message would keep its handler, and what
+//! it has sent, as long as it likes. So a request has to end in time. One call of ours goes on
+//! asking, that of reflection: there the time begins anew with each piece.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -57,8 +57,9 @@ impl Sessions {
         self
     }
 
-    /// How many sessions there may be. The next takes the place of one without a stream, or of one of a connection that has
-    /// more than its own. If there is none, registering answers `ResourceExhausted`.
+    /// How many sessions there may be. The next takes the place of one without a stream, or of one
+    /// of a connection that has more than its own. If there is none, registering answers
+    /// `ResourceExhausted`.
     pub fn limit(mut self, sessions: usize) -> Self {
         self.limit = sessions;
         self

@@ -208,8 +208,8 @@ impl<S: Resolution> Frames<S> {
 }
 
 impl<S: Resolution> Frames<S> {
-    /// A client that takes smaller messages refuses a snapshot without a word: all that shows here is that its stream is gone,
-    /// with nothing taken since.
+    /// A client that takes smaller messages refuses a snapshot without a word: all that shows here
+    /// is that its stream is gone, with nothing taken since.
     fn report_unwanted_snapshot(&self) {
         let figures = self.open.figures();
         if self.snapshot_bytes <= USUAL_MESSAGE_BYTES

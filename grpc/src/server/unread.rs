@@ -93,8 +93,9 @@ pub(crate) struct Reply<B> {
 }
 
 impl<B: Body<Data = Bytes, Error = Status> + Unpin> Reply<B> {
-    /// What is there already is taken at once: HTTP/2 asks for it only when there is a window, and until then a message would
-    /// be there as it was built, several times as large, and would not count.
+    /// What is there already is taken at once: HTTP/2 asks for it only when there is a window, and
+    /// until then a message would be there as it was built, several times as large, and would not
+    /// count.
     pub(crate) fn new(mut body: B, unread: Unread, mut held: Hold) -> Self {
         let first = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
         let first = match first {
@@ -149,8 +150,8 @@ impl<B: Body<Data = Bytes, Error = Status> + Unpin> Body for Reply<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        // A reply that is headers alone must say so before it is polled: clients take a frame without data behind the
-        // headers for the loss of the trailers.
+        // A reply that is headers alone must say so before it is polled: clients take a frame
+        // without data behind the headers for the loss of the trailers.
         self.rest.is_empty()
             && match &self.first {
                 Some(Some(_)) => false,

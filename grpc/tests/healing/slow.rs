@@ -1,4 +1,5 @@
-//! Links that are slow, and proxies that send connections away: nothing that is wrong with a stream.
+//! Links that are slow, and proxies that send connections away: nothing that is wrong with a
+//! stream.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};

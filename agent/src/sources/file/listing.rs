@@ -79,7 +79,8 @@ pub(super) fn files_of(path: &Path) -> Result<Vec<PathBuf>, FileError> {
         let (kind, reason) = (error.kind(), error.to_string());
         FileError::whole(path, Problem::Unreadable { kind, reason })
     };
-    // The first by name, and one more, which tells that there are too many: a folder may hold millions.
+    // The first by name, and one more, which tells that there are too many: a folder may hold
+    // millions.
     let mut files = BinaryHeap::new();
     for entry in fs::read_dir(path).map_err(unreadable)? {
         let file = entry.map_err(unreadable)?.path();

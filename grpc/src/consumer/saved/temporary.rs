@@ -60,7 +60,7 @@ fn is_temporary(name: &OsStr) -> bool {
 
 /// Whether it was a file of this user's that nobody has locked.
 fn remove_abandoned(path: &Path) -> io::Result<bool> {
-    // To write: over a network, nobody else may lock it.
+    // For writing: over a network, a lock needs that.
     let file = Demand::OWN.open_with(path, File::options().write(true))?;
     if file.metadata()?.uid() != geteuid().as_raw() || file.try_lock().is_err() {
         return Ok(false);

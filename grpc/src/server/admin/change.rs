@@ -235,8 +235,8 @@ fn line(name: &str) -> String {
     name.chars().take(LONGEST).map(plain).collect()
 }
 
-/// Whether a request to change something has left its line in the log. Goes with it; what is refused before or in front of the
-/// handler has left none.
+/// Whether a request to change something has left its line in the log. Goes with it; what is
+/// refused before or in front of the handler has left none.
 #[derive(Clone, Default)]
 pub(crate) struct Audited(Arc<AtomicBool>);
 

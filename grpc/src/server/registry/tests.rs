@@ -389,7 +389,7 @@ fn a_stream_too_many_takes_the_place_of_one_on_the_connection_with_the_most() {
     assert_eq!(taken[7].ended(), Some(refused.clone()));
     assert!(
         !taken[7].connection.is_cancelled(),
-        "it reads, so it is told"
+        "it reads, so it gets its status"
     );
     for reader in taken.drain(7..) {
         desk.registry.detach(reader.number);
